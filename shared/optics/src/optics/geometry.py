@@ -1,0 +1,209 @@
+"""Light-field microscopes: their parameters, derived lengths, and the two standard presets.
+
+Lengths are in um. View ``a = u * n_num + v`` is the camera pixel in row u and column v under
+every microlens, both counted from 0.
+"""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def spiral_views(n_num: int, radius: int) -> tuple[int, ...]:
+    """Return the views of a square spiral from the centre, in the networks' channel order.
+
+    The spiral goes right, down, left, up, through all views within ``radius`` rows and columns;
+    the corners of the outermost ring are cut and four single views at ``radius + 1`` (right,
+    below, left, above) end the list.
+
+    Parameters
+    ----------
+    n_num
+        Views per microlens side, odd.
+    radius
+        Rings around the central view; 3 gives 49 views, 4 gives 81.
+    """
+    steps = ((0, 1), (1, 0), (0, -1), (-1, 0))
+    positions = [(0, 0)]
+    row, column, turn, run = 0, 0, 0, 1
+    while len(positions) < (2 * radius + 1) ** 2:
+        for _ in range(2):
+            for _ in range(run):
+                row, column = row + steps[turn % 4][0], column + steps[turn % 4][1]
+                positions.append((row, column))
+            turn += 1
+        run += 1
+    inside = [
+        (r, c)
+        for r, c in positions
+        if max(abs(r), abs(c)) <= radius and not (abs(r) == abs(c) == radius)
+    ]
+    far = [(r * (radius + 1), c * (radius + 1)) for r, c in steps]
+    middle = n_num // 2
+    return tuple((r + middle) * n_num + c + middle for r, c in inside + far)
+
+
+class LightFieldPreset(BaseModel):
+    """A light-field microscope and the sampling of the volumes reconstructed from it.
+
+    Attributes
+    ----------
+    magnification
+        From the object to the microlens array.
+    numerical_aperture
+        Of the objective; below ``refractive_index``.
+    refractive_index
+        Of the immersion medium.
+    wavelength_um
+        Emission wavelength in vacuum, um.
+    microlens_pitch_um, microlens_focal_length_um
+        Of the square microlens array, um.
+    n_num
+        Views (camera pixels) per microlens side; odd.
+    scanning
+        Scan positions per microlens side; 1 is an unscanned light field.
+    depths_um
+        Depths of the volume's planes, um, 0 being the focal plane. In YAML also
+        ``{first: -10, last: 10, count: 101}``.
+    views
+        The views used for reconstruction, in channel order; left out: all whose direction lies
+        inside the objective's aperture.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    magnification: Positive
+    numerical_aperture: Positive
+    refractive_index: Positive
+    wavelength_um: Positive
+    microlens_pitch_um: Positive
+    microlens_focal_length_um: Positive
+    n_num: Annotated[int, Field(ge=3, le=99)]
+    scanning: Annotated[int, Field(ge=1)] = 1
+    depths_um: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+    views: tuple[int, ...] = ()
+
+    @field_validator("depths_um", mode="before")
+    @classmethod
+    def _expand_depths(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            if set(value) != {"first", "last", "count"}:
+                raise ValueError("give first, last and count, or a list of depths")
+            first, last, count = float(value["first"]), float(value["last"]), int(value["count"])
+            if count < 1:
+                raise ValueError("count must be at least 1")
+            return evenly_spaced(first, last, count)
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_views(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("views"):
+            views = cls.model_construct(**values)._views_in_aperture
+            values = {**values, "views": views}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> "LightFieldPreset":
+        if self.numerical_aperture >= self.refractive_index:
+            raise ValueError(
+                f"numerical_aperture {self.numerical_aperture} must be below refractive_index "
+                f"{self.refractive_index}"
+            )
+        if self.n_num % 2 == 0:
+            raise ValueError(f"n_num {self.n_num} must be odd: there must be a central view")
+        if self.scanning > self.n_num:
+            raise ValueError(f"scanning {self.scanning} must not exceed n_num {self.n_num}")
+        if not self.depths_um:
+            raise ValueError("depths_um is empty")
+        if list(self.depths_um) != sorted(set(self.depths_um)):
+            raise ValueError("depths_um must increase")
+        if len(set(self.views)) != len(self.views):
+            raise ValueError("views holds a view twice")
+        if min(self.views) < 0 or max(self.views) >= self.n_num**2:
+            raise ValueError(f"views must lie between 0 and {self.n_num**2 - 1}")
+        return self
+
+    @property
+    def _views_in_aperture(self) -> tuple[int, ...]:
+        """Views whose centre lies inside the pupil; nothing if a needed value is missing."""
+        try:
+            reach = self.numerical_aperture / self.wavelength_um / self.view_step
+            middle = self.n_num // 2
+            return tuple(
+                u * self.n_num + v
+                for u in range(self.n_num)
+                for v in range(self.n_num)
+                if math.hypot(u - middle, v - middle) <= reach
+            )
+        except (AttributeError, TypeError, ZeroDivisionError):
+            return ()  # the field checks will name what is wrong
+
+    @property
+    def view_step(self) -> float:
+        """Spatial frequency between neighbouring views, 1/um on the object side."""
+        return (
+            self.microlens_pitch_um
+            / self.n_num
+            * self.magnification
+            / (self.wavelength_um * self.microlens_focal_length_um)
+        )
+
+    @property
+    def pixel_um(self) -> float:
+        """Lateral step of the volume, um: the camera pixel on the object side."""
+        return self.microlens_pitch_um / self.n_num / self.magnification
+
+    @property
+    def lateral_scale(self) -> float:
+        """Volume pixels per view pixel."""
+        return self.n_num / self.scanning
+
+    @property
+    def central_view(self) -> int:
+        """Index of the view along the optical axis."""
+        return (self.n_num**2 - 1) // 2
+
+    @property
+    def depth_step_um(self) -> float:
+        """Mean distance of neighbouring planes, um; 1 for a single plane."""
+        if len(self.depths_um) == 1:
+            return 1.0
+        return (self.depths_um[-1] - self.depths_um[0]) / (len(self.depths_um) - 1)
+
+
+def evenly_spaced(first: float, last: float, count: int) -> tuple[float, ...]:
+    """Return ``count`` evenly spaced numbers, rounded to 1e-6 so that 0 is exactly 0."""
+    step = (last - first) / max(count - 1, 1)
+    return tuple(round(first + step * i, 6) for i in range(count))
+
+
+presets: dict[str, LightFieldPreset] = {
+    "nnum13": LightFieldPreset(
+        magnification=63,
+        numerical_aperture=1.4,
+        refractive_index=1.515,
+        wavelength_um=0.525,
+        microlens_pitch_um=100,
+        microlens_focal_length_um=2100,
+        n_num=13,
+        scanning=3,
+        depths_um=evenly_spaced(-10, 10, 101),
+        views=spiral_views(13, 3),
+    ),
+    "nnum15": LightFieldPreset(
+        magnification=20,
+        numerical_aperture=1.05,
+        refractive_index=1.406,
+        wavelength_um=0.525,
+        microlens_pitch_um=97.5,
+        microlens_focal_length_um=536.4,
+        n_num=15,
+        scanning=3,
+        depths_um=evenly_spaced(-30, 30, 101),
+        views=spiral_views(15, 4),
+    ),
+}

@@ -1,0 +1,49 @@
+"""Checkpoint files: plain tensors and plain values, read without running code."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scopekit.errors import UserError
+from scopekit.outputs import whole_file
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Read a file written by ``torch.save``, refusing anything but plain tensors and values.
+
+    Parameters
+    ----------
+    path
+        A ``.pt`` or ``.pth`` file.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, not a PyTorch file, or holds code.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the checkpoint's path")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as failure:
+        if zipfile.is_zipfile(path) or path.read_bytes()[:1] == b"\x80":
+            raise UserError(
+                f"{path}: holds Python objects that could run code, not only tensors; it was not "
+                "opened. Save it again as a dict of tensors and numbers (torch.save)"
+            ) from failure
+        raise UserError(
+            f"{path}: not a PyTorch file, or damaged; download or export it again"
+        ) from failure
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as failure:
+        raise UserError(
+            f"{path}: not a PyTorch file, or damaged; download or export it again"
+        ) from failure
+
+
+def write_checkpoint(path: Path, content: dict[str, Any], *, overwrite: bool) -> None:
+    """Write tensors and plain values so that the file is whole or absent."""
+    with whole_file(path, overwrite=overwrite) as partial:
+        torch.save(content, partial)

@@ -1,0 +1,83 @@
+"""What every command-line program here does alike: options, one-line errors, exit codes."""
+
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scopekit.errors import UserError
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class OutputType(StrEnum):
+    """Number type of result files."""
+
+    float32 = "float32"
+    uint16 = "uint16"
+
+
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute; auto takes CUDA when there is one.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
+OutFolderOption = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-memory-gb",
+        min=0.1,
+        help="Peak memory in GB; tiles are chosen to fit.",
+        show_default="80 % of what is free",
+    ),
+]
+OutputTypeOption = Annotated[
+    OutputType, typer.Option("--dtype", help="Number type; uint16 is scaled to full range.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """Return an application without prompts, tracebacks or completion options."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def run(app: typer.Typer) -> None:
+    """Run ``app``; what the user can mend ends in one line on standard error and exit code 2."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except UserError as failure:
+        _fail(str(failure))
+    except OSError as failure:
+        _fail(f"{failure.filename or 'file system'}: {failure.strerror or failure}")
+    except MemoryError:
+        _fail("out of memory: give a smaller --max-memory-gb, or close other programs")
+    except RuntimeError as failure:
+        if "out of memory" not in str(failure).lower():
+            raise
+        _fail("out of memory on the device: give a smaller --max-memory-gb, or --device cpu")
+
+
+def _fail(line: str) -> None:
+    print("error: " + " ".join(line.split()), file=sys.stderr)
+    sys.exit(2)

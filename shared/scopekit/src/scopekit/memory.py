@@ -1,0 +1,73 @@
+"""How much memory a piece of work may take, and on which device it runs."""
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from scopekit.errors import UserError
+
+GB = 1e9
+# Share of the free memory taken when the user names no budget: the rest is for everybody else.
+_SHARE_OF_FREE = 0.8
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called ``auto``, ``cpu`` or ``cuda``; ``auto`` prefers CUDA."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "--device cuda: PyTorch finds no CUDA device here; use --device cpu, or install the "
+            "CUDA build of PyTorch (pytorch.org, 'Get started')"
+        )
+    return torch.device(name)
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """Bytes that may be allocated on top of what the process already holds.
+
+    Attributes
+    ----------
+    available
+        Bytes still to be had for the work itself.
+    total
+        The budget as the user sees it, in bytes: the peak of the whole process on the CPU, of
+        the device's memory on CUDA.
+    """
+
+    available: int
+    total: int
+
+
+def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBudget:
+    """Return the budget for work on ``device``.
+
+    Parameters
+    ----------
+    device
+        CPU: the budget bounds the resident memory of the whole process. CUDA: the memory taken
+        on that device.
+    max_gb
+        The budget in GB (1e9 bytes); ``None`` takes 80 % of what is free now.
+
+    Raises
+    ------
+    UserError
+        If the process already holds as much as the budget.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        used = torch.cuda.memory_reserved(device)
+        free += used
+    else:
+        used = psutil.Process().memory_info().rss
+        free = psutil.virtual_memory().available + used
+    total = int(max_gb * GB) if max_gb is not None else int(free * _SHARE_OF_FREE)
+    if total <= used:
+        raise UserError(
+            f"--max-memory-gb {total / GB:.2f}: the program itself holds {used / GB:.2f} GB; "
+            f"give more than {used / GB:.1f}"
+        )
+    return MemoryBudget(available=total - used, total=total)

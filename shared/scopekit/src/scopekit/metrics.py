@@ -1,0 +1,52 @@
+"""How like the truth a volume is."""
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+
+Volume = NDArray[np.float32]
+
+
+def correlation(truth: Volume, result: Volume) -> float:
+    """Return Pearson's correlation coefficient of two arrays of one shape; NaN if one is flat."""
+    a = truth.astype(np.float64).ravel()
+    b = result.astype(np.float64).ravel()
+    a -= a.mean()
+    b -= b.mean()
+    norm = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / norm) if norm > 0 else float("nan")
+
+
+def match_brightness(truth: Volume, result: Volume) -> Volume:
+    """Return ``gain * result + offset`` that is nearest to ``truth`` in least squares.
+
+    Reconstructions have arbitrary units, so errors are measured after this fit.
+    """
+    mean_truth, mean_result = truth.mean(dtype=np.float64), result.mean(dtype=np.float64)
+    centred = result - np.float32(mean_result)
+    power = np.vdot(centred, centred)
+    gain = np.vdot(truth - np.float32(mean_truth), centred) / power if power > 0 else 0.0
+    return (centred * np.float32(gain) + np.float32(mean_truth)).astype(np.float32)
+
+
+def psnr(truth: Volume, result: Volume) -> float:
+    """Return the peak signal-to-noise ratio in dB, the peak being the truth's range."""
+    error = float(np.mean(np.square(truth - result), dtype=np.float64))
+    span = float(truth.max() - truth.min())
+    if error == 0:
+        return float("inf")
+    return float(10 * np.log10(span**2 / error)) if span > 0 else float("nan")
+
+
+def ssim(truth: Volume, result: Volume) -> float:
+    """Return the structural similarity (Wang et al. 2004), 7-voxel windows in all directions.
+
+    A volume thinner than 7 planes is compared plane by plane.
+    """
+    span = float(truth.max() - truth.min())
+    if span == 0:
+        return float("nan")
+    if min(truth.shape) >= 7:
+        return float(structural_similarity(truth, result, data_range=span))
+    planes = zip(truth, result, strict=True)
+    return float(np.mean([structural_similarity(a, b, data_range=span) for a, b in planes]))

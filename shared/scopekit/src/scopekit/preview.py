@@ -1,0 +1,109 @@
+"""Pictures of volumes: orthogonal maximum projections with a scale bar."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from scopekit.outputs import whole_file
+from scopekit.volumes import VoxelSize
+
+Projections = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+_BAR_LENGTHS_UM = np.outer(10.0 ** np.arange(-1, 5), (1, 2, 5)).ravel()
+
+
+def orthogonal_projections(volume: Iterable[NDArray[np.float32]]) -> Projections:
+    """Return the maximum projections (Y, X), (Z, X) and (Y, Z) of the planes of a volume."""
+    xy: NDArray[np.float32] | None = None
+    zx_rows, zy_rows = [], []
+    for plane in volume:
+        values = np.asarray(plane, dtype=np.float32)
+        xy = values.copy() if xy is None else np.maximum(xy, values)
+        zx_rows.append(values.max(axis=0))
+        zy_rows.append(values.max(axis=1))
+    if xy is None:
+        raise ValueError("a volume needs at least one plane")
+    return xy, np.stack(zx_rows), np.stack(zy_rows, axis=1)
+
+
+def save_preview(
+    path: Path,
+    volumes: Mapping[str, Iterable[NDArray[np.float32]]],
+    voxel_um: VoxelSize,
+    *,
+    overwrite: bool,
+    captions: Sequence[str] = (),
+) -> None:
+    """Draw orthogonal maximum projections of volumes side by side, each on its own grey scale.
+
+    Parameters
+    ----------
+    path
+        The PNG to write.
+    volumes
+        Title to volume (Z, Y, X); all of one shape.
+    voxel_um
+        (z, y, x) step in um, for the proportions and the scale bar.
+    overwrite
+        Whether an existing picture may be replaced.
+    captions
+        A line under each title.
+    """
+    projections = [orthogonal_projections(volume) for volume in volumes.values()]
+    xy, zx, _ = projections[0]
+    z_um, y_um, x_um = voxel_um
+    width_um, height_um = xy.shape[1] * x_um, xy.shape[0] * y_um
+    depth_um = zx.shape[0] * z_um
+    gap_um = 0.02 * max(width_um, height_um)
+    total_um = (width_um + gap_um + depth_um, height_um + gap_um + depth_um)
+
+    inches = 5.2 / max(total_um)
+    header = 0.62
+    size = (total_um[0] * inches * len(projections) + 0.15 * (len(projections) + 1),
+            total_um[1] * inches + header)
+    figure = Figure(figsize=size, facecolor="black", dpi=160)
+    FigureCanvasAgg(figure)
+    lines = list(captions) + [""] * (len(projections) - len(captions))
+    for column, (title, panels) in enumerate(zip(volumes, projections, strict=True)):
+        left = (0.15 * (column + 1) + column * total_um[0] * inches) / size[0]
+        axes = figure.add_axes(
+            (left, 0.0, total_um[0] * inches / size[0], total_um[1] * inches / size[1])
+        )
+        _draw(axes, panels, (width_um, height_um, depth_um), gap_um)
+        figure.text(left, 1 - 0.28 / size[1], title, color="white", fontsize=11, weight="bold")
+        figure.text(left, 1 - 0.50 / size[1], lines[column], color="0.8", fontsize=9)
+    with whole_file(path, overwrite=overwrite) as partial:
+        figure.savefig(partial, format="png", facecolor="black")
+
+
+def _draw(
+    axes: Axes, panels: Projections, size_um: tuple[float, float, float], gap_um: float
+) -> None:
+    """Lay out XY, below it ZX, to its right YZ, in um, and draw the scale bar."""
+    width, height, depth = size_um
+    xy, zx, yz = panels
+    low, high = np.percentile(xy, (1, 99.9))
+    limits = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-12), "aspect": "auto"}
+    bottom = height + gap_um
+    axes.imshow(xy, extent=(0, width, height, 0), **limits)
+    axes.imshow(zx, extent=(0, width, bottom + depth, bottom), **limits)
+    axes.imshow(yz, extent=(width + gap_um, width + gap_um + depth, height, 0), **limits)
+    axes.set_xlim(0, width + gap_um + depth)
+    axes.set_ylim(bottom + depth, 0)
+    axes.set_axis_off()
+    for x, y, label in ((0, 0, "xy"), (0, bottom, "xz"), (width + gap_um, 0, "zy")):
+        axes.text(x + gap_um / 2, y + gap_um / 2, label, color="0.7", fontsize=8, va="top")
+
+    bar = _BAR_LENGTHS_UM[np.abs(_BAR_LENGTHS_UM - width / 5).argmin()]
+    thickness = 0.012 * height
+    corner = (width - bar - gap_um, height - gap_um - thickness)
+    axes.add_patch(Rectangle(corner, bar, thickness, facecolor="white"))
+    axes.text(
+        corner[0] + bar / 2, corner[1] - thickness, f"{bar:g} µm",
+        color="white", fontsize=9, ha="center", va="bottom",
+    )
