@@ -1,7 +1,7 @@
 """Checkpoint files: plain tensors and plain values, read without running code."""
 
-import pickle
-import zipfile
+import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,18 @@ def read_checkpoint(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the checkpoint's path")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as failure:
-        if zipfile.is_zipfile(path) or path.read_bytes()[:1] == b"\x80":
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as failure:  # damaged files make the unpickler raise errors of any kind
+        # The unpickler's word for a class or function that is no tensor.
+        if "GLOBAL" in str(failure):
             raise UserError(
                 f"{path}: holds Python objects that could run code, not only tensors; it was not "
                 "opened. Save it again as a dict of tensors and numbers (torch.save)"
             ) from failure
-        raise UserError(
-            f"{path}: not a PyTorch file, or damaged; download or export it again"
-        ) from failure
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as failure:
         raise UserError(
             f"{path}: not a PyTorch file, or damaged; download or export it again"
         ) from failure
@@ -46,4 +47,7 @@ def read_checkpoint(path: Path) -> Any:
 def write_checkpoint(path: Path, content: dict[str, Any], *, overwrite: bool) -> None:
     """Write tensors and plain values so that the file is whole or absent."""
     with whole_file(path, overwrite=overwrite) as partial:
-        torch.save(content, partial)
+        # torch.save to a file hides the reason of a failed write, such as a full disk.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        partial.write_bytes(buffer.getbuffer())

@@ -4,7 +4,7 @@ import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -45,6 +45,8 @@ OutputTypeOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random numbers.")]
 
+_OUT_OF_MEMORY = "out of memory: give a smaller --max-memory-gb, or close other programs"
+
 
 def new_app(help_text: str) -> typer.Typer:
     """Return an application without prompts, tracebacks or completion options."""
@@ -55,6 +57,17 @@ def new_app(help_text: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
     )
+
+
+def version_option(program: str, version: str) -> Any:
+    """Return a ``--version`` option, which prints and ends before anything else happens."""
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            print(f"{program} {version}")
+            raise typer.Exit
+
+    return typer.Option("--version", callback=show, is_eager=True, help="Show the version.")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -71,13 +84,15 @@ def run(app: typer.Typer) -> None:
     except OSError as failure:
         _fail(f"{failure.filename or 'file system'}: {failure.strerror or failure}")
     except MemoryError:
-        _fail("out of memory: give a smaller --max-memory-gb, or close other programs")
+        _fail(_OUT_OF_MEMORY)
     except RuntimeError as failure:
+        if "DefaultCPUAllocator" in str(failure):
+            _fail(_OUT_OF_MEMORY)
         if "out of memory" not in str(failure).lower():
             raise
         _fail("out of memory on the device: give a smaller --max-memory-gb, or --device cpu")
 
 
-def _fail(line: str) -> None:
+def _fail(line: str) -> NoReturn:
     print("error: " + " ".join(line.split()), file=sys.stderr)
     sys.exit(2)

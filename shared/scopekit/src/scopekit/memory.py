@@ -50,7 +50,7 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
         CPU: the budget bounds the resident memory of the whole process. CUDA: the memory taken
         on that device.
     max_gb
-        The budget in GB (1e9 bytes); ``None`` takes 80 % of what is free now.
+        The budget in GB (1e9 bytes); ``None`` adds 80 % of what is free now.
 
     Raises
     ------
@@ -58,13 +58,12 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
         If the process already holds as much as the budget.
     """
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
         used = torch.cuda.memory_reserved(device)
-        free += used
+        free, _ = torch.cuda.mem_get_info(device)
     else:
         used = psutil.Process().memory_info().rss
-        free = psutil.virtual_memory().available + used
-    total = int(max_gb * GB) if max_gb is not None else int(free * _SHARE_OF_FREE)
+        free = psutil.virtual_memory().available
+    total = used + int(free * _SHARE_OF_FREE) if max_gb is None else int(max_gb * GB)
     if total <= used:
         raise UserError(
             f"--max-memory-gb {total / GB:.2f}: the program itself holds {used / GB:.2f} GB; "

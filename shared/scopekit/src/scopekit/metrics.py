@@ -46,7 +46,9 @@ def ssim(truth: Volume, result: Volume) -> float:
     span = float(truth.max() - truth.min())
     if span == 0:
         return float("nan")
-    if min(truth.shape) >= 7:
-        return float(structural_similarity(truth, result, data_range=span))
-    planes = zip(truth, result, strict=True)
-    return float(np.mean([structural_similarity(a, b, data_range=span) for a, b in planes]))
+    pairs = [(truth, result)] if min(truth.shape) >= 7 else zip(truth, result, strict=True)
+    scores = [
+        structural_similarity(a, b, data_range=span)  # type: ignore[no-untyped-call]
+        for a, b in pairs
+    ]
+    return float(np.mean(scores))

@@ -23,7 +23,10 @@ _REMEDIES = {
 
 def describe_write_failure(path: Path, failure: OSError) -> UserError:
     """Turn an operating-system failure to write ``path`` into a line with a remedy."""
-    remedy = _REMEDIES.get(failure.errno or 0, failure.strerror or str(failure))
+    if failure.errno is None:  # NumPy's short writes carry no error number
+        remedy = "the data could not all be written: is there space on the disk?"
+    else:
+        remedy = _REMEDIES.get(failure.errno, failure.strerror or str(failure))
     return UserError(f"cannot write {path}: {remedy}")
 
 

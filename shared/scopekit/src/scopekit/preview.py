@@ -64,8 +64,10 @@ def save_preview(
 
     inches = 5.2 / max(total_um)
     header = 0.62
-    size = (total_um[0] * inches * len(projections) + 0.15 * (len(projections) + 1),
-            total_um[1] * inches + header)
+    size = (
+        total_um[0] * inches * len(projections) + 0.15 * (len(projections) + 1),
+        total_um[1] * inches + header,
+    )
     figure = Figure(figsize=size, facecolor="black", dpi=160)
     FigureCanvasAgg(figure)
     lines = list(captions) + [""] * (len(projections) - len(captions))
@@ -104,6 +106,11 @@ def _draw(
     corner = (width - bar - gap_um, height - gap_um - thickness)
     axes.add_patch(Rectangle(corner, bar, thickness, facecolor="white"))
     axes.text(
-        corner[0] + bar / 2, corner[1] - thickness, f"{bar:g} µm",
-        color="white", fontsize=9, ha="center", va="bottom",
+        corner[0] + bar / 2,
+        corner[1] - thickness,
+        f"{bar:g} µm",
+        color="white",
+        fontsize=9,
+        ha="center",
+        va="bottom",
     )

@@ -13,12 +13,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Show a bar while the block runs; yield ``advance(steps, note)``.
+def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
+    """Show a bar while the block runs; yield ``advance(steps=1, note="")``.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], 
         Number of steps.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, note="")
@@ -47,4 +47,4 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], 
 
 def say(message: str) -> None:
     """Print one line for the user on standard error."""
-    console.print(message, markup=False)
+    console.print(message)

@@ -1,19 +1,18 @@
 """TIFF stacks with voxel sizes: volumes (Z, Y, X), view stacks (A, Y, X), and series of them.
 
 Written files carry ImageJ metadata, which ImageJ, Fiji, napari and the OME Bio-Formats readers
-understand: voxel size in um, contrast limits, hyperstack axes.
+understand: voxel size in um and hyperstack axes.
 """
 
 import logging
+import math
 import mmap
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -21,10 +20,11 @@ from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.outputs import require_space, whole_file
+from scopekit.tiff_metadata import imagej_arguments, read_voxel_um
 
 VoxelSize = tuple[float, float, float]
-_UM_PER_UNIT = {"um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3}
 _DAMAGED = "damaged or cut short (an interrupted copy?); copy or export the file again"
+_HARMLESS = ("coercing invalid ASCII", "MMStack file name is invalid")
 
 
 class _DamageLog(logging.Handler):
@@ -32,10 +32,11 @@ class _DamageLog(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.messages: list[str] = []
+        self.found = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        message = record.getMessage()
+        self.found |= not any(text in message for text in _HARMLESS)
 
 
 @dataclass(frozen=True)
@@ -77,38 +78,44 @@ class StackFile:
         UserError
             If the file is damaged or holds NaN or infinite values.
         """
-        n_pages = self.shape[-3]
-        first = frame * n_pages
+        stack = np.empty(self.shape[-3:], np.float32)
         with _open(self.path) as tif:
-            series = tif.series[0]
-            if series.dataoffset is not None:
-                pages = np.memmap(
-                    self.path,
-                    dtype=series.dtype.newbyteorder(tif.byteorder),
-                    mode="r",
-                    offset=series.dataoffset + first * _page_bytes(self),
-                    shape=self.shape[-3:],
-                )
-            else:
-                keys = slice(first, first + n_pages)
-                pages = tif.asarray(key=keys).reshape(self.shape[-3:])
-            stack = pages.astype(np.float32)
-        if not np.isfinite(stack).all():
-            plane = int(np.argmin(np.isfinite(stack).all(axis=(1, 2))))
-            where = f"page {plane}" if self.n_frames == 1 else f"frame {frame}, page {plane}"
-            raise UserError(
-                f"{self.path}: NaN or infinite values ({where}, counted from 0); "
-                "replace them before the reconstruction"
-            )
+            pages = self._pages(tif, frame).reshape(stack.shape)
+            for index, page in enumerate(pages):
+                stack[index] = page
+                _release(pages)
+                if not np.isfinite(stack[index]).all():
+                    where = f"frame {frame}, page {index}" if self.n_frames > 1 else f"page {index}"
+                    raise UserError(
+                        f"{self.path}: NaN or infinite values ({where}, counted from 0); "
+                        "replace them by numbers first"
+                    )
         return stack
 
-
-def _page_bytes(stack: StackFile) -> int:
-    return stack.shape[-2] * stack.shape[-1] * stack.dtype.itemsize
+    def _pages(self, tif: tifffile.TiffFile, frame: int) -> NDArray:
+        """Return the pages of one time point in the file's own number type."""
+        series = tif.series[0]
+        n_pages = self.shape[-3]
+        first = frame * n_pages
+        if len(tif.series) == self.n_frames > 1:
+            return tif.series[frame].asarray()
+        if len(tif.series) > 1:
+            return np.stack([page.asarray() for page in tif.series[first : first + n_pages]])
+        if series.dataoffset is None:
+            return tif.asarray(series=0, key=slice(first, first + n_pages))
+        page_bytes = math.prod(self.shape[-2:]) * self.dtype.itemsize
+        return np.memmap(
+            self.path,
+            dtype=series.dtype.newbyteorder(tif.byteorder),
+            mode="r",
+            offset=series.dataoffset + first * page_bytes,
+            shape=self.shape[-3:],
+        )
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF; whatever is wrong with it becomes a `UserError` at the latest on leaving."""
     log = _DamageLog()
     logger = logging.getLogger("tifffile")
     propagate, logger.propagate = logger.propagate, False
@@ -116,15 +123,24 @@ def _open(path: Path) -> Iterator[tifffile.TiffFile]:
     try:
         with tifffile.TiffFile(path) as tif:
             yield tif
-        if log.messages:
+        if log.found:
             raise UserError(f"{path}: {_DAMAGED}")
+    except (UserError, MemoryError):
+        raise
     except FileNotFoundError as failure:
         raise UserError(f"{path}: no such file; check the path") from failure
     except IsADirectoryError as failure:
         raise UserError(f"{path}: a folder where a file was expected") from failure
-    except tifffile.TiffFileError as failure:
-        raise UserError(f"{path}: not a TIFF file; export the stack as TIFF") from failure
-    except (ValueError, IndexError, KeyError, EOFError, RuntimeError, TypeError) as failure:
+    except PermissionError as failure:
+        raise UserError(f"{path}: no permission to read it") from failure
+    except Exception as failure:  # a damaged file makes tifffile raise errors of any kind
+        if "not a TIFF file" in str(failure):
+            raise UserError(f"{path}: not a TIFF file; export the stack as TIFF") from failure
+        if "imagecodecs" in str(failure):
+            raise UserError(
+                f"{path}: its compression is not supported; save it uncompressed, or run "
+                "'pip install imagecodecs'"
+            ) from failure
         raise UserError(f"{path}: {_DAMAGED}") from failure
     finally:
         logger.removeHandler(log)
@@ -142,16 +158,15 @@ def open_stack(path: Path) -> StackFile:
     Raises
     ------
     UserError
-        If the file is missing, not a TIFF, damaged, a colour image, or a single 2D image.
+        If the file is missing, not a TIFF, damaged, a colour image, a single 2D image, or holds
+        several channels.
     """
     with _open(path) as tif:
-        shape, dtype = _stack_shape(tif)
-        voxel_um = _voxel_um(tif)
-        contiguous_end = None
-        if tif.series[0].dataoffset is not None:
-            contiguous_end = tif.series[0].dataoffset + int(np.prod(shape)) * dtype.itemsize
-        size = tif.filehandle.size
-    if contiguous_end is not None and contiguous_end > size:
+        shape = _stack_shape(path, tif)
+        dtype = tif.series[0].dtype
+        whole = _is_whole(tif, shape)
+        voxel_um = read_voxel_um(tif)
+    if not whole:
         raise UserError(f"{path}: {_DAMAGED}")
     if len(shape) == 2:
         raise UserError(f"{path}: a single 2D image {shape}; expected a stack of pages")
@@ -163,48 +178,41 @@ def open_stack(path: Path) -> StackFile:
     return StackFile(path, shape, dtype, voxel_um)
 
 
-def _stack_shape(tif: tifffile.TiffFile) -> tuple[tuple[int, ...], np.dtype]:
+def _stack_shape(path: Path, tif: tifffile.TiffFile) -> tuple[int, ...]:
     series = tif.series[0]
-    if "S" in series.axes and series.shape[series.axes.index("S")] > 1:
-        raise UserError(f"{tif.filehandle.path}: a colour image; export it as grey values")
-    shape = [n for n, axis in zip(series.shape, series.axes, strict=True) if axis != "S"]
-    if len(tif.series) > 1:  # pages written one by one
+    sizes = list(zip(series.shape, series.axes, strict=True))
+    if any(axis == "S" and n > 1 for n, axis in sizes):
+        raise UserError(f"{path}: a colour image; export it as grey values")
+    sizes = [(n, axis) for n, axis in sizes if axis != "S"]
+    if len(tif.series) > 1:  # pages, or time points, written one by one
         if any(s.shape != series.shape or s.dtype != series.dtype for s in tif.series):
-            raise UserError(f"{tif.filehandle.path}: its pages differ in size or type")
-        shape = [len(tif.series), *shape]
-    while len(shape) > 3 and 1 in shape[:-2]:
-        shape.remove(1)
-    return tuple(shape), series.dtype
+            raise UserError(f"{path}: its pages differ in size or type")
+        sizes = [(len(tif.series), "T"), *sizes]
+    while len(sizes) > 3 and any(n == 1 for n, _ in sizes[:-2]):
+        sizes.remove(next(size for size in sizes if size[0] == 1))
+    shape = tuple(n for n, _ in sizes)
+    if len(sizes) == 4 and sizes[0][1] in "CZ":
+        axes = "".join(axis for _, axis in sizes)
+        raise UserError(
+            f"{path}: axes {axes} {shape}; expected ZYX or TZYX: save each channel as its own file"
+        )
+    return shape
 
 
-def _voxel_um(tif: tifffile.TiffFile) -> VoxelSize | None:
-    """Return (z, y, x) in um from ImageJ or OME metadata, or None."""
-    if tif.is_ome and tif.ome_metadata:
-        pixels = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Pixels")
-        sizes = [_ome_length_um(pixels, axis) for axis in "ZYX"] if pixels is not None else []
-        if len(sizes) == 3 and sizes[1] and sizes[2]:
-            return (sizes[0] or 1.0, sizes[1], sizes[2])
-        return None
-    metadata = tif.imagej_metadata
-    if not metadata:
-        return None
-    # ImageJ escapes the micro sign.
-    unit = re.sub(r"\\u00[bB]5", "µ", str(metadata.get("unit", "")))
-    um_per_unit = _UM_PER_UNIT.get(unit)
-    tags = tif.pages.first.tags
-    if um_per_unit is None or "XResolution" not in tags or "YResolution" not in tags:
-        return None
-    (x_pixels, x_units), (y_pixels, y_units) = tags["XResolution"].value, tags["YResolution"].value
-    if not (x_pixels and y_pixels):
-        return None
-    z = float(metadata.get("spacing", 1.0)) * um_per_unit
-    return (z, y_units / y_pixels * um_per_unit, x_units / x_pixels * um_per_unit)
-
-
-def _ome_length_um(pixels: ElementTree.Element, axis: str) -> float | None:
-    length = pixels.get(f"PhysicalSize{axis}")
-    um_per_unit = _UM_PER_UNIT.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-    return float(length) * um_per_unit if length and um_per_unit else None
+def _is_whole(tif: tifffile.TiffFile, shape: tuple[int, ...]) -> bool:
+    """Whether the pages that the header promises are all in the file."""
+    series = tif.series[0]
+    if series.is_multifile:
+        return True  # a missing file is logged
+    n_values = math.prod(shape)
+    if len(tif.series) == 1 and series.dataoffset is not None:
+        end = series.dataoffset + n_values * series.dtype.itemsize
+        if end > tif.filehandle.size or len(tif.pages) == 1:
+            return bool(end <= tif.filehandle.size)
+    last = tif.pages[-1]
+    ends = [a + n for a, n in zip(last.dataoffsets, last.databytecounts, strict=True)]
+    n_pages = len(tif.pages)
+    return n_pages * tif.pages.first.size >= n_values and max(ends) <= tif.filehandle.size
 
 
 class VolumeWriter:
@@ -224,6 +232,11 @@ class VolumeWriter:
     overwrite
         Whether an existing file may be replaced.
 
+    Attributes
+    ----------
+    array
+        The values, of the given shape, float32, zero at first; mapped to the file.
+
     Examples
     --------
     >>> with VolumeWriter(path, (101, 429, 429), (0.2, 0.12, 0.12), overwrite=False) as writer:
@@ -231,7 +244,7 @@ class VolumeWriter:
     ...     writer.release()
     """
 
-    array: NDArray[np.float32]
+    array: np.memmap
 
     def __init__(
         self, path: Path, shape: tuple[int, ...], voxel_um: VoxelSize, *, overwrite: bool
@@ -243,14 +256,7 @@ class VolumeWriter:
     def __enter__(self) -> "VolumeWriter":
         partial = self._file.__enter__()
         try:
-            n_bytes = int(np.prod(self._shape)) * 4
-            require_space(partial.parent, n_bytes)
-            self.array = tifffile.memmap(
-                partial, shape=self._shape, dtype=np.float32, **_imagej(self._shape, self._voxel_um)
-            )
-            if hasattr(os, "posix_fallocate"):
-                with partial.open("r+b") as handle:
-                    os.posix_fallocate(handle.fileno(), 0, partial.stat().st_size)
+            self.array = _map_new(partial, self._shape, np.dtype(np.float32), self._voxel_um)
         except BaseException as failure:
             self._file.__exit__(type(failure), failure, failure.__traceback__)
             raise
@@ -258,10 +264,7 @@ class VolumeWriter:
 
     def release(self) -> None:
         """Give the written pages back to the system; the file keeps them."""
-        mapping = getattr(self.array, "_mmap", None)
-        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self.array.flush()  # type: ignore[attr-defined]
-            mapping.madvise(mmap.MADV_DONTNEED)
+        _release(self.array)
 
     def __exit__(
         self,
@@ -270,30 +273,38 @@ class VolumeWriter:
         trace: TracebackType | None,
     ) -> None:
         if kind is None:
-            self.array.flush()  # type: ignore[attr-defined]
+            self.array.flush()
         del self.array
         self._file.__exit__(kind, failure, trace)
 
 
-def _imagej(shape: tuple[int, ...], voxel_um: VoxelSize) -> dict:
-    """Return tifffile's arguments for an ImageJ file with this voxel size."""
-    z_um, y_um, x_um = voxel_um
-    return {
-        "imagej": True,
-        "resolution": (1 / x_um, 1 / y_um),
-        "metadata": {"axes": "TZYX"[-len(shape) :], "spacing": z_um, "unit": "um"},
-    }
+def _map_new(path: Path, shape: tuple[int, ...], dtype: np.dtype, voxel_um: VoxelSize) -> np.memmap:
+    """Make an ImageJ file of zeros, its disk space taken, and map its values to memory."""
+    require_space(path.parent, math.prod(shape) * dtype.itemsize)
+    array: np.memmap = tifffile.memmap(
+        path, shape=shape, dtype=dtype, **imagej_arguments(shape, dtype, voxel_um)
+    )
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def _release(array: NDArray) -> None:
+    """Give the pages of a mapped file back to the system, which keeps their content."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def write_volume(
     path: Path, volume: NDArray[np.float32], voxel_um: VoxelSize, *, overwrite: bool
 ) -> None:
     """Write a volume (Z, Y, X), or a series (T, Z, Y, X), as float32 with its voxel size in um."""
+    values = volume.astype(np.float32, copy=False)
     with whole_file(path, overwrite=overwrite) as partial:
-        require_space(partial.parent, volume.size * 4)
-        tifffile.imwrite(
-            partial, volume.astype(np.float32, copy=False), **_imagej(volume.shape, voxel_um)
-        )
+        require_space(partial.parent, values.nbytes)
+        tifffile.imwrite(partial, values, **imagej_arguments(values.shape, values.dtype, voxel_um))
 
 
 def scale_to_uint16(path: Path, voxel_um: VoxelSize) -> float:
@@ -302,7 +313,7 @@ def scale_to_uint16(path: Path, voxel_um: VoxelSize) -> float:
     Parameters
     ----------
     path
-        A non-negative volume written by `VolumeWriter` or `write_volume`; it is replaced.
+        A volume written by `VolumeWriter` or `write_volume`; it is replaced, negative values by 0.
     voxel_um
         (z, y, x) step in um.
 
@@ -311,16 +322,22 @@ def scale_to_uint16(path: Path, voxel_um: VoxelSize) -> float:
     float
         The factor: stored value = factor * value.
     """
-    source = tifffile.memmap(path, mode="r")
-    peak = max(float(page.max()) for page in source.reshape(-1, *source.shape[-2:]))
-    factor = 65535.0 / peak if peak > 0 else 1.0
     with whole_file(path, overwrite=True) as partial:
-        require_space(partial.parent, source.size * 2)
-        pages = (
-            np.rint(np.clip(page * factor, 0, 65535)).astype(np.uint16)
-            for page in source.reshape(-1, *source.shape[-2:])
-        )
-        tifffile.imwrite(
-            partial, pages, shape=source.shape, dtype=np.uint16, **_imagej(source.shape, voxel_um)
-        )
+        return _scale_into(partial, path, voxel_um)
+
+
+def _scale_into(target: Path, source: Path, voxel_um: VoxelSize) -> float:
+    values = tifffile.memmap(source, mode="r")
+    pages = values.reshape(-1, *values.shape[-2:])
+    peak = 0.0
+    for page in pages:
+        peak = max(peak, float(page.max()))
+        _release(values)
+    factor = 65535.0 / peak if peak > 0 else 1.0
+    scaled = _map_new(target, values.shape, np.dtype(np.uint16), voxel_um)
+    for stored, page in zip(scaled.reshape(pages.shape), pages, strict=True):
+        stored[...] = np.rint(np.clip(page * factor, 0, 65535))
+        _release(values)
+        _release(scaled)
+    scaled.flush()
     return factor
