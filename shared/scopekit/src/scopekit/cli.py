@@ -60,7 +60,7 @@ def new_app(help_text: str) -> typer.Typer:
 
 
 def version_option(program: str, version: str) -> Any:
-    """Return a ``--version`` option, which prints and ends before anything else happens."""
+    """Return a ``--version`` option, for ``Annotated[bool, ...]`` in an app's callback."""
 
     def show(wanted: bool) -> None:
         if wanted:
@@ -80,6 +80,11 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except UserError as failure:
+        _fail(str(failure))
+    except ValueError as failure:
+        # The optics raise their own kind, which is meant for the user too.
+        if not getattr(failure, "for_user", False):
+            raise
         _fail(str(failure))
     except OSError as failure:
         _fail(f"{failure.filename or 'file system'}: {failure.strerror or failure}")

@@ -27,4 +27,5 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def write_yaml(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> None:
     """Write ``content`` as YAML, in its own order."""
     with whole_file(path, overwrite=overwrite) as partial:
-        partial.write_text(yaml.safe_dump(dict(content), sort_keys=False), encoding="utf-8")
+        text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+        partial.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -161,6 +161,36 @@ def open_stack(path: Path) -> StackFile:
         If the file is missing, not a TIFF, damaged, a colour image, a single 2D image, or holds
         several channels.
     """
+    stack = _inspect(path)
+    if len(stack.shape) == 2:
+        raise UserError(f"{path}: a single 2D image {stack.shape}; expected a stack of pages")
+    return stack
+
+
+def open_frames(path: Path) -> StackFile:
+    """Inspect a TIFF of camera frames without reading them.
+
+    Parameters
+    ----------
+    path
+        A TIFF of real numbers: one image, or any number of them.
+
+    Returns
+    -------
+    StackFile
+        Every image a time point of its own: shape (N, 1, Y, X).
+
+    Raises
+    ------
+    UserError
+        As `open_stack`, but a single 2D image is welcome.
+    """
+    stack = _inspect(path)
+    n_frames = math.prod(stack.shape[:-2])
+    return replace(stack, shape=(n_frames, 1, *stack.shape[-2:]))
+
+
+def _inspect(path: Path) -> StackFile:
     with _open(path) as tif:
         shape = _stack_shape(path, tif)
         dtype = tif.series[0].dtype
@@ -168,9 +198,7 @@ def open_stack(path: Path) -> StackFile:
         voxel_um = read_voxel_um(tif)
     if not whole:
         raise UserError(f"{path}: {_DAMAGED}")
-    if len(shape) == 2:
-        raise UserError(f"{path}: a single 2D image {shape}; expected a stack of pages")
-    if len(shape) > 4 or dtype.kind not in "uif":
+    if not 2 <= len(shape) <= 4 or dtype.kind not in "uif":
         raise UserError(
             f"{path}: shape {shape} of {dtype}; expected pages of grey values, "
             "(pages, Y, X) or (T, pages, Y, X)"

@@ -1,0 +1,44 @@
+import psutil
+import pytest
+import torch
+
+from scopekit.errors import UserError
+from scopekit.memory import GB, choose_device, memory_budget
+
+CPU = torch.device("cpu")
+
+
+def test_a_named_budget_bounds_the_whole_process():
+    budget = memory_budget(CPU, 500)
+    assert budget.total == 500 * GB
+    held = psutil.Process().memory_info().rss
+    assert budget.available == pytest.approx(500 * GB - held, abs=0.2 * GB)
+
+
+def test_without_a_name_four_fifths_of_what_is_free():
+    budget = memory_budget(CPU)
+    assert budget.available == pytest.approx(0.8 * psutil.virtual_memory().available, rel=0.2)
+
+
+def test_a_budget_below_what_the_program_holds():
+    with pytest.raises(UserError, match=r"--max-memory-gb 0\.01: .* give more than"):
+        memory_budget(CPU, 0.01)
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == CPU
+    with pytest.raises(UserError, match="--device cpu"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
+
+
+@pytest.mark.gpu
+def test_budgets_on_a_gpu():
+    device = choose_device("cuda")
+    held = torch.zeros(10**8, dtype=torch.uint8, device=device)
+    budget = memory_budget(device, 1)
+    assert budget.total == GB
+    assert budget.available <= GB - held.nbytes
+    assert memory_budget(device).available < torch.cuda.mem_get_info(device)[1]

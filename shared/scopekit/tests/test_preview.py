@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from scopekit.errors import UserError
+from scopekit.preview import orthogonal_projections, save_preview
+
+VOLUME = np.random.default_rng(0).random((5, 20, 30), dtype=np.float32)
+
+
+def test_projections_are_maxima():
+    xy, zx, yz = orthogonal_projections(VOLUME)
+    np.testing.assert_array_equal(xy, VOLUME.max(axis=0))
+    np.testing.assert_array_equal(zx, VOLUME.max(axis=1))
+    np.testing.assert_array_equal(yz, VOLUME.max(axis=2).T)
+
+
+def test_planes_may_come_one_by_one():
+    from_planes = orthogonal_projections(plane for plane in VOLUME)
+    for a, b in zip(from_planes, orthogonal_projections(VOLUME), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="at least one plane"):
+        orthogonal_projections([])
+
+
+def picture(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("L"))
+
+
+def test_the_picture_shows_the_brightest_spot_in_three_views(tmp_path):
+    # 20 x 30 um in the plane and 10 um deep: panels of 30 and 10 um, 3.6 apart by 2 %.
+    volume = np.zeros((5, 20, 30), np.float32)
+    volume[1, 5:10, 20:25] = 1
+    path = tmp_path / "preview.png"
+    save_preview(path, {"result": volume}, (2, 1, 1), overwrite=False)
+    grey = picture(path)
+    width_um = 30 + 0.6 + 10
+    per_um = (grey.shape[1] - 2 * 0.15 * 160) / width_um
+    top = grey.shape[0] - (20 + 0.6 + 10) * per_um
+
+    def brightness(x_um, y_um):
+        return grey[round(top + y_um * per_um), round(0.15 * 160 + x_um * per_um)]
+
+    assert brightness(22.5, 7.5) > 250
+    assert brightness(22.5, 20.6 + 3) > 250
+    assert brightness(30.6 + 3, 7.5) > 250
+    for x_um, y_um in [(10, 7.5), (22.5, 15), (22.5, 20.6 + 7), (30.6 + 7, 7.5)]:
+        assert brightness(x_um, y_um) < 10
+
+
+def test_volumes_stand_side_by_side(tmp_path):
+    save_preview(tmp_path / "one.png", {"a": VOLUME}, (1, 1, 1), overwrite=False)
+    save_preview(
+        tmp_path / "two.png",
+        {"a": VOLUME, "b": VOLUME},
+        (1, 1, 1),
+        captions=["truth"],
+        overwrite=False,
+    )
+    one, two = picture(tmp_path / "one.png"), picture(tmp_path / "two.png")
+    assert one.shape[0] == two.shape[0]
+    assert two.shape[1] == pytest.approx(2 * one.shape[1], abs=30)
+
+
+@pytest.mark.parametrize("value", [0, 1, 1e6])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 500, 4), (40, 8, 8)])
+def test_flat_and_odd_volumes_have_pictures(tmp_path, shape, value):
+    path = tmp_path / "preview.png"
+    save_preview(path, {"flat": np.full(shape, value, np.float32)}, (1, 1, 1), overwrite=False)
+    assert picture(path).size > 0
+
+
+def test_existing_pictures_are_kept(tmp_path):
+    path = tmp_path / "preview.png"
+    path.write_text("older")
+    with pytest.raises(UserError, match="--overwrite"):
+        save_preview(path, {"a": VOLUME}, (1, 1, 1), overwrite=False)
+    assert path.read_text() == "older"
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_disk_that_fills_up(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*preview\.png"):
+        save_preview(tmp_path / "preview.png", {"a": VOLUME}, (1, 1, 1), overwrite=False)
+    assert list(tmp_path.iterdir()) == []
