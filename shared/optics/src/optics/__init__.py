@@ -1,1 +1,36 @@
-"""Differentiable optics."""
+"""Differentiable optics of light-field and two-photon microscopes.
+
+Units are micrometres, volumes are (Z, Y, X), views are (A, Y, X).
+"""
+
+from optics.convolution import KernelOperator
+from optics.errors import OpticsError
+from optics.geometry import LightFieldPreset, presets
+from optics.gibson_lanni import gaussian_section, gibson_lanni
+from optics.lightfield import LightFieldOperator
+from optics.noise import NLLMPG, add_camera_noise
+from optics.phase_space import phase_space_psf, psf_shift
+from optics.psf_files import PSFFile, open_psf, write_psf
+from optics.sampling import sample_views, sampled_size, volume_size
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "NLLMPG",
+    "add_camera_noise",
+    "gaussian_section",
+    "gibson_lanni",
+    "KernelOperator",
+    "LightFieldOperator",
+    "LightFieldPreset",
+    "OpticsError",
+    "PSFFile",
+    "open_psf",
+    "phase_space_psf",
+    "presets",
+    "psf_shift",
+    "sample_views",
+    "sampled_size",
+    "volume_size",
+    "write_psf",
+]

@@ -3,3 +3,5 @@
 
 class OpticsError(ValueError):
     """A physical parameter or a PSF file that cannot be used; the text names the remedy."""
+
+    for_user = True

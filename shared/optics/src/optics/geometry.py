@@ -7,7 +7,14 @@ every microlens, both counted from 0.
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -97,6 +104,12 @@ class LightFieldPreset(BaseModel):
                 raise ValueError("count must be at least 1")
             return evenly_spaced(first, last, count)
         return value
+
+    @field_serializer("depths_um", when_used="json")
+    def _shorten_depths(self, depths: tuple[float, ...]) -> Any:
+        if len(depths) > 2 and depths == evenly_spaced(depths[0], depths[-1], len(depths)):
+            return {"first": depths[0], "last": depths[-1], "count": len(depths)}
+        return list(depths)
 
     @model_validator(mode="before")
     @classmethod

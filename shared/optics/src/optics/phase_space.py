@@ -62,14 +62,18 @@ def phase_space_psf(
     # An even support is an odd one without its last row and column.
     positions = torch.arange(-half, half + 1, dtype=torch.float64) * preset.pixel_um
     frequency, axial = _pupil_quadrant(preset, max(abs(z) for z in depths), half)
-    signed = [(a // preset.n_num - preset.n_num // 2, a % preset.n_num - preset.n_num // 2)
-              for a in selected]
+    signed = [
+        (a // preset.n_num - preset.n_num // 2, a % preset.n_num - preset.n_num // 2)
+        for a in selected
+    ]
     orders = sorted({abs(n) for pair in signed for n in pair})
     window_um = preset.microlens_pitch_um / preset.magnification
-    basis = torch.stack([
-        _window_transform(positions, frequency, order * preset.view_step, window_um)
-        for order in orders
-    ])
+    basis = torch.stack(
+        [
+            _window_transform(positions, frequency, order * preset.view_step, window_um)
+            for order in orders
+        ]
+    )
     # The intensity is of fourth order in the basis.
     basis = (basis / _central_sum(frequency, axial, window_um, preset.pixel_um) ** 0.25).to(
         torch.complex64
@@ -95,7 +99,9 @@ def phase_space_psf(
     return out
 
 
-def _pupil_quadrant(preset: LightFieldPreset, distance_um: float, half: int) -> tuple[Tensor, Tensor]:
+def _pupil_quadrant(
+    preset: LightFieldPreset, distance_um: float, half: int
+) -> tuple[Tensor, Tensor]:
     """Return the frequencies (J,) from 0 to NA / lambda and the axial ones (J, J), 0 outside.
 
     The frequency step makes the field periodic over a width that holds the defocused spot, the
@@ -118,9 +124,8 @@ def _window_transform(
 ) -> Tensor:
     """Return (positions, J): the inverse transform of the window, +f and -f folded together."""
     phase = torch.exp(2j * math.pi * positions[:, None] * frequency)
-    folded = (
-        phase * torch.sinc((frequency - centre) * window_um)
-        + phase.conj() * torch.sinc((-frequency - centre) * window_um)
+    folded = phase * torch.sinc((frequency - centre) * window_um) + phase.conj() * torch.sinc(
+        (-frequency - centre) * window_um
     )
     folded[:, 0] /= 2  # f = 0 is its own mirror image
     return folded

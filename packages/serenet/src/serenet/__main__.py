@@ -1,0 +1,5 @@
+"""``python -m serenet``."""
+
+from serenet.cli import main
+
+main()

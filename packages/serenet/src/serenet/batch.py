@@ -1,0 +1,146 @@
+"""Runs a reconstruction over many files and frames and lands whole results.
+
+Every input gives ``<stem>_<method>.tif``, a picture ``.png`` and the settings ``.yaml``. The
+volume takes its name last, so where it exists the result is complete.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scopekit.errors import UserError
+from scopekit.outputs import make_folder
+from scopekit.preview import save_preview
+from scopekit.progress import say
+from scopekit.settings import write_yaml
+from scopekit.volumes import StackFile, VolumeWriter, VoxelSize, scale_to_uint16
+
+FrameSolver = Callable[[StackFile, int, NDArray[np.float32], Callable[[], None]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What all files of a run share.
+
+    Attributes
+    ----------
+    out
+        Folder of the results.
+    method
+        Ending of their names.
+    voxel_um
+        (z, y, x) step of the volumes, um.
+    settings
+        The resolved settings, saved beside every result.
+    dtype
+        ``float32`` or ``uint16``.
+    preview
+        Whether to draw pictures.
+    overwrite
+        Whether to replace existing results.
+    """
+
+    out: Path
+    method: str
+    voxel_um: VoxelSize
+    settings: Mapping[str, Any]
+    dtype: str
+    preview: bool
+    overwrite: bool
+
+    def result(self, source: Path) -> Path:
+        """Return the name of the volume made from ``source``."""
+        return self.out / f"{source.stem}_{self.method}.tif"
+
+    def pending(self, sources: list[Path]) -> list[Path]:
+        """Return the sources without a result; raise `UserError` if there is none."""
+        make_folder(self.out)
+        if self.overwrite:
+            return sources
+        pending = [s for s in sources if not self.result(s).exists()]
+        for source in sources:
+            if source not in pending:
+                say(f"{self.result(source)} exists: skipped")
+        if not pending:
+            raise UserError(
+                f"{self.result(sources[0])} exists"
+                + (f" (as do all {len(sources)} results)" if len(sources) > 1 else "")
+                + ": add --overwrite to replace it, or choose another --out"
+            )
+        return pending
+
+    def run(
+        self,
+        source: StackFile,
+        volume_shape: tuple[int, int, int],
+        solve: FrameSolver,
+    ) -> Path:
+        """Reconstruct all frames of one file and write its results.
+
+        Parameters
+        ----------
+        source
+            The view stack.
+        volume_shape
+            (Z, Y, X) of one frame's volume.
+        solve
+            ``solve(source, frame, target, release)`` fills ``target`` and calls ``release()``
+            after every part; returns what to record about the frame.
+        """
+        result = self.result(source.path)
+        landing = result.with_name(f".{result.name}")
+        shape = (source.n_frames, *volume_shape) if len(source.shape) == 4 else volume_shape
+        settings = {
+            "input": str(source.path),
+            **self.settings,
+            "voxel_um": {axis: float(n) for axis, n in zip("zyx", self.voxel_um, strict=True)},
+            "volume_shape": list(shape),
+        }
+        try:
+            with VolumeWriter(landing, shape, self.voxel_um, overwrite=True) as writer:
+                frames = writer.array.reshape(source.n_frames, *volume_shape)
+                settings["frames"] = [
+                    solve(source, frame, frames[frame], writer.release)
+                    for frame in range(source.n_frames)
+                ]
+                if self.preview:
+                    volumes = {result.stem: frames[0]}
+                    picture = result.with_suffix(".png")
+                    save_preview(picture, volumes, self.voxel_um, overwrite=True)
+                del frames
+            if self.dtype == "uint16":
+                settings["uint16_factor"] = scale_to_uint16(landing, self.voxel_um)
+                say(f"{result.name}: stored value = {settings['uint16_factor']:.6g} x value")
+            write_yaml(result.with_suffix(".yaml"), settings, overwrite=True)
+            landing.replace(result)
+        except BaseException:
+            landing.unlink(missing_ok=True)
+            raise
+        say(str(result))
+        return result
+
+
+def run_all(files: list[Path], work: Callable[[Path], Path]) -> list[Path]:
+    """Do ``work`` on every file; report those that fail and go on with the rest.
+
+    Raises
+    ------
+    UserError
+        At the end, if any file failed: its own line if it was the only input.
+    """
+    results, failures = [], []
+    for file in files:
+        try:
+            results.append(work(file))
+        except UserError as failure:
+            if len(files) == 1:
+                raise
+            say(f"error: {failure}")
+            failures.append(file)
+    if failures:
+        names = ", ".join(str(f) for f in failures)
+        raise UserError(f"{len(failures)} of {len(files)} inputs failed, the rest is done: {names}")
+    return results

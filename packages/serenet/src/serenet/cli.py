@@ -1,0 +1,212 @@
+"""The command ``serenet``; its work is imported only when a command runs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from scopekit.cli import (
+    Device,
+    DeviceOption,
+    MemoryOption,
+    OutFolderOption,
+    OutputType,
+    OutputTypeOption,
+    OverwriteOption,
+    SeedOption,
+    new_app,
+    run,
+    version_option,
+)
+
+from serenet import __version__
+
+app = new_app("3D reconstruction for light-field microscopy, scanned (sLFM) or not.")
+
+InputsArgument = Annotated[
+    list[Path], typer.Argument(help="View stacks (TIFF), or folders of them.", show_default=False)
+]
+PreviewOption = Annotated[
+    bool, typer.Option("--no-preview", help="Draw no picture beside the result.")
+]
+PSFOption = Annotated[
+    Path | None, typer.Option("--psf", help="PSF file, from 'serenet psf'.", show_default=False)
+]
+BackgroundOption = Annotated[
+    float | None,
+    typer.Option(help="Counts to subtract.", show_default="1 % quantile of each light field"),
+]
+
+
+class ViewChoice(StrEnum):
+    """Which views a PSF file holds."""
+
+    subset = "subset"
+    all = "all"
+
+
+@app.callback()
+def _options(version: Annotated[bool, version_option("serenet", __version__)] = False) -> None:
+    pass
+
+
+@app.command()
+def psf(
+    preset_or_yaml: Annotated[str, typer.Argument(help="nnum13, nnum15 or an optics YAML file.")],
+    out: Annotated[Path, typer.Option(help="The file to write, ending in .h5.")],
+    views: Annotated[ViewChoice, typer.Option(help="The preset's views, or all.")] = (
+        ViewChoice.subset
+    ),
+    depths: Annotated[
+        int | None,
+        typer.Option(min=1, help="Keep N planes around the middle.", show_default="all"),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=3, help="Lateral support in pixels.", show_default="15 n_num"),
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Compute the phase-space PSF and its shift by wave optics.
+
+    Example: **serenet psf nnum13 --out psf.h5**
+    """
+    from serenet.simulate import make_psf
+
+    preset = make_psf(
+        preset_or_yaml,
+        out,
+        all_views=views is ViewChoice.all,
+        n_depths=depths,
+        size=size,
+        overwrite=overwrite,
+    )
+    print(f"{out}: {len(preset.views)} views, {len(preset.depths_um)} depths")
+
+
+@app.command()
+def project(
+    volume: Annotated[Path, typer.Argument(help="Volume (Z, Y, X) as TIFF.")],
+    psf: Annotated[Path, typer.Option(help="PSF file, from 'serenet psf'.")],
+    out: Annotated[Path, typer.Option(help="View stack to write (TIFF).")],
+    noise_photons: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Photons in the brightest pixel; adds shot noise.",
+            show_default="no noise",
+        ),
+    ] = None,
+    read_noise: Annotated[
+        float, typer.Option(min=0.0, help="Read noise, electrons rms (with --noise-photons).")
+    ] = 0.0,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Simulate the views of a volume on the scanned grid.
+
+    Example: **serenet project cell.tif --psf psf.h5 --out views.tif --noise-photons 500**
+    """
+    from scopekit.errors import UserError
+    from scopekit.memory import choose_device
+
+    from serenet.simulate import Noise, project_file
+
+    if read_noise and noise_photons is None:
+        raise UserError("--read-noise needs --noise-photons: the views must be in photons")
+    noise = None if noise_photons is None else Noise(noise_photons, read_noise, seed)
+    views = project_file(volume, psf, out, noise, choose_device(device), overwrite=overwrite)
+    print(f"{out}: {' x '.join(str(n) for n in views.shape)} (views, y, x)")
+
+
+@app.command()
+def reconstruct(
+    inputs: InputsArgument,
+    checkpoint: Annotated[Path, typer.Option(help="Trained network (.pth, .pt).")],
+    out: OutFolderOption,
+    psf: PSFOption = None,
+    psf_shift: Annotated[
+        Path | None,
+        typer.Option(help="PSF shift alone (.pt, .npy) instead of --psf.", show_default=False),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="nnum13, nnum15 or an optics YAML.", show_default="by the checkpoint"),
+    ] = None,
+    background: BackgroundOption = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Half precision: faster, errors below 1 %.")
+    ] = False,
+    max_memory_gb: MemoryOption = None,
+    device: DeviceOption = Device.auto,
+    dtype: OutputTypeOption = OutputType.float32,
+    no_preview: PreviewOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Reconstruct volumes from view stacks with a trained network.
+
+    A stack holds all n_num x n_num views or the network's subset; series (T, A, Y, X) and any
+    number of files and folders are welcome. Without --psf the PSF shift is computed from the
+    optics of the preset.
+
+    Example: **serenet reconstruct views.tif --checkpoint serenet.pth --out results**
+    """
+    from serenet.reconstruct_files import ReconstructOptions, reconstruct_files
+
+    options = ReconstructOptions(
+        checkpoint=checkpoint,
+        out=out,
+        psf=psf,
+        psf_shift=psf_shift,
+        preset=preset,
+        background=background,
+        half=half,
+        max_memory_gb=max_memory_gb,
+        device=device.value,
+        dtype=dtype.value,
+        preview=not no_preview,
+        overwrite=overwrite,
+    )
+    reconstruct_files(inputs, options)
+
+
+@app.command()
+def compare(
+    truth: Annotated[Path, typer.Argument(help="True volume (TIFF).")],
+    results: Annotated[list[Path], typer.Argument(help="Reconstructed volumes (TIFF).")],
+    out: OutFolderOption,
+    border: Annotated[
+        tuple[int, int],
+        typer.Option(metavar="Z XY", help="Planes and pixels to leave out on every side."),
+    ] = (0, 0),
+    blur: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(
+            metavar="Z Y X",
+            help="Gaussian sigma in voxels applied to the truth first.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Compare reconstructions with the truth: correlation, PSNR, SSIM, and a picture.
+
+    Example: **serenet compare truth.tif results/cell_serenet.tif --out comparison**
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from serenet.comparison import compare_files
+
+    rows = compare_files(truth, results, out, border=border, blur=blur, overwrite=overwrite)
+    table = Table("file", "correlation", "PSNR (dB)", "SSIM")
+    for row in rows:
+        numbers = (f"{row['correlation']:.4f}", f"{row['psnr_db']:.2f}", f"{row['ssim']:.4f}")
+        table.add_row(str(row["file"]), *numbers)
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command line."""
+    run(app)

@@ -1,0 +1,75 @@
+"""The user's inputs: files and folders of view stacks."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from optics import LightFieldPreset
+from scopekit.errors import UserError
+from scopekit.volumes import StackFile, open_stack
+from torch import Tensor
+
+_SUFFIXES = (".tif", ".tiff")
+
+
+def find_stacks(inputs: Iterable[Path]) -> list[Path]:
+    """Return the files, and the TIFF files inside the folders, in order, each once.
+
+    Raises
+    ------
+    UserError
+        If an input is missing, a folder holds no TIFF, or two results would share a name.
+    """
+    files: list[Path] = []
+    for item in inputs:
+        if item.is_dir():
+            found = sorted(
+                f
+                for f in item.iterdir()
+                if f.suffix.lower() in _SUFFIXES and not f.name.startswith(".")
+            )
+            if not found:
+                raise UserError(f"{item}: no .tif or .tiff file in this folder")
+            files += found
+        elif item.exists():
+            files.append(item)
+        else:
+            raise UserError(f"{item}: no such file or folder; check the path")
+    files = list(dict.fromkeys(files))
+    stems: dict[str, Path] = {}
+    for file in files:
+        other = stems.setdefault(file.stem, file)
+        if other is not file:
+            raise UserError(f"{other} and {file} would give results of one name; rename one")
+    return files
+
+
+def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[int]]:
+    """Inspect a view stack and say which of its pages are the preset's views.
+
+    Parameters
+    ----------
+    path
+        TIFF (A, h, w) or (T, A, h, w), A = all n_num^2 views or the preset's subset.
+    preset
+        The microscope, its views in the order wanted.
+
+    Raises
+    ------
+    UserError
+        If the number of pages fits neither.
+    """
+    stack = open_stack(path)
+    n_pages, n_all, n_subset = stack.shape[-3], preset.n_num**2, len(preset.views)
+    if n_pages == n_all:
+        return stack, list(preset.views)
+    if n_pages == n_subset:
+        return stack, list(range(n_subset))
+    raise UserError(
+        f"{path}: {n_pages} views; expected {n_all} (all) or {n_subset} (the preset's subset)"
+    )
+
+
+def read_views(stack: StackFile, pages: list[int], frame: int = 0) -> Tensor:
+    """Read the wanted views of one time point: (A, h, w), float32."""
+    return torch.from_numpy(stack.read(frame)[pages])

@@ -1,0 +1,164 @@
+"""Which microscope a run is about: presets, YAML files, PSF files, and the PSF shift."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from optics import LightFieldPreset, PSFFile, open_psf, phase_space_psf, presets, psf_shift
+from pydantic import ValidationError
+from scopekit.checkpoints import read_checkpoint
+from scopekit.errors import UserError
+from scopekit.progress import say
+from scopekit.settings import read_yaml
+from torch import Tensor
+
+_SAMPLING_FIELDS = {"depths_um", "views"}
+
+
+def load_preset(name_or_file: str) -> LightFieldPreset:
+    """Return the preset of that name, or the microscope described by a YAML file.
+
+    Raises
+    ------
+    UserError
+        Naming every wrong or missing key of the file.
+    """
+    if name_or_file in presets:
+        return presets[name_or_file]
+    path = Path(name_or_file)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError(
+            f"'{name_or_file}' is neither a preset ({', '.join(presets)}) nor a .yaml file"
+        )
+    content = read_yaml(path)
+    try:
+        return LightFieldPreset.model_validate(content)
+    except ValidationError as failure:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in error['loc']) or 'optics'}: "
+            f"{error['msg'].removeprefix('Value error, ')}"
+            for error in failure.errors()
+        )
+        raise UserError(f"{path}: {faults}") from failure
+
+
+def preset_for_model(n_views: int) -> LightFieldPreset:
+    """Return the preset whose reconstruction uses ``n_views`` views."""
+    for preset in presets.values():
+        if len(preset.views) == n_views:
+            return preset
+    raise UserError(f"no preset uses {n_views} views; give the microscope with --preset FILE.yaml")
+
+
+def same_microscope(a: LightFieldPreset, b: LightFieldPreset) -> bool:
+    """Tell whether two presets differ in nothing but depths and views."""
+    optics_a, optics_b = (p.model_dump(exclude=_SAMPLING_FIELDS) for p in (a, b))
+    return all(bool(np.isclose(optics_a[name], optics_b[name], rtol=1e-6)) for name in optics_a)
+
+
+def shift_for_model(
+    n_views: int, psf: Path | None, shift: Path | None, preset: LightFieldPreset | None
+) -> tuple[Tensor, LightFieldPreset]:
+    """Find the PSF shift for a network: from a PSF file, a table, or computed from the optics.
+
+    Parameters
+    ----------
+    n_views
+        Views that the network takes.
+    psf
+        PSF file, or ``None``.
+    shift
+        Table (A, D, 2) in object pixels, ``.pt`` or ``.npy``, or ``None``.
+    preset
+        The microscope, or ``None`` to take it from the PSF file or the number of views.
+
+    Returns
+    -------
+    tuple
+        The shift (A, D, 2) in object pixels, and the microscope with the depths of the volume
+        and the network's views.
+    """
+    if psf is not None and shift is not None:
+        raise UserError("--psf and --psf-shift: give one of them")
+    if psf is not None:
+        return _shift_from_psf(n_views, open_psf(psf), preset)
+    microscope = preset or preset_for_model(n_views)
+    if len(microscope.views) != n_views:
+        raise UserError(
+            f"the checkpoint takes {n_views} views, the microscope's preset names "
+            f"{len(microscope.views)}: give the checkpoint's own --preset"
+        )
+    if shift is None:
+        say("no --psf given: computing the PSF shift of the preset's optics")
+        return psf_shift(phase_space_psf(microscope)), microscope
+    table = read_shift_table(shift)
+    if table.shape[0] != n_views:
+        raise UserError(f"{shift}: {table.shape[0]} views; the checkpoint takes {n_views}")
+    if table.shape[1] != len(microscope.depths_um):
+        raise UserError(
+            f"{shift}: {table.shape[1]} depths; the preset has {len(microscope.depths_um)}. "
+            "Describe the microscope with --preset FILE.yaml"
+        )
+    return table, microscope
+
+
+def _shift_from_psf(
+    n_views: int, file: PSFFile, preset: LightFieldPreset | None
+) -> tuple[Tensor, LightFieldPreset]:
+    if preset and file.preset and not same_microscope(preset, file.preset):
+        raise UserError(f"{file.path}: the PSF of another microscope than --preset")
+    base = preset or preset_for_model(n_views)
+    if (
+        file.preset
+        and not same_microscope(base, file.preset)
+        and len(base.views) != len(file.preset.views)
+    ):
+        raise UserError(
+            f"{file.path}: its microscope (n_num {file.preset.n_num}, {file.n_views} views) is "
+            f"not the checkpoint's ({n_views} views): give the PSF of the checkpoint's preset"
+        )
+    microscope = file.preset or base
+    channels = channels_of(file, tuple(base.views), n_views)
+    if file.preset is None and file.n_depths != len(base.depths_um):
+        raise UserError(
+            f"{file.path}: {file.n_depths} depths; the preset has {len(base.depths_um)}. "
+            "Describe the microscope with --preset FILE.yaml"
+        )
+    names = file.views or base.views
+    views = tuple(names[a] for a in channels)
+    return file.read_shift(channels), microscope.model_copy(update={"views": views})
+
+
+def channels_of(file: PSFFile, wanted: tuple[int, ...], n_views: int) -> list[int]:
+    """Return the file's channels that are the wanted views."""
+    if file.n_views == n_views:
+        return list(range(n_views))
+    names = file.views or ()
+    missing = [a for a in wanted if a not in names]
+    if missing or len(wanted) != n_views:
+        raise UserError(
+            f"{file.path}: a PSF of {file.n_views} views; {n_views} are needed "
+            f"(make it with 'serenet psf')"
+        )
+    return [names.index(a) for a in wanted]
+
+
+def read_shift_table(path: Path) -> Tensor:
+    """Read a PSF shift (A, D, 2) in object pixels from ``.npy`` or ``.pt``."""
+    if path.suffix.lower() == ".npy":
+        try:
+            table: Any = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+        except FileNotFoundError as failure:
+            raise UserError(f"{path}: no such file; check the path") from failure
+        except (ValueError, OSError, EOFError, TypeError) as failure:
+            raise UserError(f"{path}: not a NumPy array file, or damaged") from failure
+    else:
+        table = read_checkpoint(path)
+    if not isinstance(table, Tensor) or table.dim() != 3 or table.shape[2] != 2:
+        found = tuple(table.shape) if isinstance(table, Tensor) else type(table).__name__
+        raise UserError(f"{path}: expected a PSF shift (views, depths, 2), found {found}")
+    table = table.float()
+    if not torch.isfinite(table).all():
+        raise UserError(f"{path}: the PSF shift holds NaN or infinite values")
+    return table

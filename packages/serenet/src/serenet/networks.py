@@ -1,0 +1,154 @@
+"""The SeReNet family: from decomposed views to a volume (Lu et al., Nature Methods 2025).
+
+All convolutions are 3 x 3 x 3 with zero padding and bias, each followed by LeakyReLU; the lateral
+resolution grows in two trilinear steps and is resized to the volume's grid at the end.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvStack(nn.Sequential):
+    """Convolutions 3 x 3 x 3, each followed by LeakyReLU in place."""
+
+    def __init__(self, channels: Sequence[int], negative_slope: float, bias: bool) -> None:
+        layers: list[nn.Module] = []
+        for c_in, c_out in pairwise(channels):
+            layers.append(nn.Conv3d(c_in, c_out, 3, padding=1, bias=bias))
+            layers.append(nn.LeakyReLU(negative_slope, inplace=True))
+        super().__init__(*layers)
+
+
+def _up(x: Tensor, factor: float) -> Tensor:
+    """Enlarge the lateral axes of (B, C, D, h, w) by trilinear interpolation."""
+    return F.interpolate(x, scale_factor=(1, factor, factor), mode="trilinear", align_corners=False)
+
+
+class SeReNet(nn.Module):
+    """Physics-driven self-supervised reconstruction network.
+
+    Parameters
+    ----------
+    n_views
+        Views, the input channels: 49 (nnum13) or 81 (nnum15).
+    second_up
+        Factor of the second enlargement: 2 for nnum13, 2.5 for nnum15 (``serenetup5``).
+    negative_slope
+        Of LeakyReLU.
+    bias
+        Whether the convolutions have one.
+    """
+
+    halo = 8
+    """View pixels beyond which an input pixel cannot change the output."""
+    peak_values = 300
+    """Numbers held at once per view pixel and depth, at the network's widest point."""
+
+    def __init__(
+        self,
+        n_views: int = 49,
+        second_up: float = 2.0,
+        negative_slope: float = 0.1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.n_views = n_views
+        self.second_up = second_up
+        self.coarse = ConvStack((n_views, 64, 32, 32, 16), negative_slope, bias)
+        self.middle = ConvStack((16, 16, 8), negative_slope, bias)
+        self.fine = ConvStack((8, 8, 4, 1), negative_slope, bias)
+
+    @property
+    def enlargement(self) -> int:
+        """Lateral pixels before the final resize per view pixel: 4 or 5."""
+        return round(2 * self.second_up)
+
+    def enlarged(self, inputs: Tensor) -> Tensor:
+        """Return the volume before the final resize, (B, 1, D, h * enlargement, w * ...)."""
+        x = self.middle(_up(self.coarse(inputs), 2))
+        enlarged: Tensor = self.fine(_up(x, self.second_up))
+        return enlarged
+
+    def forward(self, inputs: Tensor, scale: float) -> Tensor | tuple[Tensor, Tensor]:
+        """Reconstruct a volume.
+
+        Parameters
+        ----------
+        inputs
+            Decomposed views (B, A, D, h, w), see `serenet.decompose`.
+        scale
+            Volume pixels per view pixel, ``n_num / scanning``.
+
+        Returns
+        -------
+        Tensor
+            (B, 1, D, round(h scale), round(w scale)); in training mode also the volume before
+            the final resize.
+        """
+        enlarged = self.enlarged(inputs)
+        size = [round(n * scale) for n in inputs.shape[-2:]]
+        resized = F.interpolate(enlarged[:, 0], size=size, mode="bilinear", align_corners=False)[
+            :, None
+        ]
+        return (resized, enlarged) if self.training else resized
+
+
+class AxialUNet(nn.Module):
+    """Small 3D U-Net on channels [8, 8, 16] that sharpens the volume axially."""
+
+    def __init__(self, negative_slope: float, bias: bool) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(
+            [ConvStack((8, 8), negative_slope, bias), ConvStack((8, 16), negative_slope, bias)]
+        )
+        self.up = nn.ModuleList(
+            [
+                ConvStack((16, 16), negative_slope, bias),
+                ConvStack((32, 8), negative_slope, bias),
+                ConvStack((16, 8), negative_slope, bias),
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 8, D, H, W) to the same shape, zero-padded inside to multiples of 4."""
+        missing = [-n % 4 for n in x.shape[-3:]]
+        before = [p // 2 for p in missing]
+        pad = [
+            n for b, p in zip(reversed(before), reversed(missing), strict=True) for n in (b, p - b)
+        ]
+        size = x.shape[-3:]
+        x = F.pad(x, pad)
+        kept = []
+        for down in self.down:
+            x = down(x)
+            kept.append(x)
+            x = F.max_pool3d(x, 2)
+        x = self.up[0](x)
+        for up in self.up[1:]:
+            x = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
+            x = up(torch.cat([x, kept.pop()], dim=1))
+        window = tuple(slice(b, b + n) for b, n in zip(before, size, strict=True))
+        return x[(..., *window)]
+
+
+class FSeReNet(SeReNet):
+    """Axially fine-tuned SeReNet: its first six convolutions, then a U-Net and a last layer."""
+
+    halo = 12
+    peak_values = 560
+
+    def __init__(
+        self,
+        n_views: int = 49,
+        second_up: float = 2.0,
+        negative_slope: float = 0.1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(n_views, second_up, negative_slope, bias)
+        self.fine = nn.Sequential(
+            AxialUNet(negative_slope, bias), ConvStack((8, 1), negative_slope, bias)
+        )

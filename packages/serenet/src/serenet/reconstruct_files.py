@@ -1,0 +1,134 @@
+"""``serenet reconstruct``: view stacks on disk to volumes on disk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from optics import LightFieldPreset
+from scopekit.memory import choose_device, memory_budget
+from scopekit.progress import progress_bar, say
+from scopekit.volumes import StackFile
+from torch import Tensor
+
+from serenet import __version__
+from serenet.batch import Batch, run_all
+from serenet.inputs import find_stacks, open_views, read_views
+from serenet.microscope import load_preset, shift_for_model
+from serenet.models import load_checkpoint
+from serenet.networks import SeReNet
+from serenet.reconstruction import check_inputs, plan_tiles, reconstruct_tile, volume_shape
+from serenet.views import subtract_background
+
+# The networks were trained on camera counts; below this peak their biases would dominate.
+_DIMMEST_PEAK = 20.0
+_TRAINED_PEAK = 500.0
+
+
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """The command's options, see ``serenet reconstruct --help``."""
+
+    checkpoint: Path
+    out: Path
+    psf: Path | None = None
+    psf_shift: Path | None = None
+    preset: str | None = None
+    background: float | None = None
+    half: bool = False
+    max_memory_gb: float | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    preview: bool = True
+    overwrite: bool = False
+
+
+def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[Path]:
+    """Reconstruct every view stack among the inputs; return the volumes' paths."""
+    sources = find_stacks(inputs)
+    device = choose_device(options.device)
+    model = load_checkpoint(options.checkpoint, device)
+    preset = load_preset(options.preset) if options.preset else None
+    shift, microscope = shift_for_model(model.n_views, options.psf, options.psf_shift, preset)
+    batch = Batch(
+        out=options.out,
+        method=model.method,
+        voxel_um=(microscope.depth_step_um, microscope.pixel_um, microscope.pixel_um),
+        settings=_settings(options, model, microscope, device),
+        dtype=options.dtype,
+        preview=options.preview,
+        overwrite=options.overwrite,
+    )
+
+    def work(path: Path) -> Path:
+        stack, pages = open_views(path, microscope)
+        shape = volume_shape(shift.shape[1], stack.shape[-2:], microscope.lateral_scale)
+        return batch.run(stack, shape, _solver(model, shift, microscope, options, pages))
+
+    return run_all(batch.pending(sources), work)
+
+
+def _settings(
+    options: ReconstructOptions, model: SeReNet, preset: LightFieldPreset, device: torch.device
+) -> dict[str, Any]:
+    return {
+        "method": model.method,
+        "serenet_version": __version__,
+        "checkpoint": str(options.checkpoint),
+        "psf": str(options.psf or options.psf_shift or "computed from the optics"),
+        "optics": preset.model_dump(mode="json"),
+        "background": "1 % quantile" if options.background is None else options.background,
+        "precision": "half" if options.half else "float32",
+        "device": str(device),
+        "dtype": options.dtype,
+    }
+
+
+def _solver(
+    model: SeReNet,
+    shift: Tensor,
+    preset: LightFieldPreset,
+    options: ReconstructOptions,
+    pages: list[int],
+) -> Callable[[StackFile, int, NDArray[np.float32], Callable[[], None]], dict[str, Any]]:
+    scale = preset.lateral_scale
+    device = next(model.parameters()).device
+
+    def solve(
+        stack: StackFile, frame: int, target: NDArray[np.float32], release: Callable[[], None]
+    ) -> dict[str, Any]:
+        views = subtract_background(read_views(stack, pages, frame), options.background)
+        check_inputs(views, model, shift)
+        gain = brightness_gain(views)
+        if gain != 1:
+            say(
+                f"{stack.path.name}: brightest pixel below {_DIMMEST_PEAK:g} counts; "
+                f"reconstructed {gain:.3g} times brighter and scaled back"
+            )
+        field = (views.shape[-2], views.shape[-1])
+        budget = memory_budget(device, options.max_memory_gb)
+        tiles = plan_tiles(model, field, shift.shape[1], scale, budget, half=options.half)
+        label = stack.path.name if stack.n_frames == 1 else f"{stack.path.name} [{frame}]"
+        with progress_bar(label, len(tiles)) as advance:
+            for tile in tiles:
+                part = reconstruct_tile(views * gain, model, shift, scale, tile, half=options.half)
+                window = (slice(None), slice(*tile.volume_rows), slice(*tile.volume_columns))
+                target[window] = (part / gain).cpu().numpy()
+                del part
+                release()
+                advance(1)
+        return {"frame": frame, "tiles": len(tiles), "brightness_gain": float(gain)}
+
+    return solve
+
+
+def brightness_gain(views: Tensor) -> float:
+    """Return the factor that lifts dim views (such as those scaled to [0, 1]) to counts.
+
+    1 for views in counts and for empty ones.
+    """
+    peak = float(views.max())
+    return _TRAINED_PEAK / peak if 0 < peak < _DIMMEST_PEAK else 1.0

@@ -1,0 +1,256 @@
+"""From views to a volume with a network of the SeReNet family, whole or in exact tiles.
+
+The networks look only a few view pixels far, so tiles with that much surround give the same
+volume as one pass over the whole field: no blending, no seams.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from scopekit.errors import UserError
+from scopekit.memory import GB, MemoryBudget, memory_budget
+from torch import Tensor
+
+from serenet.networks import SeReNet
+from serenet.views import decompose_window
+
+# Share of the budget planned for; the rest is for the allocator and the libraries' work space.
+_PLANNED = {"cpu": 0.85, "cuda": 0.7}
+_SMALLEST_CORE = 4
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of the field in view pixels, with the surround it needs, and its place in the volume.
+
+    Attributes
+    ----------
+    rows, columns
+        First and last (exclusive) view pixel, surround included.
+    volume_rows, volume_columns
+        The part of the volume it gives.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    volume_rows: tuple[int, int]
+    volume_columns: tuple[int, int]
+
+
+def volume_shape(n_depths: int, field: tuple[int, ...], scale: float) -> tuple[int, int, int]:
+    """Return (D, H, W) of the volume reconstructed from views of height and width ``field``."""
+    return (n_depths, round(field[-2] * scale), round(field[-1] * scale))
+
+
+def plan_tiles(
+    model: SeReNet,
+    field: tuple[int, int],
+    n_depths: int,
+    scale: float,
+    budget: MemoryBudget,
+    *,
+    half: bool = False,
+) -> list[Tile]:
+    """Cut a field into the fewest equal tiles that fit the memory budget.
+
+    Parameters
+    ----------
+    model
+        The network.
+    field
+        Height and width of the views.
+    n_depths
+        Planes of the volume.
+    scale
+        Volume pixels per view pixel.
+    budget
+        What may be allocated.
+    half
+        Whether the network runs in half precision.
+
+    Raises
+    ------
+    UserError
+        If not even the smallest tile fits.
+    """
+    device = next(model.parameters()).device.type
+    per_pixel = model.peak_values * n_depths * (2 if half else 4)
+    area = budget.available * _PLANNED[device] / per_pixel
+    if field[0] * field[1] <= area:
+        counts = [1, 1]
+    else:
+        side = math.sqrt(area)
+        core = math.floor(side) - 2 * model.halo
+        if core < _SMALLEST_CORE:
+            least = (_SMALLEST_CORE + 2 * model.halo) ** 2 * per_pixel / _PLANNED[device]
+            needed = (budget.total - budget.available + least) / GB
+            raise UserError(
+                f"--max-memory-gb {budget.total / GB:.2f} is too small for {n_depths} depths; "
+                f"give at least {needed + 0.05:.1f}"
+            )
+        counts = [math.ceil(n / core) for n in field]
+    cuts = [[round(i * n / c) for i in range(c + 1)] for n, c in zip(field, counts, strict=True)]
+    return [
+        Tile(
+            *(_with_surround(core, n, model.halo) for core, n in zip(cores, field, strict=True)),
+            *(_in_volume(core, n, scale) for core, n in zip(cores, field, strict=True)),
+        )
+        for cores in ((r, c) for r in _pairs(cuts[0]) for c in _pairs(cuts[1]))
+    ]
+
+
+def _pairs(cuts: list[int]) -> list[tuple[int, int]]:
+    return list(zip(cuts, cuts[1:], strict=False))
+
+
+def _with_surround(core: tuple[int, int], n: int, halo: int) -> tuple[int, int]:
+    return max(core[0] - halo, 0), min(core[1] + halo, n)
+
+
+def _in_volume(core: tuple[int, int], n: int, scale: float) -> tuple[int, int]:
+    size = round(n * scale)
+    return round(core[0] * size / n), round(core[1] * size / n)
+
+
+@torch.no_grad()
+def reconstruct_tile(
+    views: Tensor, model: SeReNet, shift: Tensor, scale: float, tile: Tile, *, half: bool = False
+) -> Tensor:
+    """Return the part of the volume that ``tile`` stands for.
+
+    Parameters
+    ----------
+    views
+        (A, h, w), the whole field.
+    model
+        The network, in evaluation mode.
+    shift
+        (A, D, 2), object pixels.
+    scale
+        Volume pixels per view pixel.
+    tile
+        From `plan_tiles`.
+    half
+        Compute in half precision: bfloat16 on the CPU, float16 on CUDA.
+
+    Returns
+    -------
+    Tensor
+        (D, rows, columns), float32, not negative.
+    """
+    device = next(model.parameters()).device
+    inputs = decompose_window(views.to(device), shift.to(device) / scale, tile.rows, tile.columns)[
+        None
+    ].contiguous(memory_format=torch.channels_last_3d)
+    dtype = torch.bfloat16 if device.type == "cpu" else torch.float16
+    with torch.autocast(device.type, dtype, enabled=half):
+        enlarged = model.enlarged(inputs)[0, 0].float()
+    del inputs
+    for axis, (place, covered, n) in enumerate(
+        zip(
+            (tile.volume_rows, tile.volume_columns),
+            (tile.rows, tile.columns),
+            views.shape[-2:],
+            strict=True,
+        )
+    ):
+        enlarged = _resize_window(
+            enlarged,
+            axis + 1,
+            place,
+            covered[0] * model.enlargement,
+            n * model.enlargement,
+            round(n * scale),
+        )
+    return enlarged.clamp_(min=0)
+
+
+def _resize_window(
+    x: Tensor, axis: int, place: tuple[int, int], first: int, source: int, target: int
+) -> Tensor:
+    """Return samples ``place`` of the linear resize of an axis from ``source`` to ``target``.
+
+    ``x`` holds the source from sample ``first`` on. Same sampling points as
+    ``interpolate(..., align_corners=False)``.
+    """
+    points = (torch.arange(*place, device=x.device, dtype=torch.float64) + 0.5) * source / target
+    points = (points - 0.5).clamp(min=0)
+    below = points.floor()
+    weight = (points - below).to(x.dtype).reshape([-1 if i == axis else 1 for i in range(x.dim())])
+    lower = below.long()
+    upper = (lower + 1).clamp(max=source - 1)
+    return torch.lerp(
+        x.index_select(axis, lower - first), x.index_select(axis, upper - first), weight
+    )
+
+
+def reconstruct_tiles(
+    views: Tensor,
+    model: SeReNet,
+    shift: Tensor,
+    scale: float,
+    tiles: list[Tile],
+    *,
+    half: bool = False,
+) -> Iterator[tuple[Tile, Tensor]]:
+    """Yield every tile and its part of the volume, see `reconstruct_tile`."""
+    for tile in tiles:
+        yield tile, reconstruct_tile(views, model, shift, scale, tile, half=half)
+
+
+def check_inputs(views: Tensor, model: SeReNet, shift: Tensor) -> None:
+    """Raise `UserError` if views, model and shift do not belong together."""
+    if views.dim() != 3 or views.shape[0] != model.n_views:
+        raise UserError(
+            f"views have shape {tuple(views.shape)}; the model takes ({model.n_views}, h, w)"
+        )
+    if shift.dim() != 3 or shift.shape[0] != model.n_views or shift.shape[2] != 2:
+        raise UserError(
+            f"the PSF shift has shape {tuple(shift.shape)}; expected ({model.n_views}, depths, 2)"
+        )
+
+
+def reconstruct(
+    views: Tensor,
+    model: SeReNet,
+    shift: Tensor,
+    scale: float,
+    *,
+    half: bool = False,
+    max_memory_gb: float | None = None,
+) -> Tensor:
+    """Reconstruct a volume from the views of a light field.
+
+    Parameters
+    ----------
+    views
+        (A, h, w), in the model's channel order, background subtracted, in counts.
+    model
+        From `serenet.load_checkpoint`.
+    shift
+        (A, D, 2), row and column shift of the PSF in object pixels.
+    scale
+        Volume pixels per view pixel, ``n_num / scanning``: 13 / 3 for nnum13, 5 for nnum15.
+    half
+        Compute in half precision: bfloat16 on the CPU, float16 on CUDA.
+    max_memory_gb
+        Budget in GB; default: 80 % of the free memory. Tiles give the same volume.
+
+    Returns
+    -------
+    Tensor
+        (D, round(h scale), round(w scale)), float32 on the CPU, not negative.
+    """
+    check_inputs(views, model, shift)
+    device = next(model.parameters()).device
+    volume = torch.empty(volume_shape(shift.shape[1], tuple(views.shape[-2:]), scale))
+    budget = memory_budget(device, max_memory_gb)
+    if device.type == "cpu":
+        budget = MemoryBudget(budget.available - volume.numel() * 4, budget.total)
+    field = (views.shape[-2], views.shape[-1])
+    tiles = plan_tiles(model, field, shift.shape[1], scale, budget, half=half)
+    for tile, part in reconstruct_tiles(views, model, shift, scale, tiles, half=half):
+        volume[:, slice(*tile.volume_rows), slice(*tile.volume_columns)] = part
+    return volume

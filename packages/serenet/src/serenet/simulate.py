@@ -1,0 +1,150 @@
+"""Simulated light fields: PSF files from optics, and views of a volume."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from optics import (
+    LightFieldOperator,
+    LightFieldPreset,
+    PSFFile,
+    add_camera_noise,
+    open_psf,
+    phase_space_psf,
+    sample_views,
+    write_psf,
+)
+from scopekit.errors import UserError
+from scopekit.outputs import require_new, require_space, whole_file
+from scopekit.progress import progress_bar, say
+from scopekit.volumes import StackFile, open_stack, write_volume
+from torch import Tensor
+
+from serenet.microscope import load_preset, preset_for_model
+
+# Views projected together: they share the volume's transforms.
+_VIEWS_AT_ONCE = 13
+
+
+def make_psf(
+    preset_or_file: str,
+    out: Path,
+    *,
+    all_views: bool,
+    n_depths: int | None,
+    size: int | None,
+    overwrite: bool,
+) -> LightFieldPreset:
+    """Compute a phase-space PSF and write it with its shift as HDF5.
+
+    Parameters
+    ----------
+    preset_or_file
+        Name of a preset or YAML file of the optics.
+    out
+        The ``.h5`` file.
+    all_views
+        All n_num^2 views instead of the preset's.
+    n_depths
+        Keep this many planes around the middle of the preset's range.
+    size
+        Lateral support in object pixels; default: 15 views' width (195 for nnum13, 225 for
+        nnum15).
+    overwrite
+        Whether to replace an existing file.
+
+    Returns
+    -------
+    LightFieldPreset
+        The microscope with the views and depths of the file.
+    """
+    if out.suffix.lower() not in (".h5", ".hdf5"):
+        raise UserError(f"{out}: PSF files are HDF5; give a name ending in .h5")
+    preset = load_preset(preset_or_file)
+    require_new(out, overwrite=overwrite)
+    depths = preset.depths_um
+    if n_depths is not None:
+        if n_depths > len(depths):
+            raise UserError(f"--depths {n_depths}: the preset has {len(depths)}; give fewer")
+        first = (len(depths) - n_depths) // 2
+        depths = depths[first : first + n_depths]
+    views = tuple(range(preset.n_num**2)) if all_views else preset.views
+    resolved = preset.model_copy(update={"depths_um": depths, "views": views})
+    size = size or 15 * preset.n_num
+    with whole_file(out, overwrite=overwrite) as partial:
+        require_space(partial.parent, len(views) * len(depths) * size**2 * 4)
+        write_psf(partial, phase_space_psf(resolved, size=size), resolved)
+    return resolved
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Camera noise: expected photons in the brightest pixel, and read noise in electrons."""
+
+    photons: float
+    read_noise: float
+    seed: int
+
+
+def project_file(
+    volume: Path,
+    psf: Path,
+    out: Path,
+    noise: Noise | None,
+    device: torch.device,
+    *,
+    overwrite: bool,
+) -> Tensor:
+    """Simulate the views of a volume on the scanned grid and write them as TIFF (A, h, w).
+
+    Without noise the views have the volume's units; with noise they are photon counts.
+    """
+    require_new(out, overwrite=overwrite)
+    file = open_psf(psf)
+    preset = file.preset or preset_for_model(file.n_views)
+    stack = open_stack(volume)
+    if len(stack.shape) != 3 or stack.shape[0] != file.n_depths:
+        raise UserError(
+            f"{volume}: shape {stack.shape}; the PSF has {file.n_depths} depths, so (Z, Y, X) "
+            f"with Z = {file.n_depths} is needed. Crop the volume or make a PSF with --depths"
+        )
+    _check_voxel(stack, preset)
+    views = project(torch.from_numpy(stack.read()).to(device), file, preset.lateral_scale)
+    if noise is not None:
+        generator = torch.Generator().manual_seed(noise.seed)
+        views = add_camera_noise(
+            views.clamp(min=0),
+            photons=noise.photons,
+            read_noise=noise.read_noise,
+            generator=generator,
+        )
+    step = preset.pixel_um * preset.lateral_scale
+    write_volume(out, views.numpy(), (1.0, step, step), overwrite=overwrite)
+    return views
+
+
+def _check_voxel(stack: StackFile, preset: LightFieldPreset) -> None:
+    if stack.voxel_um is None:
+        return
+    expected = (preset.depth_step_um, preset.pixel_um, preset.pixel_um)
+    if any(abs(a - b) > 0.05 * b for a, b in zip(stack.voxel_um, expected, strict=True)):
+        say(
+            f"warning: {stack.path} has voxels of {_um(stack.voxel_um)}, the PSF is made for "
+            f"{_um(expected)} (z, y, x)"
+        )
+
+
+def _um(voxel: tuple[float, ...]) -> str:
+    return " x ".join(f"{n:.4g}" for n in voxel) + " um"
+
+
+def project(volume: Tensor, file: PSFFile, lateral_scale: float) -> Tensor:
+    """Return the views of a volume (D, H, W) on the recorded grid, (A, h, w) on the CPU."""
+    parts = []
+    with progress_bar("projecting", file.n_views) as advance:
+        for first in range(0, file.n_views, _VIEWS_AT_ONCE):
+            channels = range(first, min(first + _VIEWS_AT_ONCE, file.n_views))
+            operator = LightFieldOperator(file.read(channels).to(volume.device))
+            parts.append(sample_views(operator.forward(volume), lateral_scale).cpu())
+            advance(len(channels))
+    return torch.cat(parts)

@@ -1,0 +1,82 @@
+"""Views of a light field: selection, background, and digital refocusing."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BACKGROUND_QUANTILE = 0.01
+
+
+def subtract_background(views: Tensor, background: float | None = None) -> Tensor:
+    """Subtract one value from all views and set what falls below zero to zero.
+
+    Parameters
+    ----------
+    views
+        (A, h, w), in counts.
+    background
+        The value; default: the 1 % quantile over all views and pixels.
+    """
+    if background is None:
+        # torch.quantile refuses more than 2^24 numbers.
+        rank = max(round(BACKGROUND_QUANTILE * views.numel()), 1)
+        background = float(views.flatten().kthvalue(rank).values)
+    return (views - background).clamp_(min=0)
+
+
+def decompose(views: Tensor, shift: Tensor) -> Tensor:
+    """Refocus views digitally: shift every view to every depth (depth decomposition).
+
+    ``out[a, z](p) = view_a(p + shift[a, z])``, bilinear, zero outside.
+
+    Parameters
+    ----------
+    views
+        (A, h, w).
+    shift
+        (A, D, 2): row and column shift in view pixels. The PSF's shift is in object pixels;
+        divide it by the lateral scale ``n_num / scanning``.
+
+    Returns
+    -------
+    Tensor
+        (A, D, h, w).
+    """
+    height, width = views.shape[-2:]
+    return decompose_window(views, shift, (0, height), (0, width))
+
+
+def decompose_window(
+    views: Tensor, shift: Tensor, rows: tuple[int, int], columns: tuple[int, int]
+) -> Tensor:
+    """Return the window ``[..., rows[0]:rows[1], columns[0]:columns[1]]`` of `decompose`.
+
+    Parameters
+    ----------
+    views, shift
+        As in `decompose`.
+    rows, columns
+        First and last (exclusive) pixel of the window, inside the views.
+
+    Returns
+    -------
+    Tensor
+        (A, D, rows[1] - rows[0], columns[1] - columns[0]).
+    """
+    height, width = views.shape[-2:]
+    # One zero on every side stands for all that lies outside.
+    padded = F.pad(views, (1, 1, 1, 1))
+    whole = shift.floor()
+    y = torch.arange(*rows, device=views.device) + whole[..., 0, None].long() + 1
+    x = torch.arange(*columns, device=views.device) + whole[..., 1, None].long() + 1
+    weight = (shift - whole).to(views.dtype)[..., None, None]
+    out = views.new_empty((*shift.shape[:2], rows[1] - rows[0], columns[1] - columns[0]))
+    for a, view in enumerate(padded):
+        upper, lower = view[y[a].clamp(0, height + 1)], view[(y[a] + 1).clamp(0, height + 1)]
+        between_rows = torch.lerp(upper, lower, weight[a, :, 0])
+        left, right = (
+            between_rows.gather(2, index.clamp(0, width + 1)[:, None].expand(*upper.shape[:2], -1))
+            for index in (x[a], x[a] + 1)
+        )
+        torch.lerp(left, right, weight[a, :, 1], out=out[a])
+    return out
