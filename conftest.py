@@ -1,8 +1,17 @@
-"""Fixtures for the tests of every package."""
+"""Fixtures and habits of the tests of every package."""
 
 from pathlib import Path
 
 import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip the tests marked ``gpu`` where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("PyTorch finds no CUDA device here")
 
 
 @pytest.fixture(scope="session")

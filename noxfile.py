@@ -1,0 +1,109 @@
+"""Every check of the repository: ``nox --list`` names them, ``nox -s NAME`` runs one."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "typecheck", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+ROOT = Path(__file__).parent
+CONSTRAINTS = ROOT / "constraints.txt"
+FOLDERS = {
+    "optics": "./shared/optics",
+    "scopekit": "./shared/scopekit",
+    "serenet": "./packages/serenet",
+    "tenet": "./packages/tenet",
+    "data_generation": "./data_generation",
+}
+COMMANDS = ("serenet", "tenet")
+WITH_DEMO = ("serenet",)
+
+# The installed packages are checked, not the folders they came from.
+os.environ.pop("PYTHONPATH", None)
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    session.install("-c", str(CONSTRAINTS), *requirements)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests, then the installation check; arguments after -- go to pytest alone."""
+    install(session, *FOLDERS.values(), "pytest", "hypothesis")
+    session.run("pytest", *session.posargs)
+    if not session.posargs:
+        session.notify("install")
+
+
+@nox.session
+@nox.parametrize("package", [nox.param(name, id=name) for name in FOLDERS])
+def tests_package(session: nox.Session, package: str) -> None:
+    """Run the tests of one package, with only what it asks for installed."""
+    install(session, FOLDERS[package], "pytest", "hypothesis")
+    session.run("pytest", FOLDERS[package], *session.posargs)
+
+
+@nox.session(name="install", venv_backend="none")
+def check_installation(session: nox.Session) -> None:
+    """Install serenet and tenet from a fresh clone, each alone, then both in either order."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        session.run("git", "clone", "--quiet", f"file://{ROOT}", str(clone), external=True)
+        for package in COMMANDS:
+            environment = Path(folder) / package
+            session.run(sys.executable, "-m", "venv", str(environment), external=True)
+            programs = environment / ("Scripts" if os.name == "nt" else "bin")
+            others = [name for name in COMMANDS if name != package]
+            for name in (package, *others):
+                pip_install = [str(programs / "pip"), "install", "--quiet", "-c", str(CONSTRAINTS)]
+                session.run(*pip_install, str(clone / "packages" / name), external=True)
+                session.run(str(programs / name), "--help", external=True, silent=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run every demo and say where its pictures are."""
+    install(session, *(FOLDERS[name] for name in WITH_DEMO))
+    for name in WITH_DEMO:
+        out = ROOT / "demo_output" / name
+        shutil.rmtree(out, ignore_errors=True)
+        session.run(name, "demo", "--out", str(out))
+        for picture in sorted(out.rglob("*.png")):
+            session.log(f"picture: {picture}")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff."""
+    install(session, "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check types with mypy, strictly."""
+    install(session, *FOLDERS.values(), "mypy", "types-PyYAML", "types-psutil")
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory."""
+    install(session, *FOLDERS.values())
+    session.run("python", "tools/bench.py", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Run the tests that need a CUDA device, where there is one."""
+    install(session, *FOLDERS.values(), "pytest", "hypothesis")
+    found = session.run("python", "-c", "import torch; print(torch.cuda.is_available())", silent=True)
+    if "True" not in str(found):
+        session.skip("PyTorch finds no CUDA device here")
+    session.run("pytest", "-m", "gpu", *session.posargs)
