@@ -103,7 +103,9 @@ def bench(session: nox.Session) -> None:
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device, where there is one."""
     install(session, *FOLDERS.values(), "pytest", "hypothesis")
-    found = session.run("python", "-c", "import torch; print(torch.cuda.is_available())", silent=True)
+    found = session.run(
+        "python", "-c", "import torch; print(torch.cuda.is_available())", silent=True
+    )
     if "True" not in str(found):
         session.skip("PyTorch finds no CUDA device here")
     session.run("pytest", "-m", "gpu", *session.posargs)
