@@ -12,7 +12,8 @@ nox.options.sessions = ["lint", "typecheck", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 ROOT = Path(__file__).parent
-CONSTRAINTS = ROOT / "constraints.txt"
+# Compiling all of PyTorch to bytecode takes longer than downloading it.
+PIP_OPTIONS = ("--no-compile", "-c", str(ROOT / "constraints.txt"))
 FOLDERS = {
     "optics": "./shared/optics",
     "scopekit": "./shared/scopekit",
@@ -28,7 +29,7 @@ os.environ.pop("PYTHONPATH", None)
 
 
 def install(session: nox.Session, *requirements: str) -> None:
-    session.install("-c", str(CONSTRAINTS), *requirements)
+    session.install(*PIP_OPTIONS, *requirements)
 
 
 @nox.session
@@ -53,14 +54,14 @@ def check_installation(session: nox.Session) -> None:
     """Install serenet and tenet from a fresh clone, each alone, then both in either order."""
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
-        session.run("git", "clone", "--quiet", f"file://{ROOT}", str(clone), external=True)
+        session.run("git", "clone", "--quiet", ROOT.as_uri(), str(clone), external=True)
         for package in COMMANDS:
             environment = Path(folder) / package
             session.run(sys.executable, "-m", "venv", str(environment), external=True)
             programs = environment / ("Scripts" if os.name == "nt" else "bin")
             others = [name for name in COMMANDS if name != package]
             for name in (package, *others):
-                pip_install = [str(programs / "pip"), "install", "--quiet", "-c", str(CONSTRAINTS)]
+                pip_install = [str(programs / "pip"), "install", "--quiet", *PIP_OPTIONS]
                 session.run(*pip_install, str(clone / "packages" / name), external=True)
                 session.run(str(programs / name), "--help", external=True, silent=True)
 
