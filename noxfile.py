@@ -61,7 +61,7 @@ def check_installation(session: nox.Session) -> None:
             programs = environment / ("Scripts" if os.name == "nt" else "bin")
             others = [name for name in COMMANDS if name != package]
             for name in (package, *others):
-                pip_install = [str(programs / "pip"), "install", "--quiet", *PIP_OPTIONS]
+                pip_install = [str(programs / "pip"), "install", "-qq", *PIP_OPTIONS]
                 session.run(*pip_install, str(clone / "packages" / name), external=True)
                 session.run(str(programs / name), "--help", external=True, silent=True)
 
