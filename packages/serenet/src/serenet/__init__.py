@@ -17,7 +17,7 @@ _HOMES = {
     "reconstruct": "serenet.reconstruction",
     "subtract_background": "serenet.views",
 }
-__all__ = [*_HOMES]  # noqa: PLE0604
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:

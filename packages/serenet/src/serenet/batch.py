@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from scopekit.errors import UserError
 from scopekit.outputs import make_folder
 from scopekit.preview import save_preview

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from scopekit.cli import (
     Device,
     DeviceOption,
@@ -18,7 +19,6 @@ from scopekit.cli import (
     run,
     version_option,
 )
-
 from serenet import __version__
 
 app = new_app("3D reconstruction for light-field microscopy, scanned (sLFM) or not.")
@@ -110,7 +110,6 @@ def project(
     """
     from scopekit.errors import UserError
     from scopekit.memory import choose_device
-
     from serenet.simulate import Noise, project_file
 
     if read_noise and noise_photons is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+
 from scopekit.errors import UserError
 from scopekit.metrics import correlation, match_brightness, psnr, ssim
 from scopekit.outputs import make_folder, require_new, whole_file

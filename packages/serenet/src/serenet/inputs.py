@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from optics import LightFieldPreset
 from scopekit.errors import UserError
 from scopekit.volumes import StackFile, open_stack
-from torch import Tensor
 
 _SUFFIXES = (".tif", ".tiff")
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from optics import LightFieldPreset, PSFFile, open_psf, phase_space_psf, presets, psf_shift
 from pydantic import ValidationError
+from torch import Tensor
+
+from optics import LightFieldPreset, PSFFile, open_psf, phase_space_psf, presets, psf_shift
 from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.progress import say
 from scopekit.settings import read_yaml
-from torch import Tensor
 
 _SAMPLING_FIELDS = {"depths_um", "views"}
 

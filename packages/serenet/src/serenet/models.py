@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scopekit.checkpoints import read_checkpoint, write_checkpoint
-from scopekit.errors import UserError
 from torch import Tensor, nn
 
+from scopekit.checkpoints import read_checkpoint, write_checkpoint
+from scopekit.errors import UserError
 from serenet.networks import FSeReNet, SeReNet
 
 _OWN_FORMAT = "serenet checkpoint 1"

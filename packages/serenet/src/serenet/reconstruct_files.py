@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
 from optics import LightFieldPreset
 from scopekit.memory import choose_device, memory_budget
 from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile
-from torch import Tensor
-
 from serenet import __version__
 from serenet.batch import Batch, run_all
 from serenet.inputs import find_stacks, open_views, read_views

@@ -4,15 +4,16 @@ The networks look only a few view pixels far, so tiles with that much surround g
 volume as one pass over the whole field: no blending, no seams.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from scopekit.errors import UserError
-from scopekit.memory import GB, MemoryBudget, memory_budget
 from torch import Tensor
 
+from scopekit.errors import UserError
+from scopekit.memory import GB, MemoryBudget, memory_budget
 from serenet.networks import SeReNet
 from serenet.views import decompose_window
 
@@ -102,7 +103,7 @@ def plan_tiles(
 
 
 def _pairs(cuts: list[int]) -> list[tuple[int, int]]:
-    return list(zip(cuts, cuts[1:], strict=False))
+    return list(itertools.pairwise(cuts))
 
 
 def _with_surround(core: tuple[int, int], n: int, halo: int) -> tuple[int, int]:

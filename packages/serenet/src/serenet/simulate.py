@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
 from optics import (
     LightFieldOperator,
     LightFieldPreset,
@@ -18,8 +20,6 @@ from scopekit.errors import UserError
 from scopekit.outputs import require_new, require_space, whole_file
 from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile, open_stack, write_volume
-from torch import Tensor
-
 from serenet.microscope import load_preset, preset_for_model
 
 # Views projected together: they share the volume's transforms.

@@ -17,14 +17,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "NLLMPG",
-    "add_camera_noise",
-    "gaussian_section",
-    "gibson_lanni",
     "KernelOperator",
     "LightFieldOperator",
     "LightFieldPreset",
     "OpticsError",
     "PSFFile",
+    "add_camera_noise",
+    "gaussian_section",
+    "gibson_lanni",
     "open_psf",
     "phase_space_psf",
     "presets",

@@ -1,6 +1,5 @@
 """Between the object grid of volumes and the coarser grid on which views are recorded."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
