@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -21,7 +21,7 @@ steps_um = st.floats(1e-3, 1e3, allow_subnormal=False)
 numbers = st.sampled_from(["u1", "i1", "<u2", ">u2", "i2", "u4", "f2", "<f4", ">f4", "f8"])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     shape=st.one_of(
         st.tuples(dimensions, dimensions, dimensions),
@@ -44,7 +44,7 @@ def test_what_is_written_is_read(shape, dtype, voxel_um, seed):
     np.testing.assert_array_equal(np.stack(frames).reshape(shape), volume.astype(np.float32))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     volume=numbers.flatmap(
         lambda dtype: arrays(
@@ -58,6 +58,7 @@ def test_what_is_written_is_read(shape, dtype, voxel_um, seed):
     big_tiff=st.booleans(),
 )
 def test_files_of_other_programs_are_read(volume, compression, ending, big_tiff):
+    assume(ending == ".tif" or volume.dtype != np.float16)  # OME has no half precision
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"volume{ending}"
         byteorder = ">" if volume.dtype.byteorder == ">" else "<"
