@@ -1,5 +1,6 @@
 """Networks by name, and their checkpoints: this project's own and the published ones."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from scopekit.errors import UserError
 from serenet.networks import FSeReNet, SeReNet
 
 _OWN_FORMAT = "serenet checkpoint 1"
+_MOST_VIEWS = 99**2
 _FAMILY_NAMES = (
     (r"fusion\.([0246])\.", lambda i: f"coarse.{i}."),
     (r"fusion\.(9|11)\.", lambda i: f"middle.{i - 9}."),
@@ -45,6 +47,12 @@ def _family(kind: type[SeReNet], second_up: float) -> Callable[..., nn.Module]:
         outChannels: int = 101,
     ) -> nn.Module:
         # reset_param and outChannels change nothing here.
+        if type(inChannels) is not int or not 1 <= inChannels <= _MOST_VIEWS:
+            raise UserError(f"inChannels is {inChannels!r}; expected 1 to {_MOST_VIEWS} views")
+        if type(negative_slope) not in (int, float) or not math.isfinite(negative_slope):
+            raise UserError(f"negative_slope is {negative_slope!r}; expected a number")
+        if type(usingbias) is not bool:
+            raise UserError(f"usingbias is {usingbias!r}; expected true or false")
         return kind(inChannels, second_up, negative_slope, usingbias)
 
     return build
@@ -128,6 +136,10 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
         if not isinstance(state[key], Tensor) or state[key].shape != tensor.shape:
             found = tuple(getattr(state[key], "shape", ()))
             raise UserError(f"parameter '{key}' of {name}: {found}, expected {tuple(tensor.shape)}")
+        if not state[key].is_floating_point():
+            raise UserError(
+                f"parameter '{key}' of {name} holds {state[key].dtype}, not real numbers"
+            )
         if not torch.isfinite(state[key]).all():
             raise UserError(f"parameter '{key}' of {name} holds NaN or infinite values")
     model.load_state_dict(dict(state))
