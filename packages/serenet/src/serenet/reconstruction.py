@@ -54,7 +54,7 @@ def plan_tiles(
     *,
     half: bool = False,
 ) -> list[Tile]:
-    """Cut a field into the fewest equal tiles that fit the memory budget.
+    """Cut a field into equal tiles that fit the memory budget, with as little surround as can be.
 
     Parameters
     ----------
@@ -79,20 +79,15 @@ def plan_tiles(
     device = next(model.parameters()).device.type
     per_pixel = model.peak_values * n_depths * (2 if half else 4)
     area = budget.available * _PLANNED[device] / per_pixel
-    if field[0] * field[1] <= area:
-        counts = [1, 1]
-    else:
-        side = math.sqrt(area)
-        core = math.floor(side) - 2 * model.halo
-        if core < _SMALLEST_CORE:
-            least = (_SMALLEST_CORE + 2 * model.halo) ** 2 * per_pixel / _PLANNED[device]
-            needed = (budget.total - budget.available + least) / GB
-            raise UserError(
-                f"--max-memory-gb {budget.total / GB:.2f} is too small for {n_depths} depths; "
-                f"give at least {needed + 0.05:.1f}"
-            )
-        counts = [math.ceil(n / core) for n in field]
-    cuts = [[round(i * n / c) for i in range(c + 1)] for n, c in zip(field, counts, strict=True)]
+    cuts = _cheapest_cuts(field, model.halo, area)
+    if cuts is None:
+        side = [min(_SMALLEST_CORE + 2 * model.halo, n) for n in field]
+        least = side[0] * side[1] * per_pixel / _PLANNED[device]
+        needed = (budget.total - budget.available + least) / GB
+        raise UserError(
+            f"--max-memory-gb {budget.total / GB:.2f} is too small for {n_depths} depths; "
+            f"give at least {math.ceil(needed * 20) / 20:.2f}"
+        )
     return [
         Tile(
             *(_with_surround(core, n, model.halo) for core, n in zip(cores, field, strict=True)),
@@ -100,6 +95,24 @@ def plan_tiles(
         )
         for cores in ((r, c) for r in _pairs(cuts[0]) for c in _pairs(cuts[1]))
     ]
+
+
+def _cheapest_cuts(field: tuple[int, int], halo: int, area: float) -> list[list[int]] | None:
+    """Return where to cut rows and columns; None if no tile is small enough."""
+    choices = []
+    for n in field:
+        of_axis = []
+        for count in range(1, math.ceil(n / _SMALLEST_CORE) + 1):
+            cuts = [round(i * n / count) for i in range(count + 1)]
+            sides = [b - a for a, b in (_with_surround(core, n, halo) for core in _pairs(cuts))]
+            of_axis.append((sum(sides), max(sides), cuts))
+        choices.append(of_axis)
+    fitting = [
+        (rows[0] * columns[0], rows[2], columns[2])
+        for rows, columns in itertools.product(*choices)
+        if rows[1] * columns[1] <= area
+    ]
+    return list(min(fitting)[1:]) if fitting else None
 
 
 def _pairs(cuts: list[int]) -> list[tuple[int, int]]:
