@@ -7,7 +7,6 @@ slab of depths at a time and never held.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,86 +16,132 @@ from torch.autograd.function import once_differentiable
 from optics.convolution import padded_size
 from optics.errors import OpticsError
 
-# Depths transformed together: large enough to keep the cores busy, small enough for the caches.
-_SLAB = 8
+# Size of the transforms of one slab of depths: within the caches, or enough to fill a GPU.
+_SLAB_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+
+Shape = tuple[int, int]
 
 
-@dataclass(frozen=True)
+def _plane_shape(array: Tensor) -> Shape:
+    return array.shape[-2], array.shape[-1]
+
+
 class _Grid:
-    """Fourier grid on which neither the projection nor its adjoint wraps around."""
+    """Fourier grid on which neither the projection nor its adjoint wraps around.
 
-    image: tuple[int, int]
-    kernel: tuple[int, int]
+    Spectra have their columns first: (..., columns // 2 + 1, rows).
+    """
 
-    @property
-    def size(self) -> tuple[int, int]:
-        return (
-            padded_size(self.image[0], self.kernel[0]),
-            padded_size(self.image[1], self.kernel[1]),
-        )
+    def __init__(self, image: Shape, kernel: Shape, like: Tensor) -> None:
+        self.image = image
+        self.kernel = kernel
+        self.like = like
+        self.rows = padded_size(image[0], kernel[0])
+        self.columns = padded_size(image[1], kernel[1])
+        self.dtype = like.dtype.to_complex()
+        # The kernel's first pixel lies at the corner, so the images it makes are shifted.
+        self.shifted: Shape = (kernel[0] // 2, kernel[1] // 2)
 
-    def transform(self, array: Tensor, at_centre: bool = False) -> Tensor:
-        """Return the real 2D transform of (..., y, x), rows first: only they hold values.
+    def zeros(self, *counts: int) -> Tensor:
+        """Return an empty spectrum (*counts, columns // 2 + 1, rows)."""
+        shape = (*counts, self.columns // 2 + 1, self.rows)
+        return self.like.new_zeros(shape, dtype=self.dtype)
 
-        ``at_centre`` puts the first pixel where the kernel's centre puts it after convolution.
-        """
-        rows, columns = self.size
-        if at_centre:
-            top, left = self.kernel[0] // 2, self.kernel[1] // 2
-            array = torch.nn.functional.pad(array, (left, 0, top, 0))
-        return torch.fft.fft(torch.fft.rfft(array, n=columns), n=rows, dim=-2)
+    def slabs(self, n_depths: int) -> Iterator[slice]:
+        plane_bytes = (self.columns // 2 + 1) * self.rows * self.dtype.itemsize
+        slab_bytes = _SLAB_BYTES.get(self.like.device.type, _SLAB_BYTES["cpu"])
+        count = max(slab_bytes // plane_bytes, 1)
+        for first in range(0, n_depths, count):
+            yield slice(first, min(first + count, n_depths))
 
-    def inverse(self, spectrum: Tensor, shape: tuple[int, int], at_centre: bool = False) -> Tensor:
-        """Return the window (..., *shape) of the inverse transform, columns first."""
-        top = self.kernel[0] // 2 if at_centre else 0
-        left = self.kernel[1] // 2 if at_centre else 0
-        kept = torch.fft.ifft(spectrum, dim=-2)[..., top : top + shape[0], :]
-        return torch.fft.irfft(kept, n=self.size[1])[..., left : left + shape[1]]
+    def inverse(self, spectrum: Tensor, shape: Shape, corner: Shape = (0, 0)) -> Tensor:
+        """Return the window (..., *shape) of the inverse transform."""
+        (top, left), (height, width) = corner, shape
+        rows = torch.fft.ifft(spectrum)[..., top : top + height].mT
+        image: Tensor = torch.fft.irfft(rows, n=self.columns)[..., left : left + width]
+        return image
 
 
-def _slabs(n_depths: int) -> Iterator[slice]:
-    for first in range(0, n_depths, _SLAB):
-        yield slice(first, min(first + _SLAB, n_depths))
+class _Transform:
+    """Transform of images (..., *shape) with their first pixel at a corner of the grid.
+
+    Its buffers keep their zero borders from call to call: only the images are copied, and only
+    rows that hold something are transformed.
+    """
+
+    def __init__(self, grid: _Grid, shape: Shape, corner: Shape = (0, 0)) -> None:
+        self._grid = grid
+        self._place = tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))
+        self._height = shape[0]
+        self._resize(0)
+
+    def _resize(self, count: int) -> None:
+        grid = self._grid
+        self._rows = grid.like.new_zeros((count, self._height, grid.columns))
+        self._columns = grid.zeros(count)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        planes = images.flatten(0, -3)
+        count = len(planes)
+        if count > len(self._rows):
+            self._resize(count)
+        y, x = self._place
+        self._rows[:count, :, x] = planes
+        self._columns[:count, :, y] = torch.fft.rfft(self._rows[:count]).mT
+        spectra: Tensor = torch.fft.fft(self._columns[:count]).unflatten(0, images.shape[:-2])
+        return spectra
 
 
 def _project(volume: Tensor, psf: Tensor) -> Tensor:
     """(B, D, H, W), (A, D, h, w) -> (B, A, H, W)."""
-    grid = _Grid(tuple(volume.shape[-2:]), tuple(psf.shape[-2:]))
-    rows, columns = grid.size
-    spectrum = torch.zeros(
-        (volume.shape[0], psf.shape[0], rows, columns // 2 + 1),
-        dtype=volume.dtype.to_complex(),
-        device=volume.device,
-    )
-    for slab in _slabs(volume.shape[1]):
-        planes = grid.transform(volume[:, slab])
-        for a in range(psf.shape[0]):
-            spectrum[:, a] += (planes * grid.transform(psf[a, slab])).sum(1)
-    return grid.inverse(spectrum, grid.image, at_centre=True)
+    grid = _Grid(_plane_shape(volume), _plane_shape(psf), volume)
+    of_volume, of_psf = _Transform(grid, grid.image), _Transform(grid, grid.kernel)
+    spectrum = grid.zeros(len(volume), len(psf))
+    for slab in grid.slabs(volume.shape[1]):
+        planes = of_volume(volume[:, slab])
+        for a in range(len(psf)):
+            for d, transfer in enumerate(of_psf(psf[a, slab])):
+                spectrum[:, a].addcmul_(planes[:, d], transfer)
+    views = volume.new_empty((len(volume), len(psf), *grid.image))
+    for a in range(len(psf)):
+        views[:, a] = grid.inverse(spectrum[:, a], grid.image, grid.shifted)
+    return views
+
+
+def _view_spectra(grid: _Grid, views: Tensor) -> Tensor:
+    """Return the conjugate spectra (B, A, ...) of views, which lie where `_project` reads them."""
+    of_views = _Transform(grid, grid.image, grid.shifted)
+    spectrum = grid.zeros(*views.shape[:2])
+    for a in range(views.shape[1]):
+        spectrum[:, a] = of_views(views[:, a])
+    return spectrum.conj_physical_()
 
 
 def _back_project(views: Tensor, psf: Tensor) -> Tensor:
     """(B, A, H, W), (A, D, h, w) -> (B, D, H, W): the transpose of `_project`."""
-    grid = _Grid(tuple(views.shape[-2:]), tuple(psf.shape[-2:]))
-    spectrum = grid.transform(views, at_centre=True)
-    volume = views.new_empty((views.shape[0], psf.shape[1], *grid.image))
-    for slab in _slabs(psf.shape[1]):
-        planes: Tensor | float = 0.0
-        for a in range(psf.shape[0]):
-            planes = planes + spectrum[:, a, None] * grid.transform(psf[a, slab]).conj()
-        volume[:, slab] = grid.inverse(torch.as_tensor(planes), grid.image)
+    grid = _Grid(_plane_shape(views), _plane_shape(psf), views)
+    of_psf = _Transform(grid, grid.kernel)
+    spectrum = _view_spectra(grid, views)
+    volume = views.new_empty((len(views), psf.shape[1], *grid.image))
+    for slab in grid.slabs(psf.shape[1]):
+        planes = grid.zeros(len(views), slab.stop - slab.start)
+        for a in range(len(psf)):
+            planes.addcmul_(spectrum[:, a, None], of_psf(psf[a, slab]))
+        volume[:, slab] = grid.inverse(planes.conj_physical_(), grid.image)
     return volume
 
 
-def _correlate(volume: Tensor, views: Tensor, kernel: tuple[int, int]) -> Tensor:
+def _correlate(volume: Tensor, views: Tensor, kernel: Shape) -> Tensor:
     """(B, D, H, W), (B, A, H, W) -> (A, D, h, w): the gradient of `_project` in the PSF."""
-    grid = _Grid(tuple(volume.shape[-2:]), kernel)
-    spectrum = grid.transform(views, at_centre=True)
+    grid = _Grid(_plane_shape(volume), kernel, volume)
+    of_volume = _Transform(grid, grid.image)
+    spectrum = _view_spectra(grid, views)
     psf = volume.new_empty((views.shape[1], volume.shape[1], *kernel))
-    for slab in _slabs(volume.shape[1]):
-        planes = grid.transform(volume[:, slab]).conj()
+    for slab in grid.slabs(volume.shape[1]):
+        planes = of_volume(volume[:, slab])
         for a in range(views.shape[1]):
-            psf[a, slab] = grid.inverse((planes * spectrum[:, a, None]).sum(0), kernel)
+            gradient = (planes * spectrum[:, a, None]).sum(0)
+            psf[a, slab] = grid.inverse(gradient.conj_physical_(), kernel)
     return psf
 
 
@@ -113,7 +158,7 @@ class _Project(torch.autograd.Function):
         need_volume, need_psf = ctx.needs_input_grad
         return (
             _back_project(views, psf) if need_volume else None,
-            _correlate(volume, views, tuple(psf.shape[-2:])) if need_psf else None,
+            _correlate(volume, views, _plane_shape(psf)) if need_psf else None,
         )
 
 
@@ -130,7 +175,7 @@ class _BackProject(torch.autograd.Function):
         need_views, need_psf = ctx.needs_input_grad
         return (
             _project(volume, psf) if need_views else None,
-            _correlate(volume, views, tuple(psf.shape[-2:])) if need_psf else None,
+            _correlate(volume, views, _plane_shape(psf)) if need_psf else None,
         )
 
 
@@ -145,7 +190,7 @@ class LightFieldOperator:
     """
 
     def __init__(self, psf: Tensor) -> None:
-        if psf.dim() != 4:
+        if psf.dim() != 4 or 0 in psf.shape:
             raise OpticsError(f"psf has shape {tuple(psf.shape)}; expected (A, D, H, W)")
         self.psf = psf
 
@@ -165,13 +210,9 @@ class LightFieldOperator:
             (A, H, W) or (B, A, H, W).
         """
         psf = self._selected(views)
-        if volume.dim() not in (3, 4) or volume.shape[-3] != psf.shape[1]:
-            raise OpticsError(
-                f"volume {tuple(volume.shape)} does not fit a PSF of {psf.shape[1]} depths; "
-                "expected (D, H, W)"
-            )
+        _require_planes("volume", volume, f"(D, H, W) with {psf.shape[1]} depths", psf.shape[1])
         batch = volume if volume.dim() == 4 else volume[None]
-        projected: Tensor = _Project.apply(batch, psf.to(batch.dtype))
+        projected: Tensor = _Project.apply(batch, psf.to(batch.dtype))  # type: ignore[no-untyped-call]
         return projected if volume.dim() == 4 else projected[0]
 
     def adjoint(self, views_image: Tensor, views: Sequence[int] | None = None) -> Tensor:
@@ -190,14 +231,23 @@ class LightFieldOperator:
             (D, H, W) or (B, D, H, W).
         """
         psf = self._selected(views)
-        if views_image.dim() not in (3, 4) or views_image.shape[-3] != psf.shape[0]:
-            raise OpticsError(
-                f"views {tuple(views_image.shape)} do not fit a PSF of {psf.shape[0]} views; "
-                "expected (A, H, W)"
-            )
+        _require_planes("views", views_image, f"(A, H, W) with {len(psf)} views", len(psf))
         batch = views_image if views_image.dim() == 4 else views_image[None]
-        volume: Tensor = _BackProject.apply(batch, psf.to(batch.dtype))
+        volume: Tensor = _BackProject.apply(batch, psf.to(batch.dtype))  # type: ignore[no-untyped-call]
         return volume if views_image.dim() == 4 else volume[0]
 
     def _selected(self, views: Sequence[int] | None) -> Tensor:
-        return self.psf if views is None else self.psf[list(views)]
+        if views is None:
+            return self.psf
+        if not all(0 <= a < len(self.psf) for a in views):
+            raise OpticsError(f"views {list(views)}: the PSF has views 0 to {len(self.psf) - 1}")
+        return self.psf[list(views)]
+
+
+def _require_planes(name: str, images: Tensor, expected: str, count: int) -> None:
+    if images.dim() not in (3, 4) or images.shape[-3] != count or 0 in images.shape:
+        raise OpticsError(
+            f"{name} {tuple(images.shape)} do not fit the PSF: expected {expected}, or a batch"
+        )
+    if images.dtype not in (torch.float32, torch.float64):
+        raise OpticsError(f"{name} are {images.dtype}: give float32 or float64")
