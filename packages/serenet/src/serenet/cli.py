@@ -134,6 +134,15 @@ def reconstruct(
         typer.Option(help="nnum13, nnum15 or an optics YAML.", show_default="by the checkpoint"),
     ] = None,
     background: BackgroundOption = None,
+    refine: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Refine by N physics updates, a view each (25 is good); stops by itself when "
+            "views left out fit worse.",
+        ),
+    ] = 0,
     half: Annotated[
         bool, typer.Option("--half", help="Half precision: faster, errors below 1 %.")
     ] = False,
@@ -160,6 +169,7 @@ def reconstruct(
         psf_shift=psf_shift,
         preset=preset,
         background=background,
+        refine=refine,
         half=half,
         max_memory_gb=max_memory_gb,
         device=device.value,
@@ -168,6 +178,117 @@ def reconstruct(
         overwrite=overwrite,
     )
     reconstruct_files(inputs, options)
+
+
+@app.command()
+def deconvolve(
+    inputs: InputsArgument,
+    out: OutFolderOption,
+    psf: PSFOption = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="nnum13, nnum15 or an optics YAML; without --psf the PSF is computed from it.",
+            show_default=False,
+        ),
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Sweeps over all views.")] = 3,
+    tv: Annotated[
+        float, typer.Option(min=0.0, help="Total variation weight: 0.002 a little, 0.02 strong.")
+    ] = 0.0,
+    stop_at_change: Annotated[
+        float, typer.Option(min=0.0, help="Stop when a sweep changes less than this share.")
+    ] = 0.0,
+    background: BackgroundOption = None,
+    max_memory_gb: MemoryOption = None,
+    device: DeviceOption = Device.auto,
+    dtype: OutputTypeOption = OutputType.float32,
+    no_preview: PreviewOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Reconstruct volumes iteratively: ordered-subset Richardson-Lucy, one view at a time.
+
+    An interrupted run goes on where it stopped when the same command is given again.
+
+    Example: **serenet deconvolve views.tif --psf psf.h5 --iterations 3 --out results**
+    """
+    from serenet.deconvolve_files import DeconvolveOptions, deconvolve_files
+
+    options = DeconvolveOptions(
+        out=out,
+        psf=psf,
+        preset=preset,
+        iterations=iterations,
+        tv=tv,
+        stop_at_change=stop_at_change,
+        background=background,
+        max_memory_gb=max_memory_gb,
+        device=device.value,
+        dtype=dtype.value,
+        preview=not no_preview,
+        overwrite=overwrite,
+    )
+    deconvolve_files(inputs, options)
+
+
+@app.command()
+def rectify(
+    raw: Annotated[list[Path], typer.Argument(help="Camera frames (TIFF), in time order.")],
+    optics: Annotated[str, typer.Option(help="nnum13, nnum15 or an optics YAML.")],
+    out: Annotated[Path, typer.Option(help="View stack to write (TIFF).")],
+    radiometry: Annotated[
+        Path | None,
+        typer.Option(help="Frame of homogeneous fluorescence.", show_default=False),
+    ] = None,
+    dark: Annotated[
+        Path | None, typer.Option(help="Frame without light.", show_default=False)
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Calibration YAML of an earlier run, instead of --radiometry.",
+            show_default=False,
+        ),
+    ] = None,
+    scan_order: Annotated[
+        str | None,
+        typer.Option(
+            help="Scanned series: the position 3 row + column of every frame in turn.",
+            show_default="6,7,8,5,2,1,0,3,4",
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Turn raw camera frames into views: find the microlenses, flat-field, resample.
+
+    Example: **serenet rectify raw.tif --radiometry flat.tif --optics scope.yaml --out views.tif**
+    """
+    from serenet.microscope import load_preset
+    from serenet.rectification import rectify_files
+
+    lattice = rectify_files(
+        raw,
+        out,
+        load_preset(optics),
+        radiometry=radiometry,
+        dark=dark,
+        calibration=calibration,
+        scan_order=_numbers(scan_order, "--scan-order"),
+        overwrite=overwrite,
+    )
+    print(
+        f"{out}: {lattice.rows} x {lattice.columns} microlenses, pitch {lattice.pitch_y:.3f} x "
+        f"{lattice.pitch_x:.3f} pixels, rotation {lattice.rotation_deg:.3f} degrees"
+    )
+
+
+def _numbers(text: str | None, option: str) -> list[int] | None:
+    from scopekit.errors import UserError
+
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError as failure:
+        raise UserError(f"{option} {text}: give whole numbers with commas between") from failure
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """``serenet reconstruct``: view stacks on disk to volumes on disk."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from scopekit.volumes import StackFile
 from serenet import __version__
 from serenet.batch import Batch, run_all
 from serenet.inputs import find_stacks, open_views, read_views
+from serenet.iterative import ViewSubsets, oblique_first, plan_windows, refine
 from serenet.microscope import load_preset, shift_for_model
 from serenet.models import load_checkpoint
 from serenet.networks import SeReNet
 from serenet.reconstruction import check_inputs, plan_tiles, reconstruct_tile, volume_shape
+from serenet.view_psf import psf_of_views
 from serenet.views import subtract_background
 
 # The networks were trained on camera counts; below this peak their biases would dominate.
@@ -41,6 +44,7 @@ class ReconstructOptions:
     half: bool = False
     max_memory_gb: float | None = None
     device: str = "auto"
+    refine: int = 0
     dtype: str = "float32"
     preview: bool = True
     overwrite: bool = False
@@ -66,7 +70,7 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
     def work(path: Path) -> Path:
         stack, pages = open_views(path, microscope)
         shape = volume_shape(shift.shape[1], stack.shape[-2:], microscope.lateral_scale)
-        return batch.run(stack, shape, _solver(model, shift, microscope, options, pages))
+        return batch.run(stack, shape, _Solver(model, shift, microscope, options, pages))
 
     return run_all(batch.pending(sources), work)
 
@@ -81,48 +85,105 @@ def _settings(
         "psf": str(options.psf or options.psf_shift or "computed from the optics"),
         "optics": preset.model_dump(mode="json"),
         "background": "1 % quantile" if options.background is None else options.background,
+        "refine_view_updates": options.refine,
         "precision": "half" if options.half else "float32",
         "device": str(device),
         "dtype": options.dtype,
     }
 
 
-def _solver(
-    model: SeReNet,
-    shift: Tensor,
-    preset: LightFieldPreset,
-    options: ReconstructOptions,
-    pages: list[int],
-) -> Callable[[StackFile, int, NDArray[np.float32], Callable[[], None]], dict[str, Any]]:
-    scale = preset.lateral_scale
-    device = next(model.parameters()).device
+class _Solver:
+    """Reconstructs one frame of a view stack, tile by tile, and refines it if asked to."""
 
-    def solve(
-        stack: StackFile, frame: int, target: NDArray[np.float32], release: Callable[[], None]
+    def __init__(
+        self,
+        model: SeReNet,
+        shift: Tensor,
+        preset: LightFieldPreset,
+        options: ReconstructOptions,
+        pages: list[int],
+    ) -> None:
+        self._model = model
+        self._shift = shift
+        self._preset = preset
+        self._options = options
+        self._pages = pages
+        self._device = next(model.parameters()).device
+
+    def __call__(
+        self,
+        stack: StackFile,
+        frame: int,
+        target: NDArray[np.float32],
+        release: Callable[[], None],
     ) -> dict[str, Any]:
-        views = subtract_background(read_views(stack, pages, frame), options.background)
-        check_inputs(views, model, shift)
+        views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
+        check_inputs(views, self._model, self._shift)
         gain = brightness_gain(views)
         if gain != 1:
             say(
                 f"{stack.path.name}: brightest pixel below {_DIMMEST_PEAK:g} counts; "
                 f"reconstructed {gain:.3g} times brighter and scaled back"
             )
-        field = (views.shape[-2], views.shape[-1])
-        budget = memory_budget(device, options.max_memory_gb)
-        tiles = plan_tiles(model, field, shift.shape[1], scale, budget, half=options.half)
         label = stack.path.name if stack.n_frames == 1 else f"{stack.path.name} [{frame}]"
+        record: dict[str, Any] = {"frame": frame, "brightness_gain": float(gain)}
+        record["tiles"] = self._apply_network(views * gain, target, release, label)
+        target /= gain
+        if self._options.refine:
+            record["refinement"] = self._refine(views, target, release, label)
+        return record
+
+    def _apply_network(
+        self, views: Tensor, target: NDArray[np.float32], release: Callable[[], None], label: str
+    ) -> int:
+        scale, half = self._preset.lateral_scale, self._options.half
+        field = (views.shape[-2], views.shape[-1])
+        budget = memory_budget(self._device, self._options.max_memory_gb)
+        tiles = plan_tiles(self._model, field, self._shift.shape[1], scale, budget, half=half)
         with progress_bar(label, len(tiles)) as advance:
             for tile in tiles:
-                part = reconstruct_tile(views * gain, model, shift, scale, tile, half=options.half)
-                window = (slice(None), slice(*tile.volume_rows), slice(*tile.volume_columns))
-                target[window] = (part / gain).cpu().numpy()
+                part = reconstruct_tile(views, self._model, self._shift, scale, tile, half=half)
+                rows, columns = slice(*tile.volume_rows), slice(*tile.volume_columns)
+                target[:, rows, columns] = part.cpu().numpy()
                 del part
                 release()
                 advance(1)
-        return {"frame": frame, "tiles": len(tiles), "brightness_gain": float(gain)}
+        return len(tiles)
 
-    return solve
+    def _refine(
+        self, views: Tensor, target: NDArray[np.float32], release: Callable[[], None], label: str
+    ) -> list[dict[str, Any]]:
+        view_psf, _ = psf_of_views(self._options.psf, self._preset)
+        budget = memory_budget(self._device, self._options.max_memory_gb)
+        field = (views.shape[-2], views.shape[-1])
+        size = max(view_psf(0).shape[-2:])
+        windows = plan_windows(field, self._preset, size, budget, tv=False)
+        records = []
+        with TemporaryFile(dir=self._options.out) as handle:
+            network = target
+            if len(windows) > 1:  # a window's surround must not hold its neighbour's refinement
+                network = np.memmap(handle, np.float32, "w+", shape=target.shape)
+                network[...] = target
+                release()
+            for window in windows:
+                start = torch.from_numpy(np.array(network[(slice(None), *window.volume)]))
+                subsets = ViewSubsets(
+                    views[(slice(None), *window.views)].to(self._device),
+                    view_psf,
+                    self._preset,
+                    window.volume_yx,
+                    oblique_first(self._preset),
+                )
+                with progress_bar(f"{label} refining", self._options.refine) as advance:
+                    refined, done = refine(
+                        start.to(self._device), subsets, self._options.refine, advance
+                    )
+                say(f"{label}: {done}")
+                target[:, window.core[0], window.core[1]] = window.crop(refined).cpu().numpy()
+                records.append(asdict(done))
+                del start, refined, subsets
+                release()
+        return records
 
 
 def brightness_gain(views: Tensor) -> float:

@@ -4,6 +4,7 @@ Units are micrometres, volumes are (Z, Y, X), views are (A, Y, X).
 """
 
 from optics.convolution import KernelOperator
+from optics.deconvolution import Operator, Subset, poisson_deviance, richardson_lucy, update
 from optics.errors import OpticsError
 from optics.geometry import LightFieldPreset, presets
 from optics.gibson_lanni import gaussian_section, gibson_lanni
@@ -11,6 +12,7 @@ from optics.lightfield import LightFieldOperator
 from optics.noise import NLLMPG, add_camera_noise
 from optics.phase_space import phase_space_psf, psf_shift
 from optics.psf_files import PSFFile, open_psf, write_psf
+from optics.recorded import RecordedLightField
 from optics.sampling import sample_views, sampled_size, volume_size
 
 __version__ = "0.1.0"
@@ -20,17 +22,23 @@ __all__ = [
     "KernelOperator",
     "LightFieldOperator",
     "LightFieldPreset",
+    "Operator",
     "OpticsError",
     "PSFFile",
+    "RecordedLightField",
+    "Subset",
     "add_camera_noise",
     "gaussian_section",
     "gibson_lanni",
     "open_psf",
     "phase_space_psf",
+    "poisson_deviance",
     "presets",
     "psf_shift",
+    "richardson_lucy",
     "sample_views",
     "sampled_size",
+    "update",
     "volume_size",
     "write_psf",
 ]

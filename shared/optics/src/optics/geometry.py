@@ -77,7 +77,8 @@ class LightFieldPreset(BaseModel):
         ``{first: -10, last: 10, count: 101}``.
     views
         The views used for reconstruction, in channel order; left out: all whose direction lies
-        inside the objective's aperture.
+        within two thirds of the objective's aperture (beyond, aberrations and vignetting spoil
+        them and the PSF spreads far).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -115,7 +116,7 @@ class LightFieldPreset(BaseModel):
     @classmethod
     def _default_views(cls, values: Any) -> Any:
         if isinstance(values, dict) and not values.get("views"):
-            views = cls.model_construct(**values)._views_in_aperture
+            views = cls.model_construct(**values)._oblique_to_two_thirds
             values = {**values, "views": views}
         return values
 
@@ -141,10 +142,10 @@ class LightFieldPreset(BaseModel):
         return self
 
     @property
-    def _views_in_aperture(self) -> tuple[int, ...]:
-        """Views whose centre lies inside the pupil; nothing if a needed value is missing."""
+    def _oblique_to_two_thirds(self) -> tuple[int, ...]:
+        """Views within two thirds of the pupil; nothing if a needed value is missing."""
         try:
-            reach = self.numerical_aperture / self.wavelength_um / self.view_step
+            reach = 2 / 3 * self.numerical_aperture / self.wavelength_um / self.view_step
             middle = self.n_num // 2
             return tuple(
                 u * self.n_num + v

@@ -1,0 +1,215 @@
+"""``serenet deconvolve``: view stacks on disk to deconvolved volumes on disk, resumable."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from optics import LightFieldPreset, richardson_lucy
+from scopekit.memory import choose_device, memory_budget
+from scopekit.outputs import make_folder, whole_file
+from scopekit.progress import progress_bar, say
+from scopekit.volumes import StackFile
+from serenet import __version__
+from serenet.batch import Batch, run_all
+from serenet.inputs import find_stacks, open_views, read_views
+from serenet.iterative import (
+    EXPONENT,
+    ViewSubsets,
+    Window,
+    fit_brightness,
+    oblique_first,
+    plan_windows,
+)
+from serenet.microscope import load_preset
+from serenet.view_psf import ViewPSF, psf_of_views
+from serenet.views import subtract_background
+
+
+@dataclass(frozen=True)
+class DeconvolveOptions:
+    """The command's options, see ``serenet deconvolve --help``."""
+
+    out: Path
+    psf: Path | None = None
+    preset: str | None = None
+    iterations: int = 3
+    tv: float = 0.0
+    stop_at_change: float = 0.0
+    background: float | None = None
+    max_memory_gb: float | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    preview: bool = True
+    overwrite: bool = False
+
+
+def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Path]:
+    """Deconvolve every view stack among the inputs; return the volumes' paths."""
+    sources = find_stacks(inputs)
+    device = choose_device(options.device)
+    preset = load_preset(options.preset) if options.preset else None
+    view_psf, microscope = psf_of_views(options.psf, preset)
+    settings = {
+        "method": "deconvolved",
+        "serenet_version": __version__,
+        "psf": str(options.psf or "computed from the optics"),
+        "optics": microscope.model_dump(mode="json"),
+        "iterations": options.iterations,
+        "step_exponent": EXPONENT,
+        "tv": options.tv,
+        "stop_at_change": options.stop_at_change,
+        "background": "1 % quantile" if options.background is None else options.background,
+        "device": str(device),
+        "dtype": options.dtype,
+    }
+    batch = Batch(
+        out=options.out,
+        method="deconvolved",
+        voxel_um=(microscope.depth_step_um, microscope.pixel_um, microscope.pixel_um),
+        settings=settings,
+        dtype=options.dtype,
+        preview=options.preview,
+        overwrite=options.overwrite,
+    )
+
+    def work(path: Path) -> Path:
+        stack, pages = open_views(path, microscope)
+        scale = microscope.lateral_scale
+        shape = (
+            len(microscope.depths_um),
+            *(round(n * scale) for n in stack.shape[-2:]),
+        )
+        state = _State(batch.result(path), path, settings)
+        solver = _Solver(view_psf, microscope, options, pages, state, device)
+        result = batch.run(stack, (shape[0], shape[1], shape[2]), solver)
+        state.remove()
+        return result
+
+    return run_all(batch.pending(sources), work)
+
+
+class _State:
+    """Finished windows and the last sweep of the current one, kept until the result lands."""
+
+    def __init__(self, result: Path, source: Path, settings: dict[str, Any]) -> None:
+        self.folder = result.with_name(f".{result.stem}.state")
+        status = source.stat()
+        fingerprint = {
+            **settings,
+            "input": str(source.resolve()),
+            "bytes": status.st_size,
+            "changed": status.st_mtime_ns,
+        }
+        text = yaml.safe_dump(fingerprint)
+        stamp = self.folder / "settings.yaml"
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == text:
+            say(f"{result.name}: going on where an interrupted run stopped")
+            return
+        self.remove()
+        make_folder(self.folder)
+        stamp.write_text(text, encoding="utf-8")
+
+    def save(self, name: str, estimate: Tensor, fits: list[float], *, finished: bool) -> None:
+        """Keep an estimate and the deviance of every sweep it has seen."""
+        path = self.folder / f"{name}.npz"
+        with whole_file(path, overwrite=True) as partial, partial.open("wb") as handle:
+            np.savez(handle, estimate=estimate.cpu().numpy(), fits=fits, finished=finished)
+
+    def load(self, name: str) -> tuple[Tensor, list[float], bool] | None:
+        """Return what was kept under this name."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            return None
+        with np.load(path) as content:
+            fits = [float(fit) for fit in content["fits"]]
+            return torch.from_numpy(content["estimate"]), fits, bool(content["finished"])
+
+    def remove(self) -> None:
+        """Forget everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class _Solver:
+    """Deconvolves one frame of a view stack, window by window."""
+
+    def __init__(
+        self,
+        view_psf: ViewPSF,
+        preset: LightFieldPreset,
+        options: DeconvolveOptions,
+        pages: list[int],
+        state: _State,
+        device: torch.device,
+    ) -> None:
+        self._view_psf = view_psf
+        self._preset = preset
+        self._options = options
+        self._pages = pages
+        self._state = state
+        self._device = device
+
+    def __call__(
+        self,
+        stack: StackFile,
+        frame: int,
+        target: NDArray[np.float32],
+        release: Callable[[], None],
+    ) -> dict[str, Any]:
+        views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
+        size = max(self._view_psf(0).shape[-2:])
+        budget = memory_budget(self._device, self._options.max_memory_gb)
+        field = (views.shape[-2], views.shape[-1])
+        windows = plan_windows(field, self._preset, size, budget, tv=self._options.tv > 0)
+        label = stack.path.name if stack.n_frames == 1 else f"{stack.path.name} [{frame}]"
+        fits: list[list[float]] = []
+        with progress_bar(label, len(windows) * self._options.iterations) as advance:
+            for number, window in enumerate(windows):
+                part, sweeps = self._window(views, window, f"frame{frame}_window{number}", advance)
+                target[:, window.core[0], window.core[1]] = part.cpu().numpy()
+                fits.append(sweeps)
+                release()
+        return {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
+
+    def _window(
+        self, views: Tensor, window: Window, name: str, advance: Callable[[int, str], None]
+    ) -> tuple[Tensor, list[float]]:
+        data = views[(slice(None), *window.views)].to(self._device)
+        subsets = ViewSubsets(
+            data, self._view_psf, self._preset, window.volume_yx, oblique_first(self._preset)
+        )
+        kept = self._state.load(name)
+        if kept is None:
+            flat = torch.zeros((len(self._preset.depths_um), *window.volume_yx))
+            first = subsets.subset(subsets.order[0])
+            estimate, fits, finished = fit_brightness(flat.to(self._device), first), [], False
+        else:
+            estimate, fits, finished = kept[0].to(self._device), kept[1], kept[2]
+        advance(self._options.iterations if finished else len(fits), "")
+        if finished:
+            return window.crop(estimate), fits
+
+        def on_sweep(_: int, current: Tensor, deviance: float) -> None:
+            fits.append(deviance)
+            self._state.save(name, current, fits, finished=False)
+            advance(1, f"deviance {deviance:.4g}")
+
+        estimate = richardson_lucy(
+            subsets,
+            estimate,
+            iterations=self._options.iterations,
+            exponent=EXPONENT,
+            tv_weight=self._options.tv,
+            relative_change=self._options.stop_at_change,
+            first_iteration=len(fits),
+            on_sweep=on_sweep,
+        )
+        self._state.save(name, estimate, fits, finished=True)
+        return window.crop(estimate), fits
