@@ -4,7 +4,7 @@ Every input gives ``<stem>_<method>.tif``, a picture ``.png`` and the settings `
 volume takes its name last, so where it exists the result is complete.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class Batch:
                     for frame in range(source.n_frames)
                 ]
                 if self.preview:
-                    volumes = {result.stem: frames[0]}
+                    volumes = {result.stem: _planes(frames[0], writer.release)}
                     picture = result.with_suffix(".png")
                     save_preview(picture, volumes, self.voxel_um, overwrite=True)
                 del frames
@@ -122,6 +122,15 @@ class Batch:
             raise
         say(str(result))
         return result
+
+
+def _planes(
+    volume: NDArray[np.float32], release: Callable[[], None]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield copies of the planes of a volume on disk, holding one at a time."""
+    for plane in volume:
+        yield plane.copy()
+        release()
 
 
 def run_all(files: list[Path], work: Callable[[Path], Path]) -> list[Path]:

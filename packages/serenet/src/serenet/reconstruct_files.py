@@ -127,24 +127,30 @@ class _Solver:
             )
         label = stack.path.name if stack.n_frames == 1 else f"{stack.path.name} [{frame}]"
         record: dict[str, Any] = {"frame": frame, "brightness_gain": float(gain)}
-        record["tiles"] = self._apply_network(views * gain, target, release, label)
-        target /= gain
+        record["tiles"] = self._apply_network(views, gain, target, release, label)
         if self._options.refine:
             record["refinement"] = self._refine(views, target, release, label)
         return record
 
     def _apply_network(
-        self, views: Tensor, target: NDArray[np.float32], release: Callable[[], None], label: str
+        self,
+        views: Tensor,
+        gain: float,
+        target: NDArray[np.float32],
+        release: Callable[[], None],
+        label: str,
     ) -> int:
         scale, half = self._preset.lateral_scale, self._options.half
         field = (views.shape[-2], views.shape[-1])
+        if gain != 1:
+            views = views * gain
         budget = memory_budget(self._device, self._options.max_memory_gb)
         tiles = plan_tiles(self._model, field, self._shift.shape[1], scale, budget, half=half)
         with progress_bar(label, len(tiles)) as advance:
             for tile in tiles:
                 part = reconstruct_tile(views, self._model, self._shift, scale, tile, half=half)
                 rows, columns = slice(*tile.volume_rows), slice(*tile.volume_columns)
-                target[:, rows, columns] = part.cpu().numpy()
+                target[:, rows, columns] = part.div_(gain).cpu().numpy()
                 del part
                 release()
                 advance(1)
