@@ -51,6 +51,28 @@ def _options(version: Annotated[bool, version_option("serenet", __version__)] = 
 
 
 @app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("serenet_demo"),
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Simulate a small light field, reconstruct it, and show it beside the truth.
+
+    Until trained weights ship with this package, the demo reconstructs by deconvolution.
+
+    Example: **serenet demo --out serenet_demo**
+    """
+    from scopekit.memory import choose_device
+    from serenet.demo import run_demo
+
+    scores = run_demo(out, choose_device(device), seed=seed, overwrite=overwrite)
+    for name, score in scores.items():
+        print(f"correlation with the truth, {name}: {score:.3f}")
+    print(f"picture: {out / 'demo.png'}")
+
+
+@app.command()
 def psf(
     preset_or_yaml: Annotated[str, typer.Argument(help="nnum13, nnum15 or an optics YAML file.")],
     out: Annotated[Path, typer.Option(help="The file to write, ending in .h5.")],

@@ -149,17 +149,17 @@ def read_shift_table(path: Path) -> Tensor:
     """Read a PSF shift (A, D, 2) in object pixels from ``.npy`` or ``.pt``."""
     if path.suffix.lower() == ".npy":
         try:
-            table: Any = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+            content: Any = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
         except FileNotFoundError as failure:
             raise UserError(f"{path}: no such file; check the path") from failure
         except (ValueError, OSError, EOFError, TypeError) as failure:
             raise UserError(f"{path}: not a NumPy array file, or damaged") from failure
     else:
-        table = read_checkpoint(path)
-    if not isinstance(table, Tensor) or table.dim() != 3 or table.shape[2] != 2:
-        found = tuple(table.shape) if isinstance(table, Tensor) else type(table).__name__
+        content = read_checkpoint(path)
+    if not isinstance(content, Tensor) or content.dim() != 3 or content.shape[2] != 2:
+        found = tuple(content.shape) if isinstance(content, Tensor) else type(content).__name__
         raise UserError(f"{path}: expected a PSF shift (views, depths, 2), found {found}")
-    table = table.float()
+    table: Tensor = content.float()
     if not torch.isfinite(table).all():
         raise UserError(f"{path}: the PSF shift holds NaN or infinite values")
     return table

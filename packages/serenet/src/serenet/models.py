@@ -34,18 +34,18 @@ class _Entry:
     """How a published model is built, and what its parameters are called here."""
 
     method: str
-    build: Callable[..., nn.Module]
+    build: Callable[..., SeReNet]
     names: tuple[tuple[str, Callable[[int], str]], ...]
 
 
-def _family(kind: type[SeReNet], second_up: float) -> Callable[..., nn.Module]:
+def _family(kind: type[SeReNet], second_up: float) -> Callable[..., SeReNet]:
     def build(
         inChannels: int = 49,  # the published arguments' own names
         negative_slope: float = 0.1,
         usingbias: bool = True,
         reset_param: bool = False,
         outChannels: int = 101,
-    ) -> nn.Module:
+    ) -> SeReNet:
         # reset_param and outChannels change nothing here.
         if type(inChannels) is not int or not 1 <= inChannels <= _MOST_VIEWS:
             raise UserError(f"inChannels is {inChannels!r}; expected 1 to {_MOST_VIEWS} views")
@@ -65,7 +65,7 @@ _MODELS = {
 }
 
 
-def build_model(name: str, **published_args: Any) -> nn.Module:
+def build_model(name: str, **published_args: Any) -> SeReNet:
     """Make a network with random weights.
 
     Parameters
@@ -93,7 +93,7 @@ def build_model(name: str, **published_args: Any) -> nn.Module:
     return model
 
 
-def load_published_state(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+def load_published_state(model: SeReNet, state_dict: Mapping[str, Tensor]) -> None:
     """Fill a model made by `build_model` from parameters under their published names.
 
     Parameters
@@ -145,7 +145,7 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
     model.load_state_dict(dict(state))
 
 
-def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> SeReNet:
     """Read a checkpoint, published or this project's own, without running code from it.
 
     Parameters
@@ -157,7 +157,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> nn.
 
     Returns
     -------
-    nn.Module
+    SeReNet
         In evaluation mode, its 3D weights laid out for speed (channels last).
 
     Raises
@@ -181,10 +181,10 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> nn.
         raise UserError(f"{path}: {failure}") from failure
     except (KeyError, TypeError, AttributeError) as failure:
         raise UserError(f"{path}: not a checkpoint of a reconstruction network") from failure
-    return model.eval().to(device, memory_format=torch.channels_last_3d)
+    return model.eval().to(device=device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
-def save_checkpoint(path: str | Path, model: nn.Module, *, overwrite: bool = False) -> None:
+def save_checkpoint(path: str | Path, model: SeReNet, *, overwrite: bool = False) -> None:
     """Write a model made by `build_model` or `load_checkpoint` as this project's checkpoint."""
     content = {
         "format": _OWN_FORMAT,

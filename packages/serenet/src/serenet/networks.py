@@ -6,6 +6,7 @@ resolution grows in two trilinear steps and is resized to the volume's grid at t
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,11 +57,14 @@ class SeReNet(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        self.published_name = ""
+        self.published_args: dict[str, Any] = {}
+        self.method = "serenet"
         self.n_views = n_views
         self.second_up = second_up
         self.coarse = ConvStack((n_views, 64, 32, 32, 16), negative_slope, bias)
         self.middle = ConvStack((16, 16, 8), negative_slope, bias)
-        self.fine = ConvStack((8, 8, 4, 1), negative_slope, bias)
+        self.fine: nn.Sequential = ConvStack((8, 8, 4, 1), negative_slope, bias)
 
     @property
     def enlargement(self) -> int:
@@ -131,8 +135,9 @@ class AxialUNet(nn.Module):
         for up in self.up[1:]:
             x = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
             x = up(torch.cat([x, kept.pop()], dim=1))
-        window = tuple(slice(b, b + n) for b, n in zip(before, size, strict=True))
-        return x[(..., *window)]
+        for axis, (b, n) in enumerate(zip(before, size, strict=True), start=2):
+            x = x.narrow(axis, b, n)
+        return x
 
 
 class FSeReNet(SeReNet):
