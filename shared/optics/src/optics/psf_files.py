@@ -5,6 +5,7 @@ pixels; ``views`` (A,) int; the microscope's parameters as attributes of the fil
 """
 
 import pickle
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,16 @@ from optics.geometry import LightFieldPreset
 from optics.phase_space import psf_shift
 
 _HDF5_SUFFIXES = (".h5", ".hdf5")
-_MATLAB_AXES = "psf stored as (H, W, U, V, D)"
+_UNREADABLE = (
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,  # a group where an array should be
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class PSFFile:
     ----------
     path
         The file.
+    n_views
+        Number of views, the file's channels.
     views
         View indices in the order of the file's channels; ``None`` if the file does not tell.
     n_depths
@@ -50,7 +62,7 @@ class PSFFile:
 
     def read(self, channels: Sequence[int] | None = None) -> Tensor:
         """Read the PSF of some channels (default: all): (A, D, H, W), float32."""
-        wanted = range(self.n_views) if channels is None else channels
+        wanted = self._wanted(channels)
         with _reading(self.path) as source:
             psf = torch.stack([torch.from_numpy(source.view(a)) for a in wanted])
         if not torch.isfinite(psf).all() or float(psf.min()) < 0:
@@ -59,11 +71,20 @@ class PSFFile:
 
     def read_shift(self, channels: Sequence[int] | None = None) -> Tensor:
         """Return the centre of mass (A, D, 2) in object pixels, from the file or the PSF."""
-        wanted = range(self.n_views) if channels is None else channels
-        if self.path.suffix.lower() in _HDF5_SUFFIXES:
-            with _reading(self.path) as source:
-                return torch.from_numpy(source.file["shift"][()].astype(np.float32))[list(wanted)]
-        return torch.cat([psf_shift(self.read([a])) for a in wanted])
+        wanted = self._wanted(channels)
+        if self.path.suffix.lower() not in _HDF5_SUFFIXES:
+            return torch.cat([psf_shift(self.read([a])) for a in wanted])
+        with _reading(self.path) as source:
+            shift = torch.from_numpy(source.file["shift"][()].astype(np.float32))[wanted]
+        if not torch.isfinite(shift).all():
+            raise OpticsError(f"{self.path}: NaN or infinite PSF shift; make it again")
+        return shift
+
+    def _wanted(self, channels: Sequence[int] | None) -> list[int]:
+        wanted = list(range(self.n_views) if channels is None else channels)
+        if not wanted or not all(0 <= a < self.n_views for a in wanted):
+            raise OpticsError(f"{self.path}: channels {wanted}; it has 0 to {self.n_views - 1}")
+        return wanted
 
 
 class _Source:
@@ -89,25 +110,41 @@ class _HDF5(_Source):
 
 
 class _Matlab(_Source):
-    """MATLAB writes its axes in reverse: (H, W, U, V, D) is (D, V, U, W, H) in the file."""
+    """``psf`` of size (H, W, U, V, D) in MATLAB, which HDF5 lists in reverse.
+
+    A file written with the same axes by another program is told apart by where its equal pairs
+    of sides are.
+    """
 
     def __init__(self, file: h5py.File) -> None:
         self.file = file
         shape = file["psf"].shape
-        if len(shape) != 5 or shape[1] != shape[2]:
-            raise ValueError(f"expected {_MATLAB_AXES}")
+        if len(shape) == 5 and shape[1] == shape[2]:
+            self.reversed = True
+            self.shape = (shape[1] ** 2, shape[0])
+        elif len(shape) == 5 and shape[0] == shape[1] and shape[2] == shape[3]:
+            self.reversed = False
+            self.shape = (shape[2] ** 2, shape[4])
+        else:
+            raise ValueError(f"psf of size (H, W, U, V, D) expected, found {shape[::-1]}")
         self.n_num = shape[2]
-        self.shape = (self.n_num**2, shape[0])
 
     def view(self, channel: int) -> NDArray[np.float32]:
         u, v = divmod(channel, self.n_num)
-        stored = self.file["psf"][:, v, u]
-        return np.ascontiguousarray(stored.transpose(0, 2, 1), dtype=np.float32)
+        psf = self.file["psf"]
+        if self.reversed:
+            stored = psf[:, v, u].transpose(0, 2, 1)
+        else:
+            stored = psf[:, :, u, v].transpose(2, 0, 1)
+        return np.ascontiguousarray(stored, dtype=np.float32)
 
 
 class _Torch(_Source):
     def __init__(self, path: Path) -> None:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # The older of PyTorch's formats, no zip file, cannot be mapped into memory.
+        content = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
         if isinstance(content, dict):
             content = content.get("psf")
         if not isinstance(content, Tensor):
@@ -136,7 +173,7 @@ def _reading(path: Path) -> Iterator[_Source]:
             yield _Torch(path)
         else:
             raise OpticsError(f"{path}: a PSF is a .h5, .mat (v7.3) or .pt file")
-    except (OSError, KeyError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as fault:
+    except _UNREADABLE as fault:
         if isinstance(fault, OpticsError):
             raise
         reason = " ".join(str(fault).split())[:120]
@@ -159,6 +196,11 @@ def open_psf(path: Path) -> PSFFile:
         if isinstance(source, _HDF5):
             views = tuple(int(a) for a in source.file["views"][()])
             preset = _preset_from_attributes(source.file.attrs, path)
+            if preset.views != views or len(preset.depths_um) != source.shape[1]:
+                raise OpticsError(
+                    f"{path}: its views or depths are not those of its optics attributes; "
+                    "make it again with 'serenet psf'"
+                )
         elif isinstance(source, _Matlab):
             views = tuple(range(source.n_num**2))
         return PSFFile(path, source.shape[0], source.shape[1], views, preset)
@@ -197,8 +239,9 @@ def write_psf(path: Path, psf: Tensor, preset: LightFieldPreset) -> None:
             f"{len(preset.depths_um)} depths"
         )
     with h5py.File(path, "w") as file:
-        file.create_dataset("psf", data=psf.numpy(), chunks=(1, *psf.shape[1:]))
-        file.create_dataset("shift", data=psf_shift(psf).numpy())
+        values = psf.detach().cpu().float()
+        file.create_dataset("psf", data=values.numpy(), chunks=(1, *psf.shape[1:]))
+        file.create_dataset("shift", data=psf_shift(values).numpy())
         file.create_dataset("views", data=np.asarray(preset.views, dtype=np.int64))
         for name, value in preset.model_dump().items():
             file.attrs[name] = value
