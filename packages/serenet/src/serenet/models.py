@@ -181,7 +181,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> SeR
         raise UserError(f"{path}: {failure}") from failure
     except (KeyError, TypeError, AttributeError) as failure:
         raise UserError(f"{path}: not a checkpoint of a reconstruction network") from failure
-    return model.eval().to(device=device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model.eval().to(device=device)
+    model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return model
 
 
 def save_checkpoint(path: str | Path, model: SeReNet, *, overwrite: bool = False) -> None:

@@ -1,0 +1,50 @@
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import typer.main
+import yaml
+
+import serenet
+from optics import LightFieldPreset
+from serenet.cli import app
+
+TOP = Path(__file__).resolve().parents[3]
+READMES = [TOP / "README.md", TOP / "packages/serenet/README.md"]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def command_lines() -> list[str]:
+    lines = "\n".join(block for path in READMES for block in blocks(path, "sh")).splitlines()
+    return [line for line in lines if line.startswith("serenet ")]
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_commands_of_the_readmes_are_understood(line: str) -> None:
+    program, name, *arguments = shlex.split(line, comments=True)
+    assert program == "serenet"
+    command = typer.main.get_command(app).commands[name]
+    with command.make_context(name, arguments) as context:
+        assert context.params["out"]
+
+
+def test_microscope_of_the_readme_is_valid() -> None:
+    (text,) = blocks(READMES[1], "yaml")
+    preset = LightFieldPreset.model_validate(yaml.safe_load(text))
+    assert 0.0 in preset.depths_um
+
+
+def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks(READMES[1], "python")
+    monkeypatch.setattr(serenet, "load_checkpoint", lambda _: serenet.build_model("serenet").eval())
+    # A smaller field: the sizes in the text take long.
+    names: dict[str, object] = {}
+    exec(code.replace("99, 99", "9, 9"), names)  # noqa: S102
+    volume = names["volume"]
+    assert isinstance(volume, torch.Tensor)
+    assert volume.shape == (101, 39, 39)
