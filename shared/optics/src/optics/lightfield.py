@@ -3,7 +3,7 @@
 ``views_a = sum_z volume_z * psf_{a,z}`` (true convolution, same size, zeros beyond the border,
 the PSF's centre at pixel ``size // 2``). The sum over z is taken in the Fourier domain: one
 inverse transform a view instead of one a view and depth. Transfer functions are computed one
-slab of depths at a time and never held.
+slab of depths at a time, and not held unless asked for.
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,15 +92,36 @@ class _Transform:
         return spectra
 
 
-def _project(volume: Tensor, psf: Tensor) -> Tensor:
+Kept = dict[tuple[Any, ...], Tensor] | None
+
+
+class _TransferFunctions:
+    """Transforms of a PSF (A, D, h, w), one view and slab of depths at a time."""
+
+    def __init__(self, grid: _Grid, psf: Tensor, kept: Kept) -> None:
+        self._psf = psf
+        self._transform = _Transform(grid, grid.kernel)
+        self._kept = kept
+        self._grid = (grid.rows, grid.columns, grid.dtype)
+
+    def __call__(self, a: int, slab: slice) -> Tensor:
+        if self._kept is None:
+            return self._transform(self._psf[a, slab])
+        name = (*self._grid, a, slab.start)
+        if name not in self._kept:
+            self._kept[name] = self._transform(self._psf[a, slab])
+        return self._kept[name]
+
+
+def _project(volume: Tensor, psf: Tensor, kept: Kept) -> Tensor:
     """(B, D, H, W), (A, D, h, w) -> (B, A, H, W)."""
     grid = _Grid(_plane_shape(volume), _plane_shape(psf), volume)
-    of_volume, of_psf = _Transform(grid, grid.image), _Transform(grid, grid.kernel)
+    of_volume, of_psf = _Transform(grid, grid.image), _TransferFunctions(grid, psf, kept)
     spectrum = grid.zeros(len(volume), len(psf))
     for slab in grid.slabs(volume.shape[1]):
         planes = of_volume(volume[:, slab])
         for a in range(len(psf)):
-            for d, transfer in enumerate(of_psf(psf[a, slab])):
+            for d, transfer in enumerate(of_psf(a, slab)):
                 spectrum[:, a].addcmul_(planes[:, d], transfer)
     views = volume.new_empty((len(volume), len(psf), *grid.image))
     for a in range(len(psf)):
@@ -117,16 +138,16 @@ def _view_spectra(grid: _Grid, views: Tensor) -> Tensor:
     return spectrum.conj_physical_()
 
 
-def _back_project(views: Tensor, psf: Tensor) -> Tensor:
+def _back_project(views: Tensor, psf: Tensor, kept: Kept) -> Tensor:
     """(B, A, H, W), (A, D, h, w) -> (B, D, H, W): the transpose of `_project`."""
     grid = _Grid(_plane_shape(views), _plane_shape(psf), views)
-    of_psf = _Transform(grid, grid.kernel)
+    of_psf = _TransferFunctions(grid, psf, kept)
     spectrum = _view_spectra(grid, views)
     volume = views.new_empty((len(views), psf.shape[1], *grid.image))
     for slab in grid.slabs(psf.shape[1]):
         planes = grid.zeros(len(views), slab.stop - slab.start)
         for a in range(len(psf)):
-            planes.addcmul_(spectrum[:, a, None], of_psf(psf[a, slab]))
+            planes.addcmul_(spectrum[:, a, None], of_psf(a, slab))
         volume[:, slab] = grid.inverse(planes.conj_physical_(), grid.image)
     return volume
 
@@ -147,35 +168,39 @@ def _correlate(volume: Tensor, views: Tensor, kernel: Shape) -> Tensor:
 
 class _Project(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, volume: Tensor, psf: Tensor) -> Tensor:
+    def forward(ctx: Any, volume: Tensor, psf: Tensor, kept: Kept) -> Tensor:
         ctx.save_for_backward(volume, psf)
-        return _project(volume, psf)
+        ctx.kept = kept
+        return _project(volume, psf, kept)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, views: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, views: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         volume, psf = ctx.saved_tensors
-        need_volume, need_psf = ctx.needs_input_grad
+        need_volume, need_psf, _ = ctx.needs_input_grad
         return (
-            _back_project(views, psf) if need_volume else None,
+            _back_project(views, psf, ctx.kept) if need_volume else None,
             _correlate(volume, views, _plane_shape(psf)) if need_psf else None,
+            None,
         )
 
 
 class _BackProject(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, views: Tensor, psf: Tensor) -> Tensor:
+    def forward(ctx: Any, views: Tensor, psf: Tensor, kept: Kept) -> Tensor:
         ctx.save_for_backward(views, psf)
-        return _back_project(views, psf)
+        ctx.kept = kept
+        return _back_project(views, psf, kept)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, volume: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, volume: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         views, psf = ctx.saved_tensors
-        need_views, need_psf = ctx.needs_input_grad
+        need_views, need_psf, _ = ctx.needs_input_grad
         return (
-            _project(volume, psf) if need_views else None,
+            _project(volume, psf, ctx.kept) if need_views else None,
             _correlate(volume, views, _plane_shape(psf)) if need_psf else None,
+            None,
         )
 
 
@@ -187,12 +212,16 @@ class LightFieldOperator:
     psf
         (A, D, h, w): one PSF a view and depth, of any odd or even support. With
         ``psf.requires_grad`` gradients flow into it.
+    keep_transfer
+        Hold the transfer functions from call to call: faster, and as many bytes as a padded
+        volume a view. The PSF must not change then.
     """
 
-    def __init__(self, psf: Tensor) -> None:
+    def __init__(self, psf: Tensor, *, keep_transfer: bool = False) -> None:
         if psf.dim() != 4 or 0 in psf.shape:
             raise OpticsError(f"psf has shape {tuple(psf.shape)}; expected (A, D, H, W)")
         self.psf = psf
+        self._kept: Kept = {} if keep_transfer else None
 
     def forward(self, volume: Tensor, views: Sequence[int] | None = None) -> Tensor:
         """Project a volume.
@@ -209,10 +238,10 @@ class LightFieldOperator:
         Tensor
             (A, H, W) or (B, A, H, W).
         """
-        psf = self._selected(views)
+        psf, kept = self._selected(views)
         _require_planes("volume", volume, f"(D, H, W) with {psf.shape[1]} depths", psf.shape[1])
         batch = volume if volume.dim() == 4 else volume[None]
-        projected: Tensor = _Project.apply(batch, psf.to(batch.dtype))  # type: ignore[no-untyped-call]
+        projected: Tensor = _Project.apply(batch, psf.to(batch.dtype), kept)  # type: ignore[no-untyped-call]
         return projected if volume.dim() == 4 else projected[0]
 
     def adjoint(self, views_image: Tensor, views: Sequence[int] | None = None) -> Tensor:
@@ -230,18 +259,18 @@ class LightFieldOperator:
         Tensor
             (D, H, W) or (B, D, H, W).
         """
-        psf = self._selected(views)
+        psf, kept = self._selected(views)
         _require_planes("views", views_image, f"(A, H, W) with {len(psf)} views", len(psf))
         batch = views_image if views_image.dim() == 4 else views_image[None]
-        volume: Tensor = _BackProject.apply(batch, psf.to(batch.dtype))  # type: ignore[no-untyped-call]
+        volume: Tensor = _BackProject.apply(batch, psf.to(batch.dtype), kept)  # type: ignore[no-untyped-call]
         return volume if views_image.dim() == 4 else volume[0]
 
-    def _selected(self, views: Sequence[int] | None) -> Tensor:
+    def _selected(self, views: Sequence[int] | None) -> tuple[Tensor, Kept]:
         if views is None:
-            return self.psf
+            return self.psf, self._kept
         if not all(0 <= a < len(self.psf) for a in views):
             raise OpticsError(f"views {list(views)}: the PSF has views 0 to {len(self.psf) - 1}")
-        return self.psf[list(views)]
+        return self.psf[list(views)], None
 
 
 def _require_planes(name: str, images: Tensor, expected: str, count: int) -> None:
