@@ -100,9 +100,11 @@ class LightFieldPreset(BaseModel):
         if isinstance(value, dict):
             if set(value) != {"first", "last", "count"}:
                 raise ValueError("give first, last and count, or a list of depths")
-            first, last, count = float(value["first"]), float(value["last"]), int(value["count"])
-            if count < 1:
-                raise ValueError("count must be at least 1")
+            first, last, count = (value[name] for name in ("first", "last", "count"))
+            if not isinstance(count, int) or count < 1:
+                raise ValueError("count must be a whole number, at least 1")
+            if not all(isinstance(end, int | float) for end in (first, last)):
+                raise ValueError("first and last must be numbers")
             return evenly_spaced(first, last, count)
         return value
 
@@ -111,14 +113,6 @@ class LightFieldPreset(BaseModel):
         if len(depths) > 2 and depths == evenly_spaced(depths[0], depths[-1], len(depths)):
             return {"first": depths[0], "last": depths[-1], "count": len(depths)}
         return list(depths)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_views(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("views"):
-            views = cls.model_construct(**values)._oblique_to_two_thirds
-            values = {**values, "views": views}
-        return values
 
     @model_validator(mode="after")
     def _check(self) -> "LightFieldPreset":
@@ -135,26 +129,23 @@ class LightFieldPreset(BaseModel):
             raise ValueError("depths_um is empty")
         if list(self.depths_um) != sorted(set(self.depths_um)):
             raise ValueError("depths_um must increase")
+        if not self.views:
+            self.__dict__["views"] = self._views_within_two_thirds()  # frozen from now on
         if len(set(self.views)) != len(self.views):
             raise ValueError("views holds a view twice")
         if min(self.views) < 0 or max(self.views) >= self.n_num**2:
             raise ValueError(f"views must lie between 0 and {self.n_num**2 - 1}")
         return self
 
-    @property
-    def _oblique_to_two_thirds(self) -> tuple[int, ...]:
-        """Views within two thirds of the pupil; nothing if a needed value is missing."""
-        try:
-            reach = 2 / 3 * self.numerical_aperture / self.wavelength_um / self.view_step
-            middle = self.n_num // 2
-            return tuple(
-                u * self.n_num + v
-                for u in range(self.n_num)
-                for v in range(self.n_num)
-                if math.hypot(u - middle, v - middle) <= reach
-            )
-        except (AttributeError, TypeError, ZeroDivisionError):
-            return ()  # the field checks will name what is wrong
+    def _views_within_two_thirds(self) -> tuple[int, ...]:
+        reach = 2 / 3 * self.numerical_aperture / self.wavelength_um / self.view_step
+        middle = self.n_num // 2
+        return tuple(
+            u * self.n_num + v
+            for u in range(self.n_num)
+            for v in range(self.n_num)
+            if math.hypot(u - middle, v - middle) <= reach
+        )
 
     @property
     def view_step(self) -> float:
