@@ -24,11 +24,7 @@ def find_stacks(inputs: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for item in inputs:
         if item.is_dir():
-            found = sorted(
-                f
-                for f in item.iterdir()
-                if f.suffix.lower() in _SUFFIXES and not f.name.startswith(".")
-            )
+            found = _stacks_in(item)
             if not found:
                 raise UserError(f"{item}: no .tif or .tiff file in this folder")
             files += found
@@ -43,6 +39,19 @@ def find_stacks(inputs: Iterable[Path]) -> list[Path]:
         if other is not file:
             raise UserError(f"{other} and {file} would give results of one name; rename one")
     return files
+
+
+def _stacks_in(folder: Path) -> list[Path]:
+    """Return the TIFF files of a folder, without results of earlier runs from files in it."""
+    stacks = sorted(
+        f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES and not f.name.startswith(".")
+    )
+    stems = {f.stem for f in stacks}
+    return [
+        f
+        for f in stacks
+        if f.stem.rpartition("_")[0] not in stems or not f.with_suffix(".yaml").exists()
+    ]
 
 
 def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[int]]:

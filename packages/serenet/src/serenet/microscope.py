@@ -14,6 +14,7 @@ from scopekit.errors import UserError
 from scopekit.progress import say
 from scopekit.settings import read_yaml
 
+_DEPTHS_AT_ONCE = 33
 _SAMPLING_FIELDS = {"depths_um", "views"}
 
 
@@ -92,7 +93,7 @@ def shift_for_model(
         )
     if shift is None:
         say("no --psf given: computing the PSF shift of the preset's optics")
-        return psf_shift(phase_space_psf(microscope)), microscope
+        return _computed_shift(microscope), microscope
     table = read_shift_table(shift)
     if table.shape[0] != n_views:
         raise UserError(f"{shift}: {table.shape[0]} views; the checkpoint takes {n_views}")
@@ -104,43 +105,67 @@ def shift_for_model(
     return table, microscope
 
 
+def _computed_shift(preset: LightFieldPreset) -> Tensor:
+    """Return the PSF shift without holding the PSF of all depths."""
+    depths = torch.tensor(preset.depths_um)
+    # +z and -z are computed together, one from the other.
+    parts = torch.split(depths.abs().argsort(stable=True), _DEPTHS_AT_ONCE)
+    shift = torch.empty((len(preset.views), len(depths), 2))
+    for part in parts:
+        depths_um = [preset.depths_um[d] for d in part]
+        shift[:, part] = psf_shift(phase_space_psf(preset, depths_um=depths_um))
+    return shift
+
+
 def _shift_from_psf(
     n_views: int, file: PSFFile, preset: LightFieldPreset | None
 ) -> tuple[Tensor, LightFieldPreset]:
     if preset and file.preset and not same_microscope(preset, file.preset):
         raise UserError(f"{file.path}: the PSF of another microscope than --preset")
-    base = preset or preset_for_model(n_views)
-    if (
-        file.preset
-        and not same_microscope(base, file.preset)
-        and len(base.views) != len(file.preset.views)
-    ):
+    microscope = file.preset or preset or preset_for_model(n_views)
+    wanted = _views_for_network(n_views, file, preset, microscope)
+    if file.n_depths != len(microscope.depths_um):
         raise UserError(
-            f"{file.path}: its microscope (n_num {file.preset.n_num}, {file.n_views} views) is "
-            f"not the checkpoint's ({n_views} views): give the PSF of the checkpoint's preset"
-        )
-    microscope = file.preset or base
-    channels = channels_of(file, tuple(base.views), n_views)
-    if file.preset is None and file.n_depths != len(base.depths_um):
-        raise UserError(
-            f"{file.path}: {file.n_depths} depths; the preset has {len(base.depths_um)}. "
+            f"{file.path}: {file.n_depths} depths; the preset has {len(microscope.depths_um)}. "
             "Describe the microscope with --preset FILE.yaml"
         )
-    names = file.views or base.views
-    views = tuple(names[a] for a in channels)
-    return file.read_shift(channels), microscope.model_copy(update={"views": views})
+    shift = file.read_shift(channels_of(file, wanted))
+    return shift, microscope.model_copy(update={"views": wanted})
 
 
-def channels_of(file: PSFFile, wanted: tuple[int, ...], n_views: int) -> list[int]:
+def _views_for_network(
+    n_views: int, file: PSFFile, preset: LightFieldPreset | None, microscope: LightFieldPreset
+) -> tuple[int, ...]:
+    """Return the views in the network's channel order: --preset's, a known one's, the file's."""
+    if preset is None:
+        known = [p.views for p in presets.values() if same_microscope(p, microscope)]
+        own = file.preset.views if file.preset else microscope.views
+        for views in (*known, own):
+            if len(views) == n_views and set(views) <= set(file.views or views):
+                return views
+        raise UserError(
+            f"{file.path}: a PSF of {file.n_views} views (n_num {microscope.n_num}); the "
+            f"checkpoint takes {n_views}: give the PSF of the checkpoint's microscope, or name "
+            "the views with --preset FILE.yaml"
+        )
+    if len(preset.views) != n_views:
+        raise UserError(
+            f"the checkpoint takes {n_views} views, the microscope's preset names "
+            f"{len(preset.views)}: give the checkpoint's own --preset"
+        )
+    return preset.views
+
+
+def channels_of(file: PSFFile, wanted: tuple[int, ...]) -> list[int]:
     """Return the file's channels that are the wanted views."""
-    if file.n_views == n_views:
-        return list(range(n_views))
+    if file.views is None and file.n_views == len(wanted):
+        return list(range(file.n_views))  # the file does not tell: taken to be in order
     names = file.views or ()
     missing = [a for a in wanted if a not in names]
-    if missing or len(wanted) != n_views:
+    if missing:
         raise UserError(
-            f"{file.path}: a PSF of {file.n_views} views; {n_views} are needed "
-            f"(make it with 'serenet psf')"
+            f"{file.path}: a PSF of {file.n_views} views; of the {len(wanted)} needed, "
+            f"{len(missing)} are not in it (make it with 'serenet psf')"
         )
     return [names.index(a) for a in wanted]
 

@@ -54,7 +54,7 @@ def psf_of_views(
     base = preset or file.preset or preset_for_model(file.n_views)
     # A file of all views serves for the preset's own.
     wanted = base.views if preset or file.preset is None else file.preset.views
-    channels = channels_of(file, wanted, len(wanted))
+    channels = channels_of(file, wanted)
     depths = (file.preset or base).depths_um
     if file.n_depths != len(depths):
         raise UserError(
