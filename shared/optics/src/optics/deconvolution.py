@@ -6,6 +6,7 @@ and Larkin 1994.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -13,7 +14,10 @@ from torch import Tensor
 
 
 class Operator(Protocol):
-    """A linear imaging operator with non-negative weights."""
+    """A linear imaging operator with non-negative weights.
+
+    One that knows a cheap way to ``adjoint(ones)`` offers it as ``sensitivity()``.
+    """
 
     def forward(self, volume: Tensor) -> Tensor:
         """Return the measurement that a volume gives."""
@@ -23,10 +27,6 @@ class Operator(Protocol):
         """Apply the transpose of `forward`."""
         ...
 
-    def sensitivity(self) -> Tensor:
-        """Return (about) the adjoint of ones: positive, of the volume's shape."""
-        ...
-
 
 @dataclass(frozen=True)
 class Subset:
@@ -34,6 +34,15 @@ class Subset:
 
     operator: Operator
     measured: Tensor
+
+    @cached_property
+    def sensitivity(self) -> Tensor:
+        """How much of a voxel's light is measured; never 0, so that it can divide."""
+        known = getattr(self.operator, "sensitivity", None)
+        ones = torch.ones_like(self.measured)
+        sensitivity: Tensor = known() if known else self.operator.adjoint(ones)
+        # Voxels out of sight stay about as they are.
+        return sensitivity.clamp(min=max(1e-3 * float(sensitivity.max()), 1e-30))
 
 
 def poisson_deviance(measured: Tensor, predicted: Tensor) -> float:
@@ -68,9 +77,8 @@ def update(
 ) -> tuple[Tensor, float]:
     """Improve an estimate by one subset: one Richardson-Lucy step.
 
-    ``v <- v * (1 + A^T (m / (A v + b) - 1) / A^T 1) ^ exponent``, which for exponent 1 is the
-    classical step; the difference form keeps the fixed point even if the sensitivity is
-    approximate.
+    ``v <- v * (1 + A^T (m / (A v + b) - 1) / A^T 1) ^ exponent``; exponent 1 is the classical
+    step.
 
     Parameters
     ----------
@@ -96,9 +104,7 @@ def update(
     # Ripple of the Fourier transforms around zero must not divide.
     floor = 1e-6 * float(measured.max()) + 1e-12
     ratio = measured / predicted.clamp_(min=floor)
-    sensitivity = subset.operator.sensitivity()
-    sensitivity = sensitivity.clamp_(min=1e-3 * float(sensitivity.max()))
-    factor = subset.operator.adjoint(ratio - 1).div_(sensitivity).add_(1).clamp_(min=0)
+    factor = subset.operator.adjoint(ratio - 1).div_(subset.sensitivity).add_(1).clamp_(min=0)
     if exponent != 1:
         factor.pow_(exponent)
     if tv_weight:

@@ -1,7 +1,5 @@
 """The light field as the camera records it: projection, then sampling at the lens positions."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +23,8 @@ def resize_matrix(source: int, target: int, *, antialias: bool) -> Tensor:
 class RecordedLightField:
     """From a volume to the recorded views: `LightFieldOperator`, then a coarser lateral grid.
 
+    Transfer functions are held between the calls, so make one for few views at a time.
+
     Parameters
     ----------
     psf
@@ -47,9 +47,7 @@ class RecordedLightField:
         *,
         point_samples: bool = False,
     ) -> None:
-        self._projection = LightFieldOperator(psf)
-        self._volume_yx = volume_yx
-        self._point_samples = point_samples
+        self._projection = LightFieldOperator(psf, keep_transfer=True)
         self._rows, self._columns = (
             resize_matrix(source, target, antialias=not point_samples).to(psf)
             for source, target in zip(volume_yx, views_yx, strict=True)
@@ -64,27 +62,19 @@ class RecordedLightField:
         return self._projection.adjoint(self._rows.T @ views @ self._columns)
 
     def sensitivity(self) -> Tensor:
-        """Return how much of a voxel's light is recorded: (D, H, W), about ``adjoint(ones)``.
+        """Return how much of a voxel's light is recorded: ``adjoint(ones)``, (D, H, W).
 
-        With point samples it is that, since near the focal plane it varies from pixel to pixel.
-        Else it is the box sums of the PSF times the mean density of samples, at no more than the
-        price of a cumulative sum.
+        Ones on the recorded grid are a product of rows and columns, which needs no transforms.
         """
-        if self._point_samples:
-            views = (self._projection.psf.shape[0], len(self._rows), len(self._columns))
-            return self.adjoint(self._rows.new_ones(views))
-        density = self._rows.mean() * self._columns.mean() * self._rows.numel()
-        density = density * self._columns.numel() / (self._volume_yx[0] * self._volume_yx[1])
-        return box_sums(self._projection.psf.sum(0), self._volume_yx) * density
+        kernel = self._projection.psf.sum(0)
+        rows, columns = (
+            _shifted_copies(matrix.sum(0), size)
+            for matrix, size in zip((self._rows, self._columns), kernel.shape[-2:], strict=True)
+        )
+        return rows @ kernel @ columns.T
 
 
-def box_sums(kernel: Tensor, image_yx: Sequence[int]) -> Tensor:
-    """Return the correlation of an image of ones with kernels: (D, h, w) -> (D, H, W)."""
-    table = F.pad(kernel.double().cumsum(-2).cumsum(-1), (1, 0, 1, 0))
-    bounds = []
-    for size, image in zip(kernel.shape[-2:], image_yx, strict=True):
-        first = size // 2 - torch.arange(image, device=kernel.device)
-        bounds.append((first.clamp(0, size), (first + image).clamp(0, size)))
-    (top, bottom), (left, right) = bounds
-    rows = table[:, bottom] - table[:, top]
-    return (rows[:, :, right] - rows[:, :, left]).to(kernel.dtype)
+def _shifted_copies(line: Tensor, size: int) -> Tensor:
+    """Return the correlation of a line (n,) with a kernel, as a matrix (n, size) on the kernel."""
+    before = size // 2
+    return F.pad(line, (before, size - 1 - before)).unfold(0, size, 1)
