@@ -81,6 +81,18 @@ def test_more_depths_than_one_slab(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(expected, directly(volume, psf))
 
 
+def test_kept_transfer_functions_change_nothing() -> None:
+    psf = random(2, 3, 5, 4)
+    once, again = LightFieldOperator(psf), LightFieldOperator(psf, keep_transfer=True)
+    for shape in ((9, 8), (6, 11), (9, 8)):
+        volume, views = random(3, *shape), random(2, *shape)
+        torch.testing.assert_close(again.forward(volume), once.forward(volume))
+        torch.testing.assert_close(again.adjoint(views), once.adjoint(views))
+        torch.testing.assert_close(
+            again.forward(volume, views=[1]), once.forward(volume, views=[1])
+        )
+
+
 def test_is_linear() -> None:
     operator = LightFieldOperator(random(2, 3, 5, 5))
     one, other = random(3, 8, 9), random(3, 8, 9, seed=1)
