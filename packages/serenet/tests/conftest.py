@@ -108,13 +108,13 @@ def views_file(tmp_path, light_field):
 
 
 @pytest.fixture
-def serenet(monkeypatch, capfd):
+def serenet(monkeypatch, capsys):
     """Run ``serenet`` with these arguments in this process."""
 
     def call(*arguments) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["serenet", *(str(a) for a in arguments)])
         code = 0
-        capfd.readouterr()
+        capsys.readouterr()
         # The command line shows warnings in its own way.
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -122,7 +122,7 @@ def serenet(monkeypatch, capfd):
                 cli.main()
             except SystemExit as exit_:
                 code = exit_.code or 0
-        return Outcome(code, *capfd.readouterr())
+        return Outcome(code, *capsys.readouterr())
 
     return call
 

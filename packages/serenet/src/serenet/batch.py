@@ -22,6 +22,10 @@ from scopekit.volumes import StackFile, VolumeWriter, VoxelSize, scale_to_uint16
 FrameSolver = Callable[[StackFile, int, NDArray[np.float32], Callable[[], None]], dict[str, Any]]
 
 
+# The volume last.
+_SUFFIXES = (".png", ".yaml", ".tif")
+
+
 @dataclass(frozen=True)
 class Batch:
     """What all files of a run share.
@@ -109,16 +113,20 @@ class Batch:
                 ]
                 if self.preview:
                     volumes = {result.stem: _planes(frames[0], writer.release)}
-                    picture = result.with_suffix(".png")
+                    picture = landing.with_suffix(".png")
                     save_preview(picture, volumes, self.voxel_um, overwrite=True)
                 del frames
             if self.dtype == "uint16":
                 settings["uint16_factor"] = scale_to_uint16(landing, self.voxel_um)
                 say(f"{result.name}: stored value = {settings['uint16_factor']:.6g} x value")
-            write_yaml(result.with_suffix(".yaml"), settings, overwrite=True)
-            landing.replace(result)
+            write_yaml(landing.with_suffix(".yaml"), settings, overwrite=True)
+            result.with_suffix(".png").unlink(missing_ok=True)  # of an earlier result
+            for suffix in _SUFFIXES:
+                if landing.with_suffix(suffix).exists():
+                    landing.with_suffix(suffix).replace(result.with_suffix(suffix))
         except BaseException:
-            landing.unlink(missing_ok=True)
+            for suffix in _SUFFIXES:
+                landing.with_suffix(suffix).unlink(missing_ok=True)
             raise
         say(str(result))
         return result

@@ -55,6 +55,8 @@ def compare_files(
         require_new(path, overwrite=overwrite)
     reference, voxel_um = _read(truth)
     if blur is not None:
+        if min(blur) < 0:
+            raise UserError(f"--blur {' '.join(f'{n:g}' for n in blur)}: give numbers from 0")
         reference = gaussian_filter(reference, blur)
     window = _window(reference.shape, border)
     volumes = {truth.stem: reference[window]}
@@ -76,14 +78,15 @@ def compare_files(
             }
         )
         volumes[path.stem] = inner
-    with whole_file(table, overwrite=overwrite) as partial, partial.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
     captions = ["truth"] + [f"correlation {row['correlation']:.3f}" for row in rows]
-    save_preview(
-        figure, volumes, voxel_um or (1.0, 1.0, 1.0), overwrite=overwrite, captions=captions
-    )
+    with whole_file(table, overwrite=overwrite) as partial:
+        with partial.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        save_preview(
+            figure, volumes, voxel_um or (1.0, 1.0, 1.0), overwrite=overwrite, captions=captions
+        )
     return rows
 
 
@@ -96,6 +99,8 @@ def _read(path: Path) -> tuple[NDArray[np.float32], tuple[float, float, float] |
 
 def _window(shape: tuple[int, ...], border: tuple[int, int]) -> tuple[slice, ...]:
     cuts = (border[0], border[1], border[1])
-    if any(n <= 2 * cut for n, cut in zip(shape, cuts, strict=True)):
-        raise UserError(f"--border {border[0]} {border[1]} leaves nothing of {shape}")
+    if min(border) < 0 or any(n <= 2 * cut for n, cut in zip(shape, cuts, strict=True)):
+        raise UserError(
+            f"--border {border[0]} {border[1]} does not fit {shape}; give smaller numbers, from 0"
+        )
     return tuple(slice(cut, n - cut) for n, cut in zip(shape, cuts, strict=True))

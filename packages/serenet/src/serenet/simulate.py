@@ -1,5 +1,6 @@
 """Simulated light fields: PSF files from optics, and views of a volume."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from serenet.microscope import load_preset, preset_for_model
 
 # Views projected together: they share the volume's transforms.
 _VIEWS_AT_ONCE = 13
+_HDF5_OVERHEAD = 2**16
 
 
 def make_psf(
@@ -72,9 +74,20 @@ def make_psf(
     resolved = preset.model_copy(update={"depths_um": depths, "views": views})
     size = size or 15 * preset.n_num
     with whole_file(out, overwrite=overwrite) as partial:
-        require_space(partial.parent, len(views) * len(depths) * size**2 * 4)
+        _take_space(partial, len(views) * len(depths) * size**2 * 4)
         write_psf(partial, phase_space_psf(resolved, size=size), resolved)
     return resolved
+
+
+def _take_space(path: Path, n_bytes: int) -> None:
+    """Raise an error if the disk, or a quota, has no room for ``n_bytes``.
+
+    HDF5 prints tracebacks of its own when that happens while it writes.
+    """
+    require_space(path.parent, n_bytes)
+    with path.open("wb") as handle:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle.fileno(), 0, n_bytes + _HDF5_OVERHEAD)
 
 
 @dataclass(frozen=True)
