@@ -1,0 +1,273 @@
+"""Speed and memory, each against the plain formula in the same run: ``nox -s bench``.
+
+Times are the shortest of the repeats, which take turns with the plain formula. Where that is
+timed on a part of the work and scaled up, its name says so. Memory is the whole process's largest
+resident size while our code runs.
+"""
+
+import argparse
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import serenet
+from optics import LightFieldOperator, phase_space_psf, presets
+from serenet.networks import SeReNet
+
+PRESET = presets["nnum13"]
+VIEWS = PRESET.views[:13]
+SIDE = 429
+
+
+@dataclass
+class Result:
+    """One comparison; times in seconds."""
+
+    name: str
+    seconds: float
+    plain: str
+    plain_seconds: float
+    ratio: float
+    max_relative_difference: float
+    peak_gib: float
+
+
+def measure(work: Callable[[], Tensor]) -> tuple[float, float, Tensor]:
+    """Return the seconds, the largest resident size in GiB, and the result."""
+    process = psutil.Process()
+    peak, done = process.memory_info().rss, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    try:
+        result = work()
+    finally:
+        seconds = time.perf_counter() - start
+        done.set()
+        watcher.join()
+    return seconds, peak / 2**30, result
+
+
+def compare(
+    name: str,
+    ours: Callable[[], Tensor],
+    plain_name: str,
+    plain: Callable[[], Tensor],
+    *,
+    scale: float = 1,
+    repeats: int = 3,
+    differ: Callable[[Tensor, Tensor], float],
+) -> Result:
+    """Time both in turn; ``scale`` is how much more work ours does than the plain run."""
+    times: list[tuple[float, float]] = []
+    peak, difference = 0.0, 0.0
+    for _ in range(repeats):
+        seconds, gib, result = measure(ours)
+        plain_seconds, _, expected = measure(plain)
+        times.append((seconds, scale * plain_seconds))
+        peak, difference = max(peak, gib), differ(result, expected)
+        del result, expected
+    best, plain_best = (min(column) for column in zip(*times, strict=True))
+    return Result(name, best, plain_name, plain_best, plain_best / best, difference, peak)
+
+
+def relative(result: Tensor, expected: Tensor) -> float:
+    return float((result - expected).abs().max() / expected.abs().max())
+
+
+def plain_psf(views: Sequence[int], depth_um: float, samples: int) -> Tensor:
+    """Return |IFFT[pupil x windows]|^2, (A, 195, 195), on a periodic grid of so many pixels."""
+    frequency = torch.fft.fftfreq(samples, PRESET.pixel_um)
+    radius2 = frequency[:, None] ** 2 + frequency**2
+    axial = ((PRESET.refractive_index / PRESET.wavelength_um) ** 2 - radius2).clamp(min=0).sqrt()
+    inside = radius2 <= (PRESET.numerical_aperture / PRESET.wavelength_um) ** 2
+    pupil = inside * torch.exp(2j * math.pi * depth_um * axial)
+    window_um = PRESET.microlens_pitch_um / PRESET.magnification
+    at = torch.arange(-97, 98)
+
+    def window(order: int) -> Tensor:
+        return torch.sinc((frequency - order * PRESET.view_step) * window_um)
+
+    def seen(view: int) -> Tensor:
+        u, v = view // PRESET.n_num - PRESET.n_num // 2, view % PRESET.n_num - PRESET.n_num // 2
+        field = torch.fft.ifft2(pupil * window(u)[:, None] * window(v))
+        return field[at][:, at].abs() ** 2
+
+    return torch.stack([seen(view) for view in views])
+
+
+def bench_psf() -> list[Result]:
+    def differ(psf: Tensor, _: Tensor) -> float:
+        # A narrow periodic grid wraps around: the values are compared on a wide one.
+        total = plain_psf([PRESET.central_view], 0.0, 4096).sum() / psf[0, 50].sum()
+        return max(
+            relative(psf[a, d], plain_psf([PRESET.views[a]], PRESET.depths_um[d], 4096)[0] / total)
+            for a, d in ((0, 55), (9, 30), (48, 50))
+        )
+
+    return [
+        compare(
+            "psf 49 x 101 x 195 x 195",
+            lambda: phase_space_psf(PRESET),
+            "an FFT of 432 x 432 a view and depth, 4 of 101 depths, scaled",
+            lambda: torch.stack([plain_psf(PRESET.views, z, 432) for z in (-10, -4, 0.6, 7)]),
+            scale=101 / 4,
+            differ=differ,
+        )
+    ]
+
+
+def projection_case() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return phase_space_psf(PRESET, views=VIEWS), torch.rand(101, SIDE, SIDE, generator=generator)
+
+
+def plain_projection(volume: Tensor, psf: Tensor) -> Tensor:
+    """Return one view: every depth padded, complex-transformed and inverted."""
+    full = SIDE + psf.shape[-1] - 1
+    view = torch.zeros(SIDE, SIDE)
+    for plane, kernel in zip(volume, psf, strict=True):
+        spectrum = torch.fft.fft2(plane.to(torch.complex64), (full, full))
+        spectrum = spectrum * torch.fft.fft2(kernel.to(torch.complex64), (full, full))
+        view += torch.fft.ifft2(spectrum).real[97 : 97 + SIDE, 97 : 97 + SIDE]
+    return view
+
+
+def plain_back_projection(view: Tensor, psf: Tensor) -> Tensor:
+    """Return the volume of one view, a complex transform and inverse for every depth."""
+    full = SIDE + psf.shape[-1] - 1
+    volume = torch.empty(len(psf), SIDE, SIDE)
+    for d, kernel in enumerate(psf):
+        spectrum = torch.fft.fft2(view.to(torch.complex64), (full, full))
+        turned = kernel.flip(0, 1).to(torch.complex64)
+        spectrum = spectrum * torch.fft.fft2(turned, (full, full))
+        volume[d] = torch.fft.ifft2(spectrum).real[97 : 97 + SIDE, 97 : 97 + SIDE]
+    return volume
+
+
+def bench_projection() -> list[Result]:
+    psf, volume = projection_case()
+    operator = LightFieldOperator(psf)
+    return [
+        compare(
+            f"projection 13 views x 101 x {SIDE} x {SIDE}, PSF 195",
+            lambda: operator.forward(volume),
+            "complex FFTs of 623 x 623 a view and depth, 1 of 13 views, scaled",
+            lambda: plain_projection(volume, psf[12]),
+            scale=13,
+            differ=lambda views, plain: relative(views[12], plain),
+        )
+    ]
+
+
+def bench_adjoint() -> list[Result]:
+    psf, volume = projection_case()
+    operator = LightFieldOperator(psf)
+    views = operator.forward(volume)
+    return [
+        compare(
+            f"adjoint 13 views x 101 x {SIDE} x {SIDE}, PSF 195",
+            lambda: operator.adjoint(views),
+            "complex FFTs of 623 x 623 a view and depth, 1 of 13 views, scaled",
+            lambda: plain_back_projection(views[12], psf[12]),
+            scale=13,
+            differ=lambda _, plain: relative(operator.adjoint(views[12:], views=[12]), plain),
+        )
+    ]
+
+
+def plain_network(model: SeReNet, inputs: Tensor, scale: float) -> Tensor:
+    """Return the volume by contiguous float32 operators, one after the other."""
+
+    def convolve(x: Tensor, stack: nn.Sequential) -> Tensor:
+        for layer in stack:
+            if isinstance(layer, nn.Conv3d):
+                x = F.leaky_relu(F.conv3d(x, layer.weight, layer.bias, padding=1), 0.1)
+        return x
+
+    def enlarge(x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=(1, 2, 2), mode="trilinear", align_corners=False)
+
+    x = convolve(enlarge(convolve(inputs, model.coarse)), model.middle)
+    x = convolve(enlarge(x), model.fine)
+    size = (x.shape[2], *(round(n * scale) for n in inputs.shape[-2:]))
+    return F.interpolate(x, size=size, mode="trilinear", align_corners=False)
+
+
+def bench_network() -> list[Result]:
+    torch.manual_seed(0)
+    inputs, scale = torch.rand(1, 49, 101, 99, 99), PRESET.lateral_scale
+    plain = serenet.build_model("serenet").eval()
+    fast = serenet.build_model("serenet").eval()
+    fast.load_state_dict(plain.state_dict())
+    fast.to(memory_format=torch.channels_last_3d)
+
+    def half() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return fast(inputs, scale).float()
+
+    results = []
+    with torch.inference_mode():
+        for precision, ours in (("float32", lambda: fast(inputs, scale)), ("bfloat16", half)):
+            results.append(
+                compare(
+                    f"network 49 x 101 x 99 x 99, {precision}",
+                    ours,
+                    "contiguous float32",
+                    lambda: plain_network(plain, inputs, scale),
+                    repeats=2,
+                    differ=relative,
+                )
+            )
+    return results
+
+
+CASES = {
+    "psf": bench_psf,
+    "projection": bench_projection,
+    "adjoint": bench_adjoint,
+    "network": bench_network,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; default: all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.cases) - set(CASES):
+        parser.error(f"unknown case {', '.join(sorted(unknown))}; known are {', '.join(CASES)}")
+
+    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads")
+    results = []
+    for case in arguments.cases or CASES:
+        for result in CASES[case]():
+            results.append(result)
+            print(
+                f"{result.name}: {result.seconds:.2f} s, plain {result.plain_seconds:.2f} s "
+                f"({result.plain}), {result.ratio:.1f} x faster, "
+                f"difference {result.max_relative_difference:.1e}, "
+                f"peak {result.peak_gib:.2f} GiB",
+                flush=True,
+            )
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(r) for r in results], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
