@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from optics import LightFieldPreset, presets
+from optics import LightFieldPreset, phase_space_psf, presets
 from optics.geometry import evenly_spaced, spiral_views
 
 # The channel orders of the published networks.
@@ -152,3 +152,12 @@ def test_wrong_values_are_named(change: dict[str, Any], message: str) -> None:
 def test_a_missing_value_is_named(name: str) -> None:
     with pytest.raises(ValidationError, match=f"{name}\n.*required"):
         LightFieldPreset.model_validate({k: v for k, v in WATER.items() if k != name})
+
+
+def test_psf_size_holds_the_spots_of_all_views() -> None:
+    assert presets["nnum13"].psf_size == 195
+    deep = presets["nnum13"].model_copy(update={"depths_um": (-40.0, 40.0)})
+    psf = phase_space_psf(deep, depths_um=(40.0,), views=(32, 47), size=deep.psf_size)
+    border = psf.clone()
+    border[..., 3:-3, 3:-3] = 0
+    assert (border.sum((-2, -1)) < 0.01 * psf.sum((-2, -1))).all()

@@ -85,7 +85,11 @@ def psf(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(min=3, help="Lateral support in pixels.", show_default="15 n_num"),
+        typer.Option(
+            min=3,
+            help="Lateral support in pixels.",
+            show_default="what the views need, at least 15 n_num",
+        ),
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:

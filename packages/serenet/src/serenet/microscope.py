@@ -113,7 +113,8 @@ def _computed_shift(preset: LightFieldPreset) -> Tensor:
     shift = torch.empty((len(preset.views), len(depths), 2))
     for part in parts:
         depths_um = [preset.depths_um[d] for d in part]
-        shift[:, part] = psf_shift(phase_space_psf(preset, depths_um=depths_um))
+        psf = phase_space_psf(preset, depths_um=depths_um, size=preset.psf_size)
+        shift[:, part] = psf_shift(psf)
     return shift
 
 

@@ -50,8 +50,7 @@ def make_psf(
     n_depths
         Keep this many planes around the middle of the preset's range.
     size
-        Lateral support in object pixels; default: 15 views' width (195 for nnum13, 225 for
-        nnum15).
+        Lateral support in object pixels; default: the preset's ``psf_size``.
     overwrite
         Whether to replace an existing file.
 
@@ -72,7 +71,7 @@ def make_psf(
         depths = depths[first : first + n_depths]
     views = tuple(range(preset.n_num**2)) if all_views else preset.views
     resolved = preset.model_copy(update={"depths_um": depths, "views": views})
-    size = size or 15 * preset.n_num
+    size = size or preset.psf_size
     with whole_file(out, overwrite=overwrite) as partial:
         _take_space(partial, len(views) * len(depths) * size**2 * 4)
         write_psf(partial, phase_space_psf(resolved, size=size), resolved)

@@ -1,6 +1,5 @@
 """The PSF one view at a time, from a file or computed, so that it need not fit in memory."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,24 +11,6 @@ from serenet.microscope import channels_of, preset_for_model, same_microscope
 
 ViewPSF = Callable[[int], Tensor]
 """``view_psf(channel)`` gives (1, D, h, w) for a channel of the preset's views."""
-
-
-def support(preset: LightFieldPreset) -> int:
-    """Return the lateral PSF size in pixels that holds every view's spot at every depth.
-
-    At least 15 lenses' width of views (195 for nnum13), more where oblique views move farther.
-    """
-    middle = preset.n_num // 2
-    reach = max(
-        math.hypot(a // preset.n_num - middle, a % preset.n_num - middle) for a in preset.views
-    )
-    sine = (
-        min(reach * preset.view_step * preset.wavelength_um, preset.numerical_aperture)
-        / preset.refractive_index
-    )
-    depth_um = max(abs(z) for z in preset.depths_um)
-    shift = depth_um * sine / math.sqrt(1 - sine**2) / preset.pixel_um
-    return max(15 * preset.n_num, 2 * math.ceil(shift + preset.n_num) + 1)
 
 
 def psf_of_views(
@@ -67,10 +48,9 @@ def psf_of_views(
 
 
 def _computed(preset: LightFieldPreset) -> ViewPSF:
-    size = support(preset)
 
     def view_psf(channel: int) -> Tensor:
-        return phase_space_psf(preset, views=[preset.views[channel]], size=size)
+        return phase_space_psf(preset, views=[preset.views[channel]], size=preset.psf_size)
 
     return view_psf
 

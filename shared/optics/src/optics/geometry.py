@@ -173,6 +173,22 @@ class LightFieldPreset(BaseModel):
         return (self.n_num**2 - 1) // 2
 
     @property
+    def psf_size(self) -> int:
+        """Lateral PSF support in volume pixels that holds every view's spot at every depth.
+
+        At least 15 n_num (195 for nnum13), more where oblique views move farther.
+        """
+        middle = self.n_num // 2
+        oblique = max(
+            math.hypot(a // self.n_num - middle, a % self.n_num - middle) for a in self.views
+        )
+        frequency = min(oblique * self.view_step, self.numerical_aperture / self.wavelength_um)
+        sine = frequency * self.wavelength_um / self.refractive_index
+        depth_um = max(abs(z) for z in self.depths_um)
+        shift = depth_um * sine / math.sqrt(1 - sine**2) / self.pixel_um
+        return max(15 * self.n_num, 2 * math.ceil(shift + self.n_num) + 1)
+
+    @property
     def depth_step_um(self) -> float:
         """Mean distance of neighbouring planes, um; 1 for a single plane."""
         if len(self.depths_um) == 1:
