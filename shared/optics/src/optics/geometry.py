@@ -182,7 +182,10 @@ class LightFieldPreset(BaseModel):
         oblique = max(
             math.hypot(a // self.n_num - middle, a % self.n_num - middle) for a in self.views
         )
-        frequency = min(oblique * self.view_step, self.numerical_aperture / self.wavelength_um)
+        # A view takes in directions up to the half-power width of its lens' diffraction.
+        spread = 0.44 * self.magnification / self.microlens_pitch_um
+        limit = self.numerical_aperture / self.wavelength_um
+        frequency = min(oblique * self.view_step + spread, limit)
         sine = frequency * self.wavelength_um / self.refractive_index
         depth_um = max(abs(z) for z in self.depths_um)
         shift = depth_um * sine / math.sqrt(1 - sine**2) / self.pixel_um
