@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_the_fit_improves_with_every_iteration(operator: Operator, truth: Tensor
         on_sweep=lambda _, __, fit: fits.append(fit),
     )
     assert len(fits) == 30
-    assert all(later < earlier for earlier, later in zip(fits, fits[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(fits))
     assert fits[-1] < 0.2 * fits[0]
 
 
@@ -235,9 +236,7 @@ def test_stops_when_little_changes(truth: Tensor) -> None:
         relative_change=0.01,
         on_sweep=lambda _, volume, __: volumes.append(volume.clone()),
     )
-    changes = [
-        float((b - a).abs().sum() / a.sum()) for a, b in zip(volumes, volumes[1:], strict=False)
-    ]
+    changes = [float((b - a).abs().sum() / a.sum()) for a, b in pairwise(volumes)]
     assert 2 < len(changes) < 500
     assert changes[-1] < 0.01
     assert min(changes[:-1]) >= 0.01

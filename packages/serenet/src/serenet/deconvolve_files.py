@@ -108,17 +108,18 @@ class _State:
             "bytes": status.st_size,
             "changed": status.st_mtime_ns,
         }
-        text = yaml.safe_dump(fingerprint)
-        stamp = self.folder / "settings.yaml"
-        if stamp.exists() and stamp.read_text(encoding="utf-8") == text:
+        self._text = yaml.safe_dump(fingerprint)
+        self._stamp = self.folder / "settings.yaml"
+        if self._stamp.exists() and self._stamp.read_text(encoding="utf-8") == self._text:
             say(f"{result.name}: going on where an interrupted run stopped")
-            return
-        self.remove()
-        make_folder(self.folder)
-        stamp.write_text(text, encoding="utf-8")
+        else:
+            self.remove()
 
     def save(self, name: str, estimate: Tensor, fits: list[float], *, finished: bool) -> None:
         """Keep an estimate and the deviance of every sweep it has seen."""
+        if not self._stamp.exists():
+            make_folder(self.folder)
+            self._stamp.write_text(self._text, encoding="utf-8")
         path = self.folder / f"{name}.npz"
         with whole_file(path, overwrite=True) as partial, partial.open("wb") as handle:
             np.savez(handle, estimate=estimate.cpu().numpy(), fits=fits, finished=finished)

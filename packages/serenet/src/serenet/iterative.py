@@ -11,16 +11,20 @@ import torch
 from torch import Tensor
 
 from optics import LightFieldPreset, RecordedLightField, Subset, poisson_deviance, update
+from optics.convolution import padded_size
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget
 from serenet.view_psf import ViewPSF
 
 # Longer steps than Richardson-Lucy's own: the same fit in fewer sweeps.
 EXPONENT = 1.5
-# Numbers held at once per voxel: estimate, start, update, sensitivity; and total variation's.
-_VALUES = 6
-_VALUES_TV = 11
-_PLANNED = 0.85
+# Volumes held at once: start, estimate, best or last one, update, sensitivity; total variation's.
+_VOLUMES = 5
+_VOLUMES_TV = 8
+# Copies of one view's PSF while it is made, and buffers of the transforms.
+_PSFS = 6
+_BUFFERS = 64e6
+_PLANNED = 0.9
 _CHECK_EVERY = 8
 _HELD_OUT = 3
 
@@ -226,26 +230,41 @@ def plan_windows(
         Whether total variation is used, which needs more memory.
     """
     scale, step = preset.lateral_scale, preset.scanning
-    per_voxel = 4 * (_VALUES_TV if tv else _VALUES)
-    # One slab of transforms and one view's PSF are held beside the volume.
-    spare = budget.available * _PLANNED - 4 * len(preset.depths_um) * psf_size**2
-    area = spare / (per_voxel * len(preset.depths_um)) / scale**2
     halo = math.ceil(psf_size / 2 / scale / step) * step
-    if field[0] * field[1] <= area:
-        cores = [[(0, n)] for n in field]
-    else:
-        core = (math.floor(math.sqrt(max(area, 0))) - 2 * halo) // step * step
-        if core < step:
-            least = (2 * halo + step) ** 2 * scale**2 * per_voxel * len(preset.depths_um)
-            needed = (budget.total - budget.available + least / _PLANNED) / GB
-            raise UserError(
-                f"--max-memory-gb {budget.total / GB:.2f} is too small for this PSF and "
-                f"{len(preset.depths_um)} depths; give at least {needed + 0.1:.1f}"
-            )
-        cores = [[(a, min(a + core, n)) for a in range(0, n, core)] for n in field]
+
+    def needed(views_yx: tuple[int, int]) -> float:
+        size = (round(views_yx[0] * scale), round(views_yx[1] * scale))
+        return _bytes_of_window(size, len(preset.depths_um), psf_size, tv=tv) / _PLANNED
+
+    core = max(field)
+    if needed(field) > budget.available:
+        sides = range((max(field) - 1) // step * step, 0, -step)
+        fitting = (
+            side
+            for side in sides
+            if needed((min(side + 2 * halo, field[0]), min(side + 2 * halo, field[1])))
+            <= budget.available
+        )
+        core = next(fitting, 0)
+    if core == 0:
+        least = budget.total - budget.available + needed((2 * halo + step, 2 * halo + step))
+        raise UserError(
+            f"--max-memory-gb {budget.total / GB:.2f} is too small for this PSF and "
+            f"{len(preset.depths_um)} depths; give at least {least / GB + 0.1:.1f}"
+        )
+    cores = [[(a, min(a + core, n)) for a in range(0, n, core)] for n in field]
     return [
         _window((rows, columns), field, halo, scale) for rows in cores[0] for columns in cores[1]
     ]
+
+
+def _bytes_of_window(
+    volume_yx: tuple[int, int], n_depths: int, psf_size: int, *, tv: bool
+) -> float:
+    height, width = volume_yx
+    volumes = (_VOLUMES_TV if tv else _VOLUMES) * height * width
+    transfer = padded_size(height, psf_size) * (padded_size(width, psf_size) + 2)
+    return 4 * n_depths * (volumes + transfer + _PSFS * psf_size**2) + _BUFFERS
 
 
 def _window(

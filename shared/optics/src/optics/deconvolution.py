@@ -16,7 +16,7 @@ from torch import Tensor
 class Operator(Protocol):
     """A linear imaging operator with non-negative weights.
 
-    One that knows a cheap way to ``adjoint(ones)`` offers it as ``sensitivity()``.
+    One that knows a cheap way to ``adjoint(ones)`` offers it as ``sensitivity()``, a new tensor.
     """
 
     def forward(self, volume: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Subset:
         ones = torch.ones_like(self.measured)
         sensitivity: Tensor = known() if known else self.operator.adjoint(ones)
         # Voxels out of sight stay about as they are.
-        return sensitivity.clamp(min=max(1e-3 * float(sensitivity.max()), 1e-30))
+        return sensitivity.clamp_(min=max(1e-3 * float(sensitivity.max()), 1e-30))
 
 
 def poisson_deviance(measured: Tensor, predicted: Tensor) -> float:
@@ -53,18 +53,26 @@ def poisson_deviance(measured: Tensor, predicted: Tensor) -> float:
 
 def total_variation_factor(volume: Tensor, weight: float) -> Tensor:
     """Return ``1 / (1 - weight div(grad v / |grad v|))``, the penalty's factor on an update."""
-    gradients = [
-        torch.diff(volume, dim=axis, append=volume.narrow(axis, volume.shape[axis] - 1, 1))
-        for axis in range(volume.dim())
-    ]
-    norm = torch.stack([g.square() for g in gradients]).sum(0).sqrt_()
+    norm = torch.zeros_like(volume)
+    for axis in range(volume.dim()):
+        slope = _slope(volume, axis)
+        norm.addcmul_(slope, slope)
     # A flat region has no direction: smooth there instead of dividing by zero.
-    norm += 1e-3 * volume.max().clamp(min=1e-12)
+    norm.sqrt_().add_(1e-3 * volume.max().clamp(min=1e-12))
     divergence = torch.zeros_like(volume)
-    for axis, gradient in enumerate(gradients):
-        flux = gradient.div_(norm)
-        divergence += torch.diff(flux, dim=axis, prepend=torch.zeros_like(flux.narrow(axis, 0, 1)))
-    return 1 / (1 - weight * divergence).clamp(min=0.1)
+    for axis, size in enumerate(volume.shape):
+        flux = _slope(volume, axis).div_(norm)
+        divergence += flux
+        divergence.narrow(axis, 1, size - 1).sub_(flux.narrow(axis, 0, size - 1))
+    return divergence.mul_(-weight).add_(1).clamp_(min=0.1).reciprocal_()
+
+
+def _slope(volume: Tensor, axis: int) -> Tensor:
+    """Return the difference to the next value along an axis; 0 at its end."""
+    slope, size = torch.zeros_like(volume), volume.shape[axis]
+    later, earlier = volume.narrow(axis, 1, size - 1), volume.narrow(axis, 0, size - 1)
+    torch.sub(later, earlier, out=slope.narrow(axis, 0, size - 1))
+    return slope
 
 
 def update(
