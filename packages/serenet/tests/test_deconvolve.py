@@ -22,10 +22,7 @@ from optics import (
     sample_views,
     write_psf,
 )
-from scopekit.memory import MemoryBudget
 from scopekit.volumes import open_stack
-from serenet import deconvolve_files, iterative
-from serenet.iterative import plan_windows
 from serenet.views import decompose
 
 COMMAND = (sys.executable, "-m", "serenet", "deconvolve")
