@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from scopekit.errors import UserError
-from scopekit.memory import GB, MemoryBudget, memory_budget
+from scopekit.memory import MemoryBudget
 from serenet import decompose, reconstruct
 from serenet.reconstruction import (
+    _PLANNED,
+    _WORK_SPACE,
     check_inputs,
     plan_tiles,
     reconstruct_tiles,
@@ -30,10 +32,10 @@ def light_field(height, width, seed=0):
     return views, 6 * torch.randn((N_VIEWS, N_DEPTHS, 2), generator=generator)
 
 
-def budget_for(model, side, half=False):
-    """A budget that holds tiles of about this side."""
-    values = model.peak_values * N_DEPTHS * side**2
-    available = int(values * (2 if half else 4) / 0.8)
+def budget_for(model, side):
+    """A budget that holds tiles of about this side, and not much larger ones."""
+    values = 1.03 * model.peak_values * N_DEPTHS * side**2 + N_VIEWS * 70**2
+    available = int((4 * values + _WORK_SPACE) / _PLANNED["cpu"])
     return MemoryBudget(available, available)
 
 
@@ -112,18 +114,18 @@ def test_tiles_cover_the_field_once_with_their_surround(network):
     assert (covered == 1).all()
 
 
-def test_reconstruct_is_the_same_for_every_budget(random_model):
+def test_reconstruct_is_the_same_for_every_budget(random_model, monkeypatch):
     model = random_model("serenet", inChannels=N_VIEWS)
     views, shift = light_field(57, 63)
-    held = memory_budget(torch.device("cpu"), 1000)
-    used = (held.total - held.available) / GB
-    volumes = [
-        reconstruct(views, model, shift, 13 / 3, max_memory_gb=used + more)
-        for more in (0.03, 0.06, 10)
-    ]
-    peak = volumes[-1].max()
-    for volume in volumes[:2]:
-        assert (volume - volumes[-1]).abs().max() <= 1e-4 * peak
+    whole = reconstruct(views, model, shift, 13 / 3)
+    for side in (26, 40):
+        budget = budget_for(model, side)
+        assert len(plan_tiles(model, (57, 63), N_DEPTHS, 13 / 3, budget)) > 1
+        # The volume itself is held too.
+        budget = MemoryBudget(budget.available + 4 * whole.numel(), budget.total)
+        monkeypatch.setattr("serenet.reconstruction.memory_budget", lambda *_, b=budget: b)
+        tiled = reconstruct(views, model, shift, 13 / 3, max_memory_gb=1)
+        assert (tiled - whole).abs().max() <= 1e-4 * whole.max()
 
 
 def test_half_precision_is_close(network):

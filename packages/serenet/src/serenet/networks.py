@@ -49,10 +49,10 @@ class SeReNet(nn.Module):
         Whether the convolutions have one.
     """
 
-    halo = 8
+    halo = 7
     """View pixels beyond which an input pixel cannot change the output."""
-    peak_values = 300
-    """Numbers held at once per view pixel and depth, at the network's widest point."""
+    peak_values = 455
+    """Numbers held at once per view pixel and depth, at the network's widest point (measured)."""
 
     def __init__(
         self,
@@ -148,8 +148,8 @@ class AxialUNet(nn.Module):
 class FSeReNet(SeReNet):
     """Axially fine-tuned SeReNet: its first six convolutions, then a U-Net and a last layer."""
 
-    halo = 12
-    peak_values = 560
+    halo = 10
+    peak_values = 870
 
     def __init__(
         self,
