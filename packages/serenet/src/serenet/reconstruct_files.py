@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optics import LightFieldPreset
-from scopekit.memory import choose_device, memory_budget
+from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile
 from serenet import __version__
@@ -52,6 +52,7 @@ class ReconstructOptions:
 
 def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[Path]:
     """Reconstruct every view stack among the inputs; return the volumes' paths."""
+    return_freed_memory()
     sources = find_stacks(inputs)
     device = choose_device(options.device)
     model = load_checkpoint(options.checkpoint, device)

@@ -84,15 +84,21 @@ def plan_tiles(
     per_pixel = 4 * model.peak_values * n_depths * (_HALF_SHARE if half else 1)
     fixed = _WORK_SPACE + 4 * model.n_views * field[0] * field[1]
     area = (budget.available * _PLANNED[device] - fixed) / per_pixel
-    cuts = _cheapest_cuts(field, model.halo, area)
-    if cuts is None:
-        side = [min(_SMALLEST_CORE + 2 * model.halo, n) for n in field]
-        least = (side[0] * side[1] * per_pixel + fixed) / _PLANNED[device]
+    possible = [_possible_cuts(n, model.halo) for n in field]
+    fitting = [
+        (rows[0] * columns[0], rows[2], columns[2])
+        for rows, columns in itertools.product(*possible)
+        if rows[1] * columns[1] <= area
+    ]
+    if not fitting:
+        rows, columns = (min(sides for _, sides, _ in of_axis) for of_axis in possible)
+        least = (rows * columns * per_pixel + fixed) / _PLANNED[device]
         needed = (budget.total - budget.available + least) / GB
         raise UserError(
             f"--max-memory-gb {budget.total / GB:.2f} is too small for {n_depths} depths; "
             f"give at least {math.ceil(needed * 20) / 20:.2f}"
         )
+    cuts = min(fitting)[1:]
     return [
         Tile(
             *(_with_surround(core, n, model.halo) for core, n in zip(cores, field, strict=True)),
@@ -102,22 +108,24 @@ def plan_tiles(
     ]
 
 
-def _cheapest_cuts(field: tuple[int, int], halo: int, area: float) -> list[list[int]] | None:
-    """Return where to cut rows and columns; None if no tile is small enough."""
-    choices = []
-    for n in field:
-        of_axis = []
-        for count in range(1, math.ceil(n / _SMALLEST_CORE) + 1):
-            cuts = [round(i * n / count) for i in range(count + 1)]
-            sides = [b - a for a, b in (_with_surround(core, n, halo) for core in _pairs(cuts))]
-            of_axis.append((sum(sides), max(sides), cuts))
-        choices.append(of_axis)
-    fitting = [
-        (rows[0] * columns[0], rows[2], columns[2])
-        for rows, columns in itertools.product(*choices)
-        if rows[1] * columns[1] <= area
-    ]
-    return list(min(fitting)[1:]) if fitting else None
+def _possible_cuts(n: int, halo: int) -> list[tuple[int, int, list[int]]]:
+    """Return (sum of the tiles' sides, the largest side, borders) for every number of tiles."""
+    possible = []
+    for count in range(1, max((n - 2 * halo) // _SMALLEST_CORE, 1) + 1):
+        cuts = _equal_cuts(n, halo, count)
+        sides = [b - a for a, b in (_with_surround(core, n, halo) for core in _pairs(cuts))]
+        possible.append((sum(sides), max(sides), cuts))
+    return possible
+
+
+def _equal_cuts(n: int, halo: int, count: int) -> list[int]:
+    """Return borders of ``count`` parts that are equal together with their surround.
+
+    Small tiles at the field's border, which needs no surround, would make convolutions choose
+    algorithms that take several times the memory.
+    """
+    side = (n + 2 * halo * (count - 1)) / count
+    return [0, *(round(halo + i * (side - 2 * halo)) for i in range(1, count)), n]
 
 
 def _pairs(cuts: list[int]) -> list[tuple[int, int]]:
