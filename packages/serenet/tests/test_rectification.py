@@ -242,7 +242,7 @@ def check_refused(message, raw, out, preset=PRESET, **options):
 
 def test_unfit_input_is_refused(files, tmp_path):
     raw, radiometry, out = files["raw"], files["radiometry"], tmp_path / "views.tif"
-    check_refused("give either a radiometry frame or a calib", raw, out)
+    check_refused("give either --radiometry", raw, out)
     check_refused("give either", raw, out, radiometry=radiometry, calibration=tmp_path / "c.yaml")
     check_refused("name ending in .tif", raw, tmp_path / "views.h5", radiometry=radiometry)
     check_refused("no such file", tmp_path / "x.tif", out, radiometry=radiometry)

@@ -54,6 +54,7 @@ def compare_files(
     for path in (table, figure):
         require_new(path, overwrite=overwrite)
     reference, voxel_um = _read(truth)
+    titles = _titles(results)
     if blur is not None:
         if min(blur) < 0:
             raise UserError(f"--blur {' '.join(f'{n:g}' for n in blur)}: give numbers from 0")
@@ -61,8 +62,9 @@ def compare_files(
     window = _window(reference.shape, border)
     volumes = {truth.stem: reference[window]}
     rows: list[dict[str, str | float]] = []
-    for path in results:
-        volume, _ = _read(path)
+    for path, title in zip(results, titles, strict=True):
+        volume, own_voxel_um = _read(path)
+        voxel_um = voxel_um or own_voxel_um
         if volume.shape != reference.shape:
             raise UserError(
                 f"{path}: shape {volume.shape}; the truth {truth} has {reference.shape}"
@@ -77,7 +79,7 @@ def compare_files(
                 "ssim": ssim(reference[window], fitted),
             }
         )
-        volumes[path.stem] = inner
+        volumes[title] = inner
     captions = ["truth"] + [f"correlation {row['correlation']:.3f}" for row in rows]
     with whole_file(table, overwrite=overwrite) as partial:
         with partial.open("w", newline="") as handle:
@@ -88,6 +90,14 @@ def compare_files(
             figure, volumes, voxel_um or (1.0, 1.0, 1.0), overwrite=overwrite, captions=captions
         )
     return rows
+
+
+def _titles(results: Sequence[Path]) -> list[str]:
+    """Return the names of the results, with their folders where names repeat."""
+    stems = [path.stem for path in results]
+    return [
+        path.stem if stems.count(path.stem) == 1 else str(path.with_suffix("")) for path in results
+    ]
 
 
 def _read(path: Path) -> tuple[NDArray[np.float32], tuple[float, float, float] | None]:

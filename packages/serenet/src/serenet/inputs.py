@@ -54,6 +54,12 @@ def _stacks_in(folder: Path) -> list[Path]:
     ]
 
 
+def require_tiff(out: Path) -> None:
+    """Raise `UserError` if a view stack is to be written under a name that is not a TIFF's."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"{out}: view stacks are TIFF; give a name ending in .tif")
+
+
 def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[int]]:
     """Inspect a view stack and say which of its pages are the preset's views.
 
@@ -76,7 +82,8 @@ def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[in
     if n_pages == n_subset:
         return stack, list(range(n_subset))
     raise UserError(
-        f"{path}: {n_pages} views; expected {n_all} (all) or {n_subset} (the preset's subset)"
+        f"{path}: {n_pages} views; this microscope has {n_all}, of which {n_subset} are used: give "
+        "all or those, or the --preset or PSF of the microscope that recorded them"
     )
 
 

@@ -15,6 +15,7 @@ from scopekit.progress import say
 from scopekit.settings import read_yaml
 
 _DEPTHS_AT_ONCE = 33
+_WORDING = {"missing": "missing", "extra_forbidden": "unknown key"}
 _SAMPLING_FIELDS = {"depths_um", "views"}
 
 
@@ -39,7 +40,7 @@ def load_preset(name_or_file: str) -> LightFieldPreset:
     except ValidationError as failure:
         faults = "; ".join(
             f"{'.'.join(str(part) for part in error['loc']) or 'optics'}: "
-            f"{error['msg'].removeprefix('Value error, ')}"
+            + _WORDING.get(error["type"], error["msg"].removeprefix("Value error, "))
             for error in failure.errors()
         )
         raise UserError(f"{path}: {faults}") from failure
@@ -57,6 +58,14 @@ def same_microscope(a: LightFieldPreset, b: LightFieldPreset) -> bool:
     """Tell whether two presets differ in nothing but depths and views."""
     optics_a, optics_b = (p.model_dump(exclude=_SAMPLING_FIELDS) for p in (a, b))
     return all(bool(np.isclose(optics_a[name], optics_b[name], rtol=1e-6)) for name in optics_a)
+
+
+def require_same_microscope(file: PSFFile, preset: LightFieldPreset | None) -> None:
+    """Raise `UserError` if a PSF file tells another microscope than the preset."""
+    if preset and file.preset and not same_microscope(preset, file.preset):
+        raise UserError(
+            f"{file.path}: the PSF of another microscope than --preset; give only one of them"
+        )
 
 
 def shift_for_model(
@@ -89,10 +98,11 @@ def shift_for_model(
     if len(microscope.views) != n_views:
         raise UserError(
             f"the checkpoint takes {n_views} views, the microscope's preset names "
-            f"{len(microscope.views)}: give the checkpoint's own --preset"
+            f"{len(microscope.views)}: give the preset that it was trained for"
         )
     if shift is None:
-        say("no --psf given: computing the PSF shift of the preset's optics")
+        name = next((n for n, known in presets.items() if known == microscope), "--preset")
+        say(f"no --psf given: computing the PSF shift for the optics of {name}")
         return _computed_shift(microscope), microscope
     table = read_shift_table(shift)
     if table.shape[0] != n_views:
@@ -121,8 +131,7 @@ def _computed_shift(preset: LightFieldPreset) -> Tensor:
 def _shift_from_psf(
     n_views: int, file: PSFFile, preset: LightFieldPreset | None
 ) -> tuple[Tensor, LightFieldPreset]:
-    if preset and file.preset and not same_microscope(preset, file.preset):
-        raise UserError(f"{file.path}: the PSF of another microscope than --preset")
+    require_same_microscope(file, preset)
     microscope = file.preset or preset or preset_for_model(n_views)
     wanted = _views_for_network(n_views, file, preset, microscope)
     if file.n_depths != len(microscope.depths_um):
@@ -152,7 +161,7 @@ def _views_for_network(
     if len(preset.views) != n_views:
         raise UserError(
             f"the checkpoint takes {n_views} views, the microscope's preset names "
-            f"{len(preset.views)}: give the checkpoint's own --preset"
+            f"{len(preset.views)}: give the preset that it was trained for"
         )
     return preset.views
 

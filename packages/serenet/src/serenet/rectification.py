@@ -24,6 +24,7 @@ from scopekit.outputs import require_new
 from scopekit.progress import progress_bar
 from scopekit.settings import read_yaml, write_yaml
 from scopekit.volumes import StackFile, VolumeWriter, open_frames
+from serenet.inputs import require_tiff
 from serenet.lattice import Lattice, find_lattice
 from serenet.lattice_picture import save_lattice_picture
 
@@ -202,6 +203,7 @@ def rectify_files(
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise UserError(f"{out}: views are written as TIFF; choose a name ending in .tif")
     yaml, picture = (out.with_name(out.stem + end) for end in ("_calibration.yaml", "_lattice.png"))
+    require_tiff(out)
     inputs = [path.resolve() for path in (*raw, radiometry, dark) if path is not None]
     for path in (out, yaml, picture):
         require_new(path, overwrite=overwrite)
@@ -297,7 +299,7 @@ def _calibrate(radiometry: Path | None, dark: Path | None, calibration: Path | N
     if calibration is not None and radiometry is None:
         return _read_calibration(calibration, dark)
     if radiometry is None or calibration is not None:
-        raise UserError("give either a radiometry frame or a calibration file")
+        raise UserError("give either --radiometry FRAME.tif or --calibration FILE.yaml")
     bright = _mean_frame(radiometry)
     if dark is not None:
         bright = bright - _mean_frame(dark, bright.shape)

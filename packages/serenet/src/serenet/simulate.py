@@ -21,6 +21,7 @@ from scopekit.errors import UserError
 from scopekit.outputs import require_new, require_space, whole_file
 from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile, open_stack, write_volume
+from serenet.inputs import require_tiff
 from serenet.microscope import load_preset, preset_for_model
 
 # Views projected together: they share the volume's transforms.
@@ -111,6 +112,7 @@ def project_file(
 
     Without noise the views have the volume's units; with noise they are photon counts.
     """
+    require_tiff(out)
     require_new(out, overwrite=overwrite)
     file = open_psf(psf)
     preset = file.preset or preset_for_model(file.n_views)

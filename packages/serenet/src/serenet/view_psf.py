@@ -7,7 +7,7 @@ from torch import Tensor
 
 from optics import LightFieldPreset, PSFFile, open_psf, phase_space_psf
 from scopekit.errors import UserError
-from serenet.microscope import channels_of, preset_for_model, same_microscope
+from serenet.microscope import channels_of, preset_for_model, require_same_microscope
 
 ViewPSF = Callable[[int], Tensor]
 """``view_psf(channel)`` gives (1, D, h, w) for a channel of the preset's views."""
@@ -30,8 +30,7 @@ def psf_of_views(
             raise UserError("give the PSF with --psf FILE, or the optics with --preset")
         return _computed(preset), preset
     file = open_psf(psf)
-    if preset and file.preset and not same_microscope(preset, file.preset):
-        raise UserError(f"{psf}: the PSF of another microscope than --preset")
+    require_same_microscope(file, preset)
     base = preset or file.preset or preset_for_model(file.n_views)
     # A file of all views serves for the preset's own.
     wanted = base.views if preset or file.preset is None else file.preset.views

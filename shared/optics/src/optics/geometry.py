@@ -196,7 +196,7 @@ class LightFieldPreset(BaseModel):
         """Mean distance of neighbouring planes, um; 1 for a single plane."""
         if len(self.depths_um) == 1:
             return 1.0
-        return (self.depths_um[-1] - self.depths_um[0]) / (len(self.depths_um) - 1)
+        return round((self.depths_um[-1] - self.depths_um[0]) / (len(self.depths_um) - 1), 6)
 
 
 def evenly_spaced(first: float, last: float, count: int) -> tuple[float, ...]:
