@@ -24,7 +24,7 @@ from serenet.iterative import (
     EXPONENT,
     ViewSubsets,
     Window,
-    fit_brightness,
+    flat_start,
     oblique_first,
     plan_windows,
 )
@@ -188,11 +188,10 @@ class _Solver:
         )
         kept = self._state.load(name)
         if kept is None:
-            flat = torch.zeros((len(self._preset.depths_um), *window.volume_yx))
-            first = subsets.subset(subsets.order[0])
-            estimate, fits, finished = fit_brightness(flat.to(self._device), first), [], False
+            estimate, fits, finished = flat_start(subsets), [], False
         else:
             estimate, fits, finished = kept[0].to(self._device), kept[1], kept[2]
+            del kept
         advance(self._options.iterations if finished else len(fits), "")
         if finished:
             return window.crop(estimate), fits

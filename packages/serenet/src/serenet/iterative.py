@@ -88,6 +88,13 @@ def fit_brightness(volume: Tensor, subset: Subset) -> Tensor:
     return volume * (float(subset.measured.sum()) / max(predicted, 1e-12))
 
 
+def flat_start(subsets: ViewSubsets) -> Tensor:
+    """Return a flat volume (D, H, W) as bright as the first view."""
+    shape = (len(subsets.preset.depths_um), *subsets.volume_yx)
+    flat = torch.ones(shape, device=subsets.views.device)
+    return fit_brightness(flat, subsets.subset(subsets.order[0]))
+
+
 @dataclass(frozen=True)
 class Refinement:
     """What physics refinement did.

@@ -53,26 +53,26 @@ def poisson_deviance(measured: Tensor, predicted: Tensor) -> float:
 
 def total_variation_factor(volume: Tensor, weight: float) -> Tensor:
     """Return ``1 / (1 - weight div(grad v / |grad v|))``, the penalty's factor on an update."""
-    norm = torch.zeros_like(volume)
+    norm, divergence, slope = (torch.zeros_like(volume) for _ in range(3))
     for axis in range(volume.dim()):
-        slope = _slope(volume, axis)
+        _write_slope(slope, volume, axis)
         norm.addcmul_(slope, slope)
     # A flat region has no direction: smooth there instead of dividing by zero.
     norm.sqrt_().add_(1e-3 * volume.max().clamp(min=1e-12))
-    divergence = torch.zeros_like(volume)
     for axis, size in enumerate(volume.shape):
-        flux = _slope(volume, axis).div_(norm)
+        _write_slope(slope, volume, axis)
+        flux = slope.div_(norm)
         divergence += flux
         divergence.narrow(axis, 1, size - 1).sub_(flux.narrow(axis, 0, size - 1))
     return divergence.mul_(-weight).add_(1).clamp_(min=0.1).reciprocal_()
 
 
-def _slope(volume: Tensor, axis: int) -> Tensor:
-    """Return the difference to the next value along an axis; 0 at its end."""
-    slope, size = torch.zeros_like(volume), volume.shape[axis]
-    later, earlier = volume.narrow(axis, 1, size - 1), volume.narrow(axis, 0, size - 1)
-    torch.sub(later, earlier, out=slope.narrow(axis, 0, size - 1))
-    return slope
+def _write_slope(slope: Tensor, volume: Tensor, axis: int) -> None:
+    """Write the difference to the next value along an axis; 0 at its end."""
+    last = volume.shape[axis] - 1
+    later, earlier = volume.narrow(axis, 1, last), volume.narrow(axis, 0, last)
+    torch.sub(later, earlier, out=slope.narrow(axis, 0, last))
+    slope.narrow(axis, last, 1).zero_()
 
 
 def update(
