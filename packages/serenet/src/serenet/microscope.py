@@ -14,7 +14,7 @@ from scopekit.errors import UserError
 from scopekit.progress import say
 from scopekit.settings import read_yaml
 
-_DEPTHS_AT_ONCE = 33
+_DEPTHS_AT_ONCE = 9
 _WORDING = {"missing": "missing", "extra_forbidden": "unknown key"}
 _SAMPLING_FIELDS = {"depths_um", "views"}
 
