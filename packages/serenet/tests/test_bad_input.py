@@ -327,6 +327,18 @@ def test_cuda_where_there_is_none(reconstruct, refused, tmp_path, views_file, sm
     assert "--device cuda" in refused("project", views_file, *arguments)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_options_that_are_no_numbers(reconstruct, refused, tmp_path, views_file, value):
+    assert "--background" in reconstruct(views_file, "--background", value)
+    blur = ("--out", tmp_path / "out", "--blur", value, 0, 0)
+    assert "--blur" in refused("compare", views_file, views_file, *blur)
+
+
+def test_a_budget_without_end(reconstruct, views_file):
+    line = reconstruct(views_file, "--max-memory-gb", "inf")
+    assert line == "error: --max-memory-gb inf: give a number of GB"
+
+
 @pytest.mark.parametrize("budget", [0.1, 0.15])
 def test_too_little_memory(reconstruct, views_file, budget):
     line = reconstruct(views_file, "--max-memory-gb", budget)

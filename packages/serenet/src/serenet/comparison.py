@@ -1,6 +1,7 @@
 """``serenet compare``: results against a truth, in numbers and in a picture."""
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def compare_files(
     reference, voxel_um = _read(truth)
     titles = _titles(results)
     if blur is not None:
-        if min(blur) < 0:
+        if not all(0 <= n < math.inf for n in blur):
             raise UserError(f"--blur {' '.join(f'{n:g}' for n in blur)}: give numbers from 0")
         reference = gaussian_filter(reference, blur)
     window = _window(reference.shape, border)

@@ -1,9 +1,13 @@
 """Views of a light field: selection, background, and digital refocusing."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from scopekit.errors import UserError
 
 BACKGROUND_QUANTILE = 0.01
 
@@ -22,6 +26,8 @@ def subtract_background(views: Tensor, background: float | None = None) -> Tenso
         # torch.quantile refuses more than 2^24 numbers; torch.kthvalue takes five times the memory.
         rank = max(round(BACKGROUND_QUANTILE * views.numel()) - 1, 0)
         background = float(np.partition(views.detach().cpu().numpy(), rank, axis=None)[rank])
+    if not math.isfinite(background):
+        raise UserError(f"--background {background}: give a number of counts")
     return (views - background).clamp_(min=0)
 
 

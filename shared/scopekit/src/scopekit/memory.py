@@ -1,6 +1,7 @@
 """How much memory a piece of work may take, and on which device it runs."""
 
 import ctypes
+import math
 import sys
 from dataclasses import dataclass
 
@@ -61,6 +62,8 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
     UserError
         If the process already holds as much as the budget.
     """
+    if max_gb is not None and not math.isfinite(max_gb):
+        raise UserError(f"--max-memory-gb {max_gb}: give a number of GB")
     if device.type == "cuda":
         used = torch.cuda.memory_reserved(device)
         free, _ = torch.cuda.mem_get_info(device)
