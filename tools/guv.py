@@ -34,6 +34,8 @@ class Shell:
 
     Attributes
     ----------
+    pixel_um
+        Lateral step.
     centre_um
         (z, y, x) from the middle of the field and the focal plane.
     lateral_um, axial_um
@@ -49,7 +51,7 @@ class Shell:
     def __init__(
         self, volume: NDArray[np.float32], depths_um: NDArray[np.float64], pixel_um: float
     ) -> None:
-        self._z, self._pixel_um = depths_um, pixel_um
+        self._z, self.pixel_um = depths_um, pixel_um
         self._step = depths_um[1] - depths_um[0]
         self._volume = gaussian_filter(volume, (0.35 / self._step, 2, 2))
         polar = np.arccos(np.linspace(-1, 1, 26)[1:-1])
@@ -83,8 +85,8 @@ class Shell:
         z, y, x = np.moveaxis(self.centre_um + self._rays[:, None] * steps[:, None], -1, 0)
         places = [
             (z - self._z[0]) / self._step,
-            y / self._pixel_um + self._middle[0],
-            x / self._pixel_um + self._middle[1],
+            y / self.pixel_um + self._middle[0],
+            x / self.pixel_um + self._middle[1],
         ]
         values = map_coordinates(self._volume, places, order=1)
         best, brightness = values.argmax(1), values.max(1)
@@ -107,7 +109,7 @@ class Shell:
     def _middle_plane(self) -> tuple[float, float]:
         plane = self._volume[np.abs(self._z - self.centre_um[0]).argmin()]
         y, x = (
-            (np.arange(n) - (n - 1) / 2) * self._pixel_um - c
+            (np.arange(n) - (n - 1) / 2) * self.pixel_um - c
             for n, c in zip(plane.shape, self.centre_um[1:], strict=True)
         )
         ring = np.floor(np.hypot(y[:, None], x) / 0.2).astype(int)
@@ -132,8 +134,8 @@ def draw(
     shell: Shell,
     depths: NDArray,
 ) -> None:
-    """Draw the camera frame, planes, axial sections with the fitted spheroid, and a projection."""
-    step, pixel = depths[1] - depths[0], shell._pixel_um
+    """Draw the camera frame, planes, a projection, and axial sections with the fit dotted."""
+    step, pixel = depths[1] - depths[0], shell.pixel_um
     half_y, half_x = (n * pixel / 2 for n in volume.shape[1:])
     half_z = len(depths) * step / 2
     cz, cy, cx = shell.centre_um
@@ -154,10 +156,10 @@ def draw(
     axes[1, 0].set_title("maximum along z")
     sections = (volume[:, row - 4 : row + 5].mean(1), volume[:, :, column - 4 : column + 5].mean(2))
     for axis, section, c, name in zip(axes[1, 1:], sections, (cx, cy), "xy", strict=True):
-        axis.imshow(section, cmap="gray", vmax=np.quantile(section, 0.998), extent=axial)
+        axis.imshow(np.sqrt(section), cmap="gray", extent=axial)
         outline = (c + shell.lateral_um * np.cos(around), cz + shell.axial_um * np.sin(around))
         axis.plot(*outline, ":", color="tab:orange", linewidth=1)
-        axis.set_title(f"section {name}, z (um); dotted: fit")
+        axis.set_title(f"section {name}, z (um), square root")
     figure.savefig(path, dpi=80)
     plt.close(figure)
 

@@ -11,12 +11,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optics import LightFieldOperator, phase_space_psf, presets, sample_views, write_psf
+from optics import LightFieldOperator, open_psf, phase_space_psf, presets, sample_views, write_psf
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget
 from scopekit.volumes import open_stack
 from serenet import deconvolve_files
-from serenet.iterative import plan_windows
+from serenet.iterative import ViewSubsets, oblique_first
+from serenet.refinement import refine
+from serenet.windows import plan_windows
 
 WHOLE = presets["nnum13"]
 SCOPE = WHOLE.model_copy(update={"depths_um": (-2.0, 0.0, 2.0), "views": WHOLE.views[:9]})
@@ -119,6 +121,26 @@ def test_deconvolved_windows_are_the_whole_within_half_a_percent(
     assert np.abs(windows - whole).max() <= 0.005 * whole.max()
 
 
+def test_refined_windows_are_the_whole_within_half_a_percent(tmp_path, light_field):
+    views = torch.from_numpy(tifffile.imread(light_field / "views.tif"))
+    psf = open_psf(light_field / "psf.h5").read()
+    size = (286, 208)
+    subsets = ViewSubsets(views, lambda a: psf[a : a + 1], SCOPE, size, oblique_first(SCOPE))
+    # A network's brightness varies over the field.
+    start = torch.rand((3, *size), generator=torch.Generator().manual_seed(0))
+    start *= torch.linspace(0.5, 1.5, size[1])
+    volumes, outcomes = [], []
+    for n_bytes in (1e10, 73e6):
+        windows = plan_windows(views.shape[-2:], SCOPE, 51, budget(n_bytes), tv=False)
+        volumes.append(start.numpy().copy())
+        outcomes.append(refine(volumes[-1], subsets, windows, 14, tmp_path))
+    assert len(windows) >= 6
+    whole, parts = volumes
+    assert outcomes[1].updates == outcomes[0].updates > 0
+    assert outcomes[1].deviance_after == pytest.approx(outcomes[0].deviance_after, rel=0.005)
+    assert np.linalg.norm(parts - whole) <= 0.005 * np.linalg.norm(whole)
+
+
 # A child's largest resident size as the system counts it may be that of its parent.
 MEASURE = """
 import sys, threading, time, psutil
@@ -152,7 +174,6 @@ def test_memory_stays_within_the_budget(tmp_path, tv):
         check=True,
         text=True,
     )
-    print(process.stdout)
     assert int(process.stdout) <= 0.9e9
     record = yaml.safe_load((tmp_path / "out/views_deconvolved.yaml").read_text())
     assert record["frames"][0]["windows"] > 1

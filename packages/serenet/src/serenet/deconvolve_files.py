@@ -20,17 +20,11 @@ from scopekit.volumes import StackFile
 from serenet import __version__
 from serenet.batch import Batch, run_all
 from serenet.inputs import find_stacks, open_views, read_views
-from serenet.iterative import (
-    EXPONENT,
-    ViewSubsets,
-    Window,
-    flat_start,
-    oblique_first,
-    plan_windows,
-)
+from serenet.iterative import EXPONENT, ViewSubsets, flat_start, oblique_first
 from serenet.microscope import load_preset
 from serenet.view_psf import ViewPSF, psf_of_views
 from serenet.views import subtract_background
+from serenet.windows import Window, plan_windows
 
 
 @dataclass(frozen=True)
@@ -169,23 +163,28 @@ class _Solver:
         budget = memory_budget(self._device, self._options.max_memory_gb)
         field = (views.shape[-2], views.shape[-1])
         windows = plan_windows(field, self._preset, size, budget, tv=self._options.tv > 0)
+        volume_yx = (target.shape[-2], target.shape[-1])
+        order = oblique_first(self._preset)
+        subsets = ViewSubsets(views, self._view_psf, self._preset, volume_yx, order)
         label = stack.path.name if stack.n_frames == 1 else f"{stack.path.name} [{frame}]"
         fits: list[list[float]] = []
         with progress_bar(label, len(windows) * self._options.iterations) as advance:
             for number, window in enumerate(windows):
-                part, sweeps = self._window(views, window, f"frame{frame}_window{number}", advance)
+                name = f"frame{frame}_window{number}"
+                inside = subsets.inside(window, self._device)
+                part, sweeps = self._window(inside, window, name, advance)
                 target[:, window.core[0], window.core[1]] = part.cpu().numpy()
                 fits.append(sweeps)
                 release()
         return {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
 
     def _window(
-        self, views: Tensor, window: Window, name: str, advance: Callable[[int, str], None]
+        self,
+        subsets: ViewSubsets,
+        window: Window,
+        name: str,
+        advance: Callable[[int, str], None],
     ) -> tuple[Tensor, list[float]]:
-        data = views[(slice(None), *window.views)].to(self._device)
-        subsets = ViewSubsets(
-            data, self._view_psf, self._preset, window.volume_yx, oblique_first(self._preset)
-        )
         kept = self._state.load(name)
         if kept is None:
             estimate, fits, finished = flat_start(subsets), [], False

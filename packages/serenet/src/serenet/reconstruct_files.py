@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,15 @@ from scopekit.volumes import StackFile
 from serenet import __version__
 from serenet.batch import Batch, run_all
 from serenet.inputs import find_stacks, open_views, read_views
-from serenet.iterative import ViewSubsets, oblique_first, plan_windows, refine
+from serenet.iterative import ViewSubsets, oblique_first
 from serenet.microscope import load_preset, shift_for_model
 from serenet.models import load_checkpoint
 from serenet.networks import SeReNet
 from serenet.reconstruction import check_inputs, plan_tiles, reconstruct_tile, volume_shape
+from serenet.refinement import refine
 from serenet.view_psf import psf_of_views
 from serenet.views import subtract_background
+from serenet.windows import plan_windows
 
 # The networks were trained on camera counts; below this peak their biases would dominate.
 _DIMMEST_PEAK = 20.0
@@ -159,38 +161,32 @@ class _Solver:
 
     def _refine(
         self, views: Tensor, target: NDArray[np.float32], release: Callable[[], None], label: str
-    ) -> list[dict[str, Any]]:
+    ) -> dict[str, Any]:
         view_psf, _ = psf_of_views(self._options.psf, self._preset)
         budget = memory_budget(self._device, self._options.max_memory_gb)
         field = (views.shape[-2], views.shape[-1])
         size = max(view_psf(0).shape[-2:])
         windows = plan_windows(field, self._preset, size, budget, tv=False)
-        records = []
-        with TemporaryFile(dir=self._options.out) as handle:
-            network = target
-            if len(windows) > 1:  # a window's surround must not hold its neighbour's refinement
-                network = np.memmap(handle, np.float32, "w+", shape=target.shape)
-                network[...] = target
-                release()
-            for window in windows:
-                start = torch.from_numpy(np.array(network[(slice(None), *window.volume)]))
-                subsets = ViewSubsets(
-                    views[(slice(None), *window.views)].to(self._device),
-                    view_psf,
-                    self._preset,
-                    window.volume_yx,
-                    oblique_first(self._preset),
-                )
-                with progress_bar(f"{label} refining", self._options.refine) as advance:
-                    refined, done = refine(
-                        start.to(self._device), subsets, self._options.refine, advance
-                    )
-                say(f"{label}: {done}")
-                target[:, window.core[0], window.core[1]] = window.crop(refined).cpu().numpy()
-                records.append(asdict(done))
-                del start, refined, subsets
-                release()
-        return records
+        volume_yx = (target.shape[-2], target.shape[-1])
+        order = oblique_first(self._preset)
+        subsets = ViewSubsets(views, view_psf, self._preset, volume_yx, order)
+        n_updates = self._options.refine
+        with (
+            TemporaryDirectory(dir=self._options.out, prefix=".refining") as folder,
+            progress_bar(f"{label} refining", n_updates * len(windows)) as advance,
+        ):
+            done = refine(
+                target,
+                subsets,
+                windows,
+                n_updates,
+                Path(folder),
+                device=self._device,
+                release=release,
+                advance=advance,
+            )
+        say(f"{label}: {done}")
+        return {"windows": len(windows), **asdict(done)}
 
 
 def brightness_gain(views: Tensor) -> float:
