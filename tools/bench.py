@@ -20,7 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import serenet
-from optics import LightFieldOperator, phase_space_psf, presets
+from optics import (
+    LightFieldOperator,
+    RecordedLightField,
+    Subset,
+    phase_space_psf,
+    presets,
+    update,
+)
+from optics.recorded import resize_matrix
 from serenet.networks import SeReNet
 
 PRESET = presets["nnum13"]
@@ -191,6 +199,33 @@ def bench_adjoint() -> list[Result]:
     ]
 
 
+def bench_update() -> list[Result]:
+    psf, volume = projection_case()
+    psf = psf[12:]
+    recorded = round(SIDE / PRESET.lateral_scale)
+    to_recorded = resize_matrix(SIDE, recorded, antialias=True)
+    start = volume + 0.5
+    measured = RecordedLightField(psf, (SIDE, SIDE), (recorded, recorded)).forward(volume)
+
+    def ours() -> Tensor:
+        operator = RecordedLightField(psf, (SIDE, SIDE), (recorded, recorded))
+        return update(start.clone(), Subset(operator, measured))[0]
+
+    def plain() -> Tensor:
+        predicted = to_recorded @ plain_projection(start, psf[0]) @ to_recorded.T
+        ratio = to_recorded.T @ (measured[0] / predicted) @ to_recorded
+        ones = to_recorded.T @ torch.ones(recorded, recorded) @ to_recorded
+        return start * plain_back_projection(ratio, psf[0]) / plain_back_projection(ones, psf[0])
+
+    def differ(result: Tensor, expected: Tensor) -> float:
+        inner = (..., slice(98, -98), slice(98, -98))  # farther out little light is recorded
+        return relative(result[inner], expected[inner])
+
+    name = f"deconvolution, update by one view, 101 x {SIDE} x {SIDE}, PSF 195"
+    formula = "complex FFTs of 623 x 623, three times a depth"
+    return [compare(name, ours, formula, plain, differ=differ)]
+
+
 def plain_network(model: SeReNet, inputs: Tensor, scale: float) -> Tensor:
     """Return the volume by contiguous float32 operators, one after the other."""
 
@@ -241,6 +276,7 @@ CASES = {
     "psf": bench_psf,
     "projection": bench_projection,
     "adjoint": bench_adjoint,
+    "update": bench_update,
     "network": bench_network,
 }
 
