@@ -156,7 +156,8 @@ def draw(
     axes[1, 0].set_title("maximum along z")
     sections = (volume[:, row - 4 : row + 5].mean(1), volume[:, :, column - 4 : column + 5].mean(2))
     for axis, section, c, name in zip(axes[1, 1:], sections, (cx, cy), "xy", strict=True):
-        axis.imshow(np.sqrt(section), cmap="gray", extent=axial)
+        bright = np.sqrt(section)
+        axis.imshow(bright, cmap="gray", vmax=np.quantile(bright, 0.998), extent=axial)
         outline = (c + shell.lateral_um * np.cos(around), cz + shell.axial_um * np.sin(around))
         axis.plot(*outline, ":", color="tab:orange", linewidth=1)
         axis.set_title(f"section {name}, z (um), square root")
