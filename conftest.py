@@ -1,5 +1,7 @@
 """Fixtures and habits of the tests of every package."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,23 @@ def reference() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip("the reference data (../shared/golden, ../shared/data) is not here")
     return folder
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """Return ``full_disk(limit)``: inside it no file of this process grows beyond the limit.
+
+    It must not span a whole test: pytest's own output may go to a file.
+    """
+    resource = pytest.importorskip("resource", reason="no file size limits on this system")
+
+    @contextmanager
+    def limited(limit: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

@@ -65,22 +65,13 @@ def test_a_folder_without_permission(serenet, tmp_path, commands, contents, name
     assert contents(out) == []
 
 
-@pytest.fixture
-def limited_files():
-    """Let every file grow to ``limit`` bytes and no further, as a full disk does."""
-    resource = pytest.importorskip("resource", reason="no file size limits on this system")
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-
-
 @pytest.mark.parametrize("limit", [0, 1000, 40_000])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_full_disk(serenet, tmp_path, commands, contents, limited_files, name, limit):
+def test_a_full_disk(serenet, tmp_path, commands, contents, full_disk, name, limit):
     out = tmp_path / "out"
     out.mkdir()
-    limited_files(limit)
-    outcome = serenet(*into(commands[name], out))
+    with full_disk(limit):
+        outcome = serenet(*into(commands[name], out))
     if outcome.code == 0:
         assert (name, limit) in {("project", 40_000), ("compare", 40_000)}  # it fits
         return

@@ -84,9 +84,8 @@ def test_a_missing_file(tmp_path):
         read_checkpoint(tmp_path / "absent.pt")
 
 
-@pytest.mark.usefixtures("full_disk")
-def test_a_disk_that_fills_up(tmp_path):
-    with pytest.raises(UserError, match=r"cannot write .*model\.pt"):
+def test_a_disk_that_fills_up(tmp_path, full_disk):
+    with full_disk(4096), pytest.raises(UserError, match=r"cannot write .*model\.pt"):
         write_checkpoint(tmp_path / "model.pt", {"weights": torch.zeros(9999)}, overwrite=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -80,8 +80,7 @@ def test_existing_pictures_are_kept(tmp_path):
     assert path.read_text() == "older"
 
 
-@pytest.mark.usefixtures("full_disk")
-def test_a_disk_that_fills_up(tmp_path):
-    with pytest.raises(UserError, match=r"cannot write .*preview\.png"):
+def test_a_disk_that_fills_up(tmp_path, full_disk):
+    with full_disk(4096), pytest.raises(UserError, match=r"cannot write .*preview\.png"):
         save_preview(tmp_path / "preview.png", {"a": VOLUME}, (1, 1, 1), overwrite=False)
     assert list(tmp_path.iterdir()) == []

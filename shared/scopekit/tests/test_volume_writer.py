@@ -58,9 +58,8 @@ def write_tiles(path):
 
 
 @pytest.mark.parametrize("write", [write_whole, write_tiles])
-@pytest.mark.usefixtures("full_disk")
-def test_a_disk_that_fills_up(tmp_path, write):
-    with pytest.raises(UserError, match=r"cannot write .*volume\.tif"):
+def test_a_disk_that_fills_up(tmp_path, full_disk, write):
+    with full_disk(4096), pytest.raises(UserError, match=r"cannot write .*volume\.tif"):
         write(tmp_path / "volume.tif")
     assert list(tmp_path.iterdir()) == []
 
