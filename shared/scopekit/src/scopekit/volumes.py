@@ -163,7 +163,10 @@ def open_stack(path: Path) -> StackFile:
     """
     stack = _inspect(path)
     if len(stack.shape) == 2:
-        raise UserError(f"{path}: a single 2D image {stack.shape}; expected a stack of pages")
+        raise UserError(
+            f"{path}: a single 2D image {stack.shape}; expected a stack: "
+            "save all pages in one file (raw light-field frames: serenet rectify)"
+        )
     return stack
 
 
