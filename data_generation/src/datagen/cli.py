@@ -1,35 +1,16 @@
-"""The command ``datagen``."""
+"""The command ``datagen``; its work is imported only when a command runs."""
 
 from typing import Annotated
 
-import typer
-
 from datagen import __version__
 from scopekit.cli import new_app, run, version_option
-from scopekit.errors import UserError
 
-_HELP = """Synthetic volumes and light fields to train serenet and tenet.
-
-No command works yet; coming: bubtub, phantoms, lines, beads.
-"""
-
-app = new_app(_HELP)
+app = new_app("Synthetic volumes, light fields and phantoms to train serenet and tenet.")
 
 
-@app.command(
-    help=_HELP,
-    no_args_is_help=True,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def refuse(
-    context: typer.Context,
-    _version: Annotated[bool, version_option("datagen", __version__)] = False,
-) -> None:
-    """Say of any command that it is not there yet."""
-    raise UserError(
-        f"datagen {' '.join(context.args)}: not yet available in version {__version__}; "
-        "CHANGELOG.md tells what is"
-    )
+@app.callback()
+def _options(version: Annotated[bool, version_option("datagen", __version__)] = False) -> None:
+    pass
 
 
 def main() -> None:
