@@ -1,0 +1,238 @@
+"""``datagen bubtub``: volumes of tubes, bubbles and beads, and their light fields, on disk.
+
+Finished parts of a group, its volume and batches of its views, wait in a hidden folder beside
+the results, so that an interrupted run is continued without making them again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+from numpy.typing import NDArray
+
+from datagen import __version__
+from datagen.bubtub_scenes import Field, full_field, make_scene
+from datagen.bubtub_summary import summarise
+from datagen.bubtub_views import ViewPSF, find_psf, plan_batches, project
+from datagen.bubtub_volumes import choose_window, draw_volume
+from datagen.datasets import Dataset
+from optics import LightFieldPreset
+from scopekit.errors import UserError
+from scopekit.memory import choose_device, return_freed_memory
+from scopekit.outputs import whole_file
+from scopekit.progress import progress_bar
+from scopekit.tiff_metadata import imagej_arguments
+from scopekit.volumes import VoxelSize, open_stack
+
+_VOLUMES = "GT_synthetic"
+_PARTS = ".bubtub_parts"
+
+
+@dataclass(frozen=True)
+class BubtubOptions:
+    """The command's options, see ``datagen bubtub --help``."""
+
+    out: Path
+    preset: str | None = None
+    psf: Path | None = None
+    groups: int = 15
+    first: int = 1
+    size: int | None = None
+    seed: int = 0
+    jobs: int = 1
+    device: str = "auto"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes groups; it is sent to the worker processes.
+
+    Attributes
+    ----------
+    out
+        Folder of the dataset.
+    psf
+        Of all views.
+    size
+        Lateral side of the volumes, in voxels.
+    seed
+        Of the dataset.
+    device
+        Where to project.
+    threads
+        Of this process.
+    """
+
+    out: Path
+    psf: ViewPSF
+    size: int
+    seed: int
+    device: str
+    threads: int
+
+    @cached_property
+    def field(self) -> Field:
+        """The full field."""
+        return full_field(self.psf.preset)
+
+    @property
+    def voxel_um(self) -> VoxelSize:
+        """(z, y, x) step of the volumes."""
+        preset = self.psf.preset
+        return preset.depth_step_um, preset.pixel_um, preset.pixel_um
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a volume."""
+        return len(self.psf.preset.depths_um), self.size, self.size
+
+    @property
+    def views_shape(self) -> tuple[int, int, int]:
+        """Of a view stack."""
+        preset = self.psf.preset
+        side = self.size * preset.scanning // preset.n_num
+        return preset.n_num**2, side, side
+
+    @cached_property
+    def batches(self) -> list[list[int]]:
+        """The views that are projected together."""
+        return plan_batches(self.psf.preset.n_num)
+
+    def volume_file(self, group: int) -> Path:
+        """Return the name of a group's volume."""
+        return self.out / _VOLUMES / f"group{group:03d}.tif"
+
+    def views_file(self, group: int) -> Path:
+        """Return the name of a group's views."""
+        s = self.psf.preset.scanning
+        return self.out / f"x{s}_synthetic" / f"group{group:03d}_{s}x{s}.tif"
+
+    def part_file(self, group: int, part: str) -> Path:
+        """Return the name of a finished part of a group."""
+        return self.out / _PARTS / f"group{group:03d}_{part}"
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that shapes the results, in plain values."""
+        return {
+            "dataset": "bubtub",
+            "datagen_version": __version__,
+            "seed": self.seed,
+            "size": self.size,
+            "device": self.device,
+            **self.psf.settings(),
+        }
+
+    def __call__(self, group: int, advance: Callable[[], None]) -> None:
+        """Make what is missing of a group; tell ``advance`` of every part."""
+        torch.set_num_threads(self.threads)
+        return_freed_memory()
+        volume = self._volume(group)
+        advance()
+        if not self.views_file(group).exists():
+            self._views(group, volume, advance)
+        volume.replace(_in_folder(self.volume_file(group)))
+        for part in (self.out / _PARTS).glob(f"group{group:03d}_*"):
+            part.unlink()
+
+    def _volume(self, group: int) -> Path:
+        """Draw the volume if it does not exist yet, and return where it is."""
+        finished, part = self.volume_file(group), self.part_file(group, "volume.tif")
+        if finished.exists():
+            return finished
+        if not part.exists():
+            scene = make_scene(self.field, self.seed, group)
+            window = choose_window(self.field, scene, self.shape)
+            _write_tiff(part, draw_volume(self.field, scene, window), self.voxel_um)
+        return part
+
+    def _views(self, group: int, volume: Path, advance: Callable[[], None]) -> None:
+        """Project the batches of views that do not exist yet, and join all to one stack."""
+        loaded: torch.Tensor | None = None
+        stack = np.empty(self.views_shape, np.uint16)
+        for number, views in enumerate(self.batches):
+            part = self.part_file(group, f"views{number:02d}.npy")
+            if not part.exists():
+                if loaded is None:
+                    loaded = torch.from_numpy(open_stack(volume).read()).to(self.device)
+                psf = self.psf.read(views).to(self.device)
+                images = project(loaded, psf, self.psf.preset)
+                with whole_file(part, overwrite=True) as partial, partial.open("wb") as handle:
+                    np.save(handle, images)
+            stack[views] = np.load(part)
+            advance()
+        step = self.psf.preset.pixel_um * self.psf.preset.lateral_scale
+        _write_tiff(self.views_file(group), stack, (1.0, step, step))
+
+
+def _in_folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _write_tiff(path: Path, stack: NDArray[np.uint16], voxel_um: VoxelSize) -> None:
+    with whole_file(path, overwrite=True) as partial:
+        tifffile.imwrite(partial, stack, **imagej_arguments(stack.shape, stack.dtype, voxel_um))
+
+
+def make_bubtub(options: BubtubOptions) -> None:
+    """Make the groups of a dataset that do not exist yet, then its table and contact sheet.
+
+    Raises
+    ------
+    UserError
+        If nothing is missing, if the folder holds groups of other settings, or if an option or
+        the PSF does not fit.
+    """
+    psf = find_psf(options.preset, options.psf)
+    maker = Maker(
+        out=options.out,
+        psf=psf,
+        size=_lateral_size(options.size, psf.preset),
+        seed=options.seed,
+        device=choose_device(options.device).type,
+        threads=max(torch.get_num_threads() // options.jobs, 1),
+    )
+    numbers = range(options.first, options.first + options.groups)
+    dataset = _dataset(maker, numbers)
+    missing = dataset.open(overwrite=options.overwrite)
+    dataset.require_missing(missing)
+    with progress_bar("groups", len(missing) * (1 + len(maker.batches))) as advance:
+        for i in missing:
+            maker(numbers[i], advance)
+    volumes = {
+        int(path.stem.removeprefix("group")): path
+        for path in (options.out / _VOLUMES).glob("group*.tif")
+    }
+    heading = f"bubtub, n_num {psf.preset.n_num}, size {maker.size}, seed {maker.seed}"
+    summarise(options.out, volumes, maker.voxel_um, heading)
+
+
+def _lateral_size(size: int | None, preset: LightFieldPreset) -> int:
+    """Return the lateral size, checked: a whole number of lenses, at most the full field."""
+    side, n_num = full_field(preset).side, preset.n_num
+    if size is None:
+        return side
+    if n_num <= size <= side and size % n_num == 0:
+        return size
+    lower = min(max(size // n_num, 1), side // n_num) * n_num
+    nearest = sorted({lower, min(lower + n_num, side)})
+    raise UserError(
+        f"--size {size}: give a multiple of {n_num} (whole microlenses) up to {side}; nearest: "
+        + " or ".join(str(n) for n in nearest)
+    )
+
+
+def _dataset(maker: Maker, numbers: range) -> Dataset:
+    depths, side, _ = maker.shape
+    views, height, width = maker.views_shape
+    n_bytes = 2 * (depths * side**2 + 2 * views * height * width)
+    # The volume takes its name last.
+    items = [(maker.views_file(g), maker.volume_file(g)) for g in numbers]
+    patterns = (f"{_VOLUMES}/group*.tif", "x*_synthetic/group*.tif", f"{_PARTS}/group*")
+    return Dataset(maker.out, maker.settings(), items, patterns, n_bytes)

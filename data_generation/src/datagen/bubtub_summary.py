@@ -1,0 +1,76 @@
+"""Statistics of a bubtub dataset: a table and a contact sheet."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datagen.bubtub_scenes import kind_of
+from datagen.contact_sheet import SheetItem, save_contact_sheet, sheet_item
+from scopekit.outputs import whole_file
+from scopekit.volumes import VoxelSize, open_stack
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Of one volume."""
+
+    group: int
+    kind: str
+    nonzero_percent: float
+    maximum: int
+    mean: float
+
+
+def summarise(
+    out: Path, volumes: Mapping[int, Path], voxel_um: VoxelSize, heading: str
+) -> list[Statistics]:
+    """Write ``bubtub.csv`` and ``bubtub.png`` of volumes by their group's number.
+
+    Parameters
+    ----------
+    out
+        Folder of both files; older ones are replaced.
+    volumes
+        Group to file.
+    voxel_um
+        (z, y, x) step of the volumes.
+    heading
+        Above the pictures.
+    """
+    rows: list[Statistics] = []
+    items: list[SheetItem] = []
+    for group, path in sorted(volumes.items()):
+        row, item = _examine(group, path, voxel_um)
+        rows.append(row)
+        items.append(item)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(asdict(rows[0])))
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    with whole_file(out / "bubtub.csv", overwrite=True) as partial:
+        partial.write_text(text.getvalue(), encoding="utf-8", newline="")
+    save_contact_sheet(out / "bubtub.png", items, overwrite=True, heading=heading)
+    return rows
+
+
+def _examine(group: int, path: Path, voxel_um: VoxelSize) -> tuple[Statistics, SheetItem]:
+    volume = open_stack(path).read()
+    nonzero = sum(int(np.count_nonzero(plane)) for plane in volume)
+    row = Statistics(
+        group,
+        kind_of(group),
+        round(100 * nonzero / volume.size, 4),
+        int(volume.max()),
+        round(float(volume.mean(dtype=np.float64)), 4),
+    )
+    lines = [
+        row.kind,
+        f"non-zero {row.nonzero_percent:.2f} %",
+        f"max {row.maximum}",
+        f"mean {row.mean:.3f}",
+    ]
+    return row, sheet_item(f"group {group:03d}", iter(volume), voxel_um, lines)
