@@ -10,7 +10,7 @@ from datagen.datasets import SETTINGS_NAME, Dataset, make_items
 from scopekit.errors import UserError
 from scopekit.settings import read_yaml
 
-SETTINGS = {"size": [4, 5, 6], "seed": 0}
+SETTINGS = {"size": (4, 5, 6), "seed": 0}
 
 
 def dataset(folder, settings=SETTINGS, number=3, item_bytes=10):
@@ -29,7 +29,7 @@ def made(tmp_path):
 
 
 def test_the_settings_lie_beside_the_items(made):
-    assert read_yaml(made / SETTINGS_NAME) == SETTINGS
+    assert read_yaml(made / SETTINGS_NAME) == {"size": [4, 5, 6], "seed": 0}
 
 
 def test_what_exists_is_named_and_the_rest_is_to_do(made, capsys):
@@ -54,15 +54,15 @@ def test_nothing_missing_is_an_error(made):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"size": [4, 5, 6], "seed": 1}, "seed: 0, now 1"),
-        ({"size": [4, 5, 6]}, "seed: 0, now None"),
+        ({"size": (4, 5, 6), "seed": 1}, "seed: 0, now 1"),
+        ({"size": (4, 5, 6)}, "seed: 0, now None"),
         ({**SETTINGS, "objects": "thin-lines"}, "objects: None, now thin-lines"),
     ],
 )
 def test_other_settings_are_refused(made, settings, named):
     with pytest.raises(UserError, match=named):
         dataset(made, settings).open(overwrite=False)
-    assert read_yaml(made / SETTINGS_NAME) == SETTINGS
+    assert read_yaml(made / SETTINGS_NAME) == {"size": [4, 5, 6], "seed": 0}
 
 
 def test_items_of_unknown_settings_are_refused(made):
@@ -77,7 +77,7 @@ def test_overwriting_replaces_all_items_and_nothing_else(made):
     other = {**SETTINGS, "seed": 1}
     assert dataset(made, other).open(overwrite=True) == [0, 1, 2]
     assert sorted(p.name for p in made.iterdir()) == [SETTINGS_NAME, "notes.txt"]
-    assert read_yaml(made / SETTINGS_NAME) == other
+    assert read_yaml(made / SETTINGS_NAME)["seed"] == 1
 
 
 def test_a_disk_too_small_is_told_first_and_nothing_is_removed(made):
@@ -91,7 +91,7 @@ def test_a_disk_too_small_is_told_first_and_nothing_is_removed(made):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_items_are_made_and_counted(jobs, capsys):
     done = make_items(functools.partial(pow, 2), [3, 5, 4], jobs=jobs, description="powers")
-    assert done == {3: 8, 5: 32, 4: 16}
+    assert done == [8, 32, 16]
     assert "3/3" in capsys.readouterr().err
 
 

@@ -17,6 +17,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from scopekit.errors import UserError
 from scopekit.outputs import make_folder, require_space
 from scopekit.progress import progress_bar, say
@@ -102,6 +104,7 @@ class Dataset:
 def require_same_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Raise `UserError`, naming the first difference, if the settings in ``path`` are others."""
     found = read_yaml(path)
+    settings = yaml.safe_load(yaml.safe_dump(dict(settings)))  # tuples are lists there
     for key in [*settings, *(k for k in found if k not in settings)]:
         if found.get(key) != settings.get(key):
             raise UserError(
@@ -112,8 +115,8 @@ def require_same_settings(path: Path, settings: Mapping[str, Any]) -> None:
 
 def make_items(
     make: Callable[[int], Result], numbers: Iterable[int], *, jobs: int, description: str
-) -> dict[int, Result]:
-    """Return ``make(number)`` for every number, done by ``jobs`` processes, with a progress bar.
+) -> list[Result]:
+    """Return ``make(number)`` of every number in turn, from ``jobs`` processes; show progress.
 
     Parameters
     ----------
@@ -136,7 +139,7 @@ def make_items(
     with progress_bar(description, len(wanted)) as advance:
         try:
             if min(jobs, len(wanted)) < 2:
-                return {i: _done(make(i), advance) for i in wanted}
+                return [_done(make(i), advance) for i in wanted]
             return _in_parallel(make, wanted, jobs, advance)
         except MemoryError as failure:
             raise UserError(_OUT_OF_MEMORY) from failure
@@ -149,15 +152,17 @@ def _done(result: Result, advance: Callable[[], None]) -> Result:
 
 def _in_parallel(
     make: Callable[[int], Result], numbers: Sequence[int], jobs: int, advance: Callable[[], None]
-) -> dict[int, Result]:
+) -> list[Result]:
     pool = ProcessPoolExecutor(
         min(jobs, len(numbers)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
     )
     try:
-        futures = {pool.submit(make, i): i for i in numbers}
-        return {futures[f]: _done(f.result(), advance) for f in as_completed(futures)}
+        futures = [pool.submit(make, i) for i in numbers]
+        for future in as_completed(futures):
+            _done(future.result(), advance)
+        return [future.result() for future in futures]
     except BrokenProcessPool as failure:
         raise UserError(f"a worker was ended from outside; perhaps {_OUT_OF_MEMORY}") from failure
     except BaseException:
