@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from datagen.datasets import SETTINGS_NAME, Dataset, make_items
+from datagen.datasets import SETTINGS_NAME, Dataset, make_in_parts, make_items
 from scopekit.errors import UserError
 from scopekit.settings import read_yaml
 
@@ -105,3 +105,15 @@ def test_a_failure_stops_the_work(jobs):
 def test_a_worker_that_ends_is_told_in_a_line():
     with pytest.raises(UserError, match="smaller --jobs"):
         make_items(os._exit, [3, 4], jobs=2, description="exit codes")
+
+
+def in_three_parts(number, advance):
+    for _ in range(3):
+        advance()
+    return -number
+
+
+def test_parts_are_counted(capsys):
+    done = make_in_parts(in_three_parts, [1, 2, 3, 4], parts=3, jobs=1, description="parts")
+    assert done == [-1, -2, -3, -4]
+    assert "12/12" in capsys.readouterr().err

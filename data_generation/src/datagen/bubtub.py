@@ -20,12 +20,11 @@ from datagen.bubtub_scenes import Field, full_field, make_scene
 from datagen.bubtub_summary import summarise
 from datagen.bubtub_views import ViewPSF, find_psf, plan_batches, project
 from datagen.bubtub_volumes import choose_window, draw_volume
-from datagen.datasets import Dataset
+from datagen.datasets import Dataset, make_in_parts
 from optics import LightFieldPreset
 from scopekit.errors import UserError
 from scopekit.memory import choose_device, return_freed_memory
 from scopekit.outputs import whole_file
-from scopekit.progress import progress_bar
 from scopekit.tiff_metadata import imagej_arguments
 from scopekit.volumes import VoxelSize, open_stack
 
@@ -202,9 +201,13 @@ def make_bubtub(options: BubtubOptions) -> None:
     dataset = _dataset(maker, numbers)
     missing = dataset.open(overwrite=options.overwrite)
     dataset.require_missing(missing)
-    with progress_bar("groups", len(missing) * (1 + len(maker.batches))) as advance:
-        for i in missing:
-            maker(numbers[i], advance)
+    make_in_parts(
+        maker,
+        [numbers[i] for i in missing],
+        parts=1 + len(maker.batches),
+        jobs=options.jobs,
+        description="groups",
+    )
     volumes = {
         int(path.stem.removeprefix("group")): path
         for path in (options.out / _VOLUMES).glob("group*.tif")

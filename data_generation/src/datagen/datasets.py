@@ -10,10 +10,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +28,9 @@ from scopekit.progress import progress_bar, say
 from scopekit.settings import read_yaml, write_yaml
 
 Result = TypeVar("Result")
+Advance = Callable[[], None]
 SETTINGS_NAME = "dataset.yaml"
+_LOOK_EVERY_S = 0.2
 _OUT_OF_MEMORY = "out of memory: give a smaller --jobs, or close other programs"
 
 
@@ -135,33 +140,71 @@ def make_items(
         Whatever stops a worker that the user can mend; the others are stopped then, and leave
         nothing half-written.
     """
+    return make_in_parts(
+        partial(_as_one_part, make), numbers, parts=1, jobs=jobs, description=description
+    )
+
+
+def _as_one_part(make: Callable[[int], Result], number: int, advance: Advance) -> Result:
+    result = make(number)
+    advance()
+    return result
+
+
+def make_in_parts(
+    make: Callable[[int, Advance], Result],
+    numbers: Iterable[int],
+    *,
+    parts: int,
+    jobs: int,
+    description: str,
+) -> list[Result]:
+    """Do as `make_items` for items that take long: the bar shows the parts of every item.
+
+    Parameters
+    ----------
+    make
+        ``make(number, advance)`` makes one item and calls ``advance()`` after each of its parts.
+    numbers, jobs, description
+        As for `make_items`.
+    parts
+        How many parts an item has.
+    """
     wanted = list(numbers)
-    with progress_bar(description, len(wanted)) as advance:
+    with progress_bar(description, len(wanted) * parts) as advance:
         try:
             if min(jobs, len(wanted)) < 2:
-                return [_done(make(i), advance) for i in wanted]
+                return [make(i, advance) for i in wanted]
             return _in_parallel(make, wanted, jobs, advance)
         except MemoryError as failure:
             raise UserError(_OUT_OF_MEMORY) from failure
 
 
-def _done(result: Result, advance: Callable[[], None]) -> Result:
-    advance()
-    return result
-
-
 def _in_parallel(
-    make: Callable[[int], Result], numbers: Sequence[int], jobs: int, advance: Callable[[], None]
+    make: Callable[[int, Advance], Result],
+    numbers: Sequence[int],
+    jobs: int,
+    advance: Callable[[int], None],
 ) -> list[Result]:
+    context = multiprocessing.get_context("spawn")
+    finished = context.Value("q", 0)
     pool = ProcessPoolExecutor(
         min(jobs, len(numbers)),
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_start_worker,
+        initargs=(finished,),
     )
     try:
-        futures = [pool.submit(make, i) for i in numbers]
-        for future in as_completed(futures):
-            _done(future.result(), advance)
+        futures = [pool.submit(_make_in_worker, make, i) for i in numbers]
+        waiting, shown = set(futures), 0
+        while waiting:
+            done, waiting = wait_for(waiting, _LOOK_EVERY_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            # Without the lock, which a worker that was killed may hold for ever.
+            count = finished.get_obj().value
+            advance(count - shown)
+            shown = count
         return [future.result() for future in futures]
     except BrokenProcessPool as failure:
         raise UserError(f"a worker was ended from outside; perhaps {_OUT_OF_MEMORY}") from failure
@@ -173,8 +216,28 @@ def _in_parallel(
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
-    """Let this worker clean up when told to stop, and end with the program that started it."""
+def _make_in_worker(make: Callable[[int, Advance], Result], number: int) -> Result:
+    return make(number, _count_part)
+
+
+_finished: Synchronized
+
+
+def _count_part() -> None:
+    with _finished.get_lock():
+        _finished.value += 1
+
+
+def _start_worker(finished: Synchronized) -> None:
+    """Let this worker clean up when told to stop, and end with the program that started it.
+
+    Parameters
+    ----------
+    finished
+        The number of finished parts, of all workers.
+    """
+    global _finished
+    _finished = finished
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
