@@ -1,5 +1,6 @@
 """The command ``datagen``; its work is imported only when a command runs."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,22 @@ from scopekit.cli import (
 )
 
 app = new_app("Synthetic volumes, light fields and phantoms to train serenet and tenet.")
+
+CountOption = Annotated[int, typer.Option(min=1, help="Objects in each volume.")]
+SizeOption = Annotated[
+    tuple[int, int, int], typer.Option(min=1, metavar="Z Y X", help="Voxels along each axis.")
+]
+NumberOption = Annotated[int, typer.Option(min=1, help="How many volumes.")]
+VolumeJobsOption = Annotated[int, typer.Option(min=1, help="Volumes made at the same time.")]
+
+
+class PhantomObjects(StrEnum):
+    """Which objects phantoms are drawn from."""
+
+    mixture = "mixture"
+    thin_lines = "thin-lines"
+    solids = "solids"
+    deformed_solids = "deformed-solids"
 
 
 @app.callback()
@@ -78,6 +95,99 @@ def bubtub(
         overwrite=overwrite,
     )
     make_bubtub(options)
+
+
+@app.command()
+def phantoms(
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A TENET configuration (JSON), or NAME for experiments/configs/NAME.json.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the data set's own folder.")],
+    objects: Annotated[
+        PhantomObjects,
+        typer.Option(
+            help="mixture: deformed thick lines and some solids; thin-lines: deformed thin lines "
+            "and some solids; solids: of radius 20; deformed-solids: of radius 5 to 14, out of "
+            "shape."
+        ),
+    ] = PhantomObjects.mixture,
+    seed: SeedOption = 0,
+    jobs: VolumeJobsOption = 1,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make the phantoms of a TENET configuration: crowded volumes of known structure.
+
+    The section simulation_data_generation tells their number, size and crowding. Each is a pair
+    of files, NNNN_labelx.npy (1 in objects, else 0) and NNNN_labelz.npy (brightness, 0 to 1):
+    float32, (1, Z, Y, X). An interrupted run goes on where it stopped.
+
+    Example: **datagen phantoms JNet_beads --out . --jobs 2**
+    """
+    from datagen.label_folders import make_label_set
+    from datagen.phantom_config import find_config, read_simulation_config
+    from datagen.phantoms import phantom_set
+
+    section = read_simulation_config(find_config(config))
+    folder = out / section.dataset_name
+    phantom = phantom_set(section, objects.value, seed)
+    make_label_set(phantom, folder, jobs=jobs, overwrite=overwrite)
+
+
+@app.command()
+def lines(
+    angle: Annotated[str, typer.Option(help="Degrees to the optical axis, 0 to 90, or 'random'.")],
+    out: OutFolderOption,
+    count: CountOption = 250,
+    size: SizeOption = (500, 500, 500),
+    number: NumberOption = 1,
+    seed: SeedOption = 0,
+    jobs: VolumeJobsOption = 1,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make volumes of short straight lines at one angle to the optical axis.
+
+    The lines are 20 to 39 voxels long and 3 wide; everything but the angle is random. Files and
+    settings are like those of phantoms.
+
+    Example: **datagen lines --angle 45 --out lines45**
+    """
+    from datagen.label_folders import make_label_set
+    from datagen.lines import line_set
+
+    made = line_set(angle, count=count, size=size, number=number, seed=seed)
+    make_label_set(made, out, jobs=jobs, overwrite=overwrite)
+
+
+@app.command()
+def beads(
+    out: OutFolderOption,
+    radius_um: Annotated[float, typer.Option(help="Radius of every bead, um.")] = 1.0,
+    voxel_um: Annotated[
+        str, typer.Option(metavar="STEP | Z,Y,X", help="Voxel size, um; one number or three.")
+    ] = "0.05",
+    count: CountOption = 30,
+    size: SizeOption = (500, 500, 500),
+    number: NumberOption = 1,
+    seed: SeedOption = 0,
+    jobs: VolumeJobsOption = 1,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make volumes of beads of a known radius at random places, which do not touch.
+
+    labelz is the share of each voxel that a bead covers, labelx the voxels covered by about half
+    and more; both have the volume of the beads. NNNN_objects.csv tells centres and radii.
+
+    Example: **datagen beads --radius-um 1 --voxel-um 0.05 --count 30 --out beads**
+    """
+    from datagen.beads import bead_set
+    from datagen.label_folders import make_label_set
+
+    made = bead_set(radius_um, voxel_um, count=count, size=size, number=number, seed=seed)
+    make_label_set(made, out, jobs=jobs, overwrite=overwrite)
 
 
 def main() -> None:

@@ -109,7 +109,8 @@ class Dataset:
 def require_same_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Raise `UserError`, naming the first difference, if the settings in ``path`` are others."""
     found = read_yaml(path)
-    settings = yaml.safe_load(yaml.safe_dump(dict(settings)))  # tuples are lists there
+    # As they would be read back: tuples are lists there.
+    settings = yaml.safe_load(yaml.safe_dump(dict(settings), sort_keys=False))
     for key in [*settings, *(k for k in found if k not in settings)]:
         if found.get(key) != settings.get(key):
             raise UserError(
