@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -219,6 +220,24 @@ def test_ctrl_c_leaves_nothing_half_written(config, tmp_path):
     assert program.returncode not in (0, None)
     assert "Traceback" not in err
     assert [p.name for p in out.rglob("*.npy*")] == []
+
+
+@pytest.mark.parametrize("command", ["phantoms", "lines", "beads"])
+def test_help_shows_an_example(datagen, command):
+    outcome = datagen(command, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert re.search(rf"Example:\s+datagen {command} .*--out", outcome.out)
+
+
+@pytest.mark.parametrize(
+    "options", [("--seed", -1), ("--jobs", 0), ("--size", 0, 50, 50), ("--count", 0)]
+)
+def test_numbers_below_their_range_are_refused(datagen, tmp_path, options):
+    outcome = datagen("lines", "--angle", 0, "--out", tmp_path / "a", *options)
+    assert outcome.code == 2
+    assert options[0] in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "a").exists()
 
 
 def test_projections_of_middle_slabs():

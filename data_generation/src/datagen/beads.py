@@ -28,8 +28,7 @@ def bead_volume_um3(radius_um: float) -> float:
 
 def _voxels_along(centre_um: float, radius_um: float, step_um: float) -> range:
     """Return the indices of the voxels that a bead reaches along an axis."""
-    ends = (math.floor((centre_um + side * radius_um) / step_um + 0.5) for side in (-1, 1))
-    first, last = ends
+    first, last = (math.floor((centre_um + side * radius_um) / step_um + 0.5) for side in (-1, 1))
     return range(first, last + 1)
 
 
