@@ -19,7 +19,7 @@ from scopekit.cli import (
     run,
     version_option,
 )
-from serenet import __version__
+from serenet import __version__, cli_training
 
 app = new_app("3D reconstruction for light-field microscopy, scanned (sLFM) or not.")
 
@@ -353,6 +353,10 @@ def compare(
         numbers = (f"{row['correlation']:.4f}", f"{row['psnr_db']:.2f}", f"{row['ssim']:.4f}")
         table.add_row(str(row["file"]), *numbers)
     Console().print(table)
+
+
+app.command()(cli_training.train)
+app.command()(cli_training.weights)
 
 
 def main() -> None:

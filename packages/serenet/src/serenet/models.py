@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
 from serenet.networks import FSeReNet, SeReNet
+from serenet.shipped import weights_file
 
 _OWN_FORMAT = "serenet checkpoint 1"
+_METHODS = ("serenet", "renet", "fserenet")
 _MOST_VIEWS = 99**2
 _FAMILY_NAMES = (
     (r"fusion\.([0246])\.", lambda i: f"coarse.{i}."),
@@ -113,6 +115,13 @@ def load_published_state(model: SeReNet, state_dict: Mapping[str, Tensor]) -> No
     _load_state(model, own, name)
 
 
+def _known_method(method: Any) -> str:
+    """Return the method, which names results: no path may hide in it."""
+    if method not in _METHODS:
+        raise UserError(f"method {method!r} is unknown; known are {', '.join(_METHODS)}")
+    return str(method)
+
+
 def _own_name(published: str, model_name: str) -> str:
     for pattern, rename in _MODELS[model_name].names:
         match = re.match(pattern, published)
@@ -151,7 +160,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> SeR
     Parameters
     ----------
     path
-        A ``.pth`` or ``.pt`` file.
+        A ``.pth`` or ``.pt`` file, or the name of weights that ship, see ``serenet weights``.
     device
         Where to put the model.
 
@@ -165,11 +174,12 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> SeR
     UserError
         If the file is missing, damaged, holds code, or is not a checkpoint of a known model.
     """
-    path = Path(path)
+    path = weights_file(str(path)) or Path(path)
     content = read_checkpoint(path)
     try:
         if isinstance(content, dict) and content.get("format") == _OWN_FORMAT:
             model = build_model(content["name"], **content["args"])
+            model.method = _known_method(content.get("method", model.method))
             _load_state(model, content["state"], content["name"])
         elif isinstance(content, dict) and isinstance(content.get("model"), dict):
             published = content["model"]
@@ -186,12 +196,17 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> SeR
     return model
 
 
-def save_checkpoint(path: str | Path, model: SeReNet, *, overwrite: bool = False) -> None:
-    """Write a model made by `build_model` or `load_checkpoint` as this project's checkpoint."""
-    content = {
+def checkpoint_content(model: SeReNet) -> dict[str, Any]:
+    """Return a model made by `build_model` or `load_checkpoint` as plain tensors and values."""
+    return {
         "format": _OWN_FORMAT,
         "name": model.published_name,
         "args": model.published_args,
+        "method": model.method,
         "state": {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items()},
     }
-    write_checkpoint(Path(path), content, overwrite=overwrite)
+
+
+def save_checkpoint(path: str | Path, model: SeReNet, *, overwrite: bool = False) -> None:
+    """Write a model made by `build_model` or `load_checkpoint` as this project's checkpoint."""
+    write_checkpoint(Path(path), checkpoint_content(model), overwrite=overwrite)

@@ -64,17 +64,17 @@ def make_psf(
         raise UserError(f"{out}: PSF files are HDF5; give a name ending in .h5")
     preset = load_preset(preset_or_file)
     require_new(out, overwrite=overwrite)
-    depths = preset.depths_um
     if n_depths is not None:
-        if n_depths > len(depths):
-            raise UserError(f"--depths {n_depths}: the preset has {len(depths)}; give fewer")
-        first = (len(depths) - n_depths) // 2
-        depths = depths[first : first + n_depths]
+        if n_depths > len(preset.depths_um):
+            raise UserError(
+                f"--depths {n_depths}: the preset has {len(preset.depths_um)}; give fewer"
+            )
+        preset = preset.with_middle_depths(n_depths)
     views = tuple(range(preset.n_num**2)) if all_views else preset.views
-    resolved = preset.model_copy(update={"depths_um": depths, "views": views})
+    resolved = preset.model_copy(update={"views": views})
     size = size or preset.psf_size
     with whole_file(out, overwrite=overwrite) as partial:
-        _take_space(partial, len(views) * len(depths) * size**2 * 4)
+        _take_space(partial, len(views) * len(resolved.depths_um) * size**2 * 4)
         write_psf(partial, phase_space_psf(resolved, size=size), resolved)
     return resolved
 

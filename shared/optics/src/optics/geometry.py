@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from optics.errors import OpticsError
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -146,6 +148,19 @@ class LightFieldPreset(BaseModel):
             for v in range(self.n_num)
             if math.hypot(u - middle, v - middle) <= reach
         )
+
+    def with_middle_depths(self, count: int) -> "LightFieldPreset":
+        """Return the same microscope with ``count`` planes around the middle of its range.
+
+        Raises
+        ------
+        OpticsError
+            If it has fewer.
+        """
+        if not 1 <= count <= len(self.depths_um):
+            raise OpticsError(f"{count} depths: the microscope has {len(self.depths_um)}")
+        first = (len(self.depths_um) - count) // 2
+        return self.model_copy(update={"depths_um": self.depths_um[first : first + count]})
 
     @property
     def view_step(self) -> float:

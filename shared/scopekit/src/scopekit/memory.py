@@ -13,7 +13,7 @@ from scopekit.errors import UserError
 GB = 1e9
 # Share of the free memory taken when the user names no budget: the rest is for everybody else.
 _SHARE_OF_FREE = 0.8
-_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _LARGE_BLOCK = 4 * 2**20
 
 
@@ -85,7 +85,21 @@ def return_freed_memory() -> None:
     The C library keeps them by default and cuts them up, so that a process that works tile by
     tile comes to hold up to a third more than it ever uses.
     """
+    _tell_allocator({_M_MMAP_THRESHOLD: _LARGE_BLOCK})
+
+
+def keep_freed_memory() -> None:
+    """Make this process keep freed memory for its next use (Linux, glibc).
+
+    Training allocates the same large blocks in every step: fetching them anew from the system
+    took a fifth of the time.
+    """
+    _tell_allocator({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1})
+
+
+def _tell_allocator(values: dict[int, int]) -> None:
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
         if hasattr(library, "mallopt"):
-            library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
+            for name, value in values.items():
+                library.mallopt(name, value)

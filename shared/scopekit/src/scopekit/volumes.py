@@ -8,7 +8,7 @@ import logging
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,6 +91,20 @@ class StackFile:
                         "replace them by numbers first"
                     )
         return stack
+
+    def read_window(
+        self, pages: Sequence[int], rows: slice, columns: slice, frame: int = 0
+    ) -> NDArray[np.float32]:
+        """Read a window of some pages: of an uncompressed file, no more than that.
+
+        Returns
+        -------
+        ndarray
+            (pages, rows, columns), float32. NaN and infinite values are left as they are.
+        """
+        with _open(self.path) as tif:
+            stored = self._pages(tif, frame).reshape(self.shape[-3:])
+            return np.stack([stored[page, rows, columns] for page in pages]).astype(np.float32)
 
     def _pages(self, tif: tifffile.TiffFile, frame: int) -> NDArray:
         """Return the pages of one time point in the file's own number type."""

@@ -1,0 +1,24 @@
+"""Weights that ship with the package, by name, and how they came about."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from scopekit.settings import read_yaml
+
+_FOLDER = "weights"
+
+
+def _folder() -> Path:
+    return Path(str(files("serenet") / _FOLDER))
+
+
+def weights_file(name: str) -> Path | None:
+    """Return the file of shipped weights of that name, ``None`` if there are none."""
+    path = _folder() / f"{name}.pt"
+    return path if "/" not in name and "\\" not in name and path.is_file() else None
+
+
+def shipped_weights() -> dict[str, dict[str, Any]]:
+    """Return every set of shipped weights: name to how it was trained and what it reaches."""
+    return {path.stem: read_yaml(path) for path in sorted(_folder().glob("*.yaml"))}

@@ -1,0 +1,161 @@
+"""The folder of a training run: settings, checkpoints, loss curves, pictures.
+
+``settings.yaml``, ``log.csv``, ``loss.png``, ``tensorboard/``, ``pictures/epoch-0010.png``, and in
+``checkpoints/`` ``last.pt`` (with all that resuming needs), ``best.pt`` and ``epoch-0100.pt``.
+"""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from scopekit.checkpoints import read_checkpoint, write_checkpoint
+from scopekit.errors import UserError
+from scopekit.outputs import make_folder, whole_file
+from scopekit.preview import save_preview
+from scopekit.settings import read_yaml, write_yaml
+from scopekit.volumes import VoxelSize
+
+History = list[dict[str, float]]
+# A resumed run may be made longer, or watched more closely.
+_MAY_CHANGE = ("epochs", "validate_every", "save_every")
+
+
+class RunFolder:
+    """Files of one training run.
+
+    Parameters
+    ----------
+    path
+        The folder; made if need be.
+    settings
+        The resolved settings of the run, plain values.
+    resume
+        Go on with the run that the folder holds.
+    overwrite
+        Start anew where the folder holds a run.
+
+    Raises
+    ------
+    UserError
+        If the folder holds a run and neither is asked for, or a run of other settings is to be
+        resumed.
+    """
+
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+    ) -> None:
+        self.path = path
+        self.last = path / "checkpoints" / "last.pt"
+        self.best = path / "checkpoints" / "best.pt"
+        kept = path / "settings.yaml"
+        resumes = resume and self.last.exists()
+        if resumes:
+            _require_same(kept, read_yaml(kept), settings)
+        elif kept.exists() and not (resume or overwrite):
+            raise UserError(
+                f"{path} holds a training run: add --resume to go on with it, --overwrite to "
+                "start anew, or choose another --out"
+            )
+        make_folder(path)
+        write_yaml(kept, settings, overwrite=True)
+        if not resumes:
+            for old in (self.last, self.best, *path.glob("checkpoints/epoch-*.pt")):
+                old.unlink(missing_ok=True)
+            for old in (*path.glob("tensorboard/events.*"), *path.glob("pictures/epoch-*.png")):
+                old.unlink()
+        self._writer: SummaryWriter | None = None
+
+    def write_epoch(self, epoch: int, content: dict[str, Any]) -> None:
+        """Keep a checkpoint under its epoch's name."""
+        path = self.path / "checkpoints" / f"epoch-{epoch:04d}.pt"
+        write_checkpoint(path, content, overwrite=True)
+
+    def write_history(self, history: History) -> None:
+        """Write all epochs as ``log.csv`` and ``loss.png``, and the last one to TensorBoard."""
+        names = list(dict.fromkeys(name for row in history for name in row))
+        with (
+            whole_file(self.path / "log.csv", overwrite=True) as partial,
+            partial.open("w", newline="") as handle,
+        ):
+            writer = csv.DictWriter(handle, names)
+            writer.writeheader()
+            writer.writerows(history)
+        with whole_file(self.path / "loss.png", overwrite=True) as partial:
+            loss_curves(history).savefig(partial, format="png")
+        row = history[-1]
+        board = self._board(int(row["epoch"]))
+        for name, value in row.items():
+            board.add_scalar(name, value, int(row["epoch"]))
+
+    def write_picture(
+        self, epoch: int, volumes: Mapping[str, NDArray], voxel_um: VoxelSize, caption: str
+    ) -> None:
+        """Draw orthogonal projections of the validation volumes, (Z, Y, X) of one shape."""
+        path = self.path / "pictures" / f"epoch-{epoch:04d}.png"
+        save_preview(path, volumes, voxel_um, overwrite=True, captions=[caption])
+        image = torch.from_numpy(imread(path)[..., :3].copy())
+        self._board(epoch).add_image("projections", image, epoch, dataformats="HWC")
+
+    def _board(self, epoch: int) -> SummaryWriter:
+        if self._writer is None:
+            # What a killed run wrote after its last checkpoint is hidden.
+            self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=epoch)
+        return self._writer
+
+    def close(self) -> None:
+        """Finish the files of TensorBoard."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_last(path: Path) -> dict[str, Any] | None:
+    """Return the content of ``last.pt`` in a run's folder, ``None`` if there is none."""
+    last = path / "checkpoints" / "last.pt"
+    if not last.exists():
+        return None
+    content = read_checkpoint(last)
+    if not isinstance(content, dict) or "training" not in content:
+        raise UserError(f"{last}: not a checkpoint of a training run; start anew with --overwrite")
+    return content
+
+
+def _require_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    names = [n for n in {**old, **new} if n not in _MAY_CHANGE and old.get(n) != new.get(n)]
+    if names:
+        name = names[0]
+        raise UserError(
+            f"{path}: this run was started with other settings ({', '.join(names)}): "
+            f"{name} was {old.get(name)}, is {new.get(name)}; set it back, or choose another --out"
+        )
+
+
+def loss_curves(history: History) -> Figure:
+    """Draw the loss and its terms over the epochs, and under them the validation scores."""
+    about = ("epoch", "step", "learning_rate", "seconds", "waiting_share")
+    names = list(dict.fromkeys(n for row in history for n in row if n not in about))
+    losses = [n for n in names if n == "loss" or n.startswith("loss_")]
+    scores = [n for n in names if n not in losses]
+    figure = Figure(figsize=(7, 2.6 * (1 + len(scores))), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1 + len(scores), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, group in zip(panels, [losses, *([n] for n in scores)], strict=True):
+        for name in group:
+            points = [(row["epoch"], row[name]) for row in history if name in row]
+            marker = "." if len(points) < 60 else ""
+            axes.plot(*zip(*points, strict=True), label=name.removeprefix("loss_"), marker=marker)
+        axes.grid(alpha=0.3)
+        if len(group) > 1:
+            axes.legend(frameon=False, fontsize=8)
+        axes.set_ylabel("loss" if group is losses else group[0])
+    if all(row["loss"] > 0 for row in history):
+        panels[0].set_yscale("symlog", linthresh=min(row["loss"] for row in history))
+    panels[-1].set_xlabel("epoch")
+    return figure
