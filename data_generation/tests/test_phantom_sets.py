@@ -135,7 +135,7 @@ def test_lines_in_the_same_folder_are_refused(datagen, made, contents):
     before = contents(made)
     outcome = datagen("lines", "--angle", 0, "--size", 50, 50, 50, "--out", made)
     assert outcome.code == 2
-    assert "other settings (set: phantoms, now lines)" in outcome.error
+    assert "other settings (dataset: phantoms, now lines)" in outcome.error
     assert contents(made) == before
 
 

@@ -60,8 +60,7 @@ def test_lines_have_all_orientations(drawn):
     bars, _ = drawn("mixture")
     along = np.array([a[3][:, 0] for a, _ in bars])
     np.testing.assert_allclose(along.mean(axis=0), 0, atol=0.05)
-    # Three uniform angles: one axis is favoured, none left out.
-    np.testing.assert_allclose(np.cov(along.T), np.diag([0.25, 0.25, 0.5]), atol=0.03)
+    np.testing.assert_allclose(np.cov(along.T), np.eye(3) / 3, atol=0.02)
 
 
 def test_the_command_offers_every_mix():
@@ -149,5 +148,5 @@ def test_a_phantom_depends_on_its_number_and_the_seed_alone():
 
 
 def test_the_share_of_filled_voxels_grows_with_the_number_of_objects():
-    few, many = (drawn_labels(phantom(counts=(n,)), 0)[:, 0].mean() for n in (3, 30))
+    few, many = (drawn_labels(phantom(counts=(n,)), 0)[:, 0].mean() for n in (10, 60))
     assert 0 < few < many < 1

@@ -162,7 +162,7 @@ class BeadSet(LabelSet):
     def settings(self) -> dict[str, Any]:
         """Return all that shapes the volumes."""
         return {
-            "set": "beads",
+            "dataset": "beads",
             "radius_um": self.radius_um,
             "voxel_um": self.voxel_um,
             "count": self.count,

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from datagen import __version__
 from datagen.contact_sheet import save_contact_sheet, sheet_item
 from datagen.datasets import SETTINGS_NAME, Dataset, make_items
 from datagen.label_files import PATTERNS, volume_bytes, volume_files, write_table
@@ -40,7 +41,8 @@ def make_label_set(label_set: LabelSet, folder: Path, *, jobs: int, overwrite: b
     files = [
         volume_files(folder, i, with_table=label_set.has_table) for i in range(label_set.number)
     ]
-    dataset = Dataset(folder, label_set.settings(), files, PATTERNS, volume_bytes(label_set.size))
+    settings = {**label_set.settings(), "datagen_version": __version__}
+    dataset = Dataset(folder, settings, files, PATTERNS, volume_bytes(label_set.size))
     missing = dataset.open(overwrite=overwrite)
     if sheet.exists():
         dataset.require_missing(missing)

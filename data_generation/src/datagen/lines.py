@@ -82,7 +82,7 @@ class LineSet(LabelSet):
     def settings(self) -> dict[str, Any]:
         """Return all that shapes the volumes."""
         return {
-            "set": "lines",
+            "dataset": "lines",
             "angle_deg": "random" if self.angle_deg is None else self.angle_deg,
             "count": self.count,
             "length_voxels": LENGTHS,

@@ -57,12 +57,13 @@ def draw_object(mix: ObjectMix, generator: np.random.Generator) -> Voxels:
     if generator.random() < mix.line_share:
         length = int(generator.integers(*mix.line_length, endpoint=True))
         grid = mix.displacement * generator.standard_normal((_LINE_NODES, 3))
-        angles = generator.uniform(0, 2 * np.pi, 3)
+        # Uniform over all orientations.
+        rotation = Rotation.from_quat(generator.standard_normal(4)).as_matrix()
         return rotated_bar(
             length,
             mix.bar_width,
             mix.section_width,
-            Rotation.from_euler("xyz", angles).as_matrix(),
+            rotation,
             threshold=_LINE_THRESHOLD,
             grid=grid,
         )
@@ -105,7 +106,7 @@ class PhantomSet(LabelSet):
     def settings(self) -> dict[str, Any]:
         """Return all that shapes the volumes."""
         return {
-            "set": "phantoms",
+            "dataset": "phantoms",
             "objects": self.objects,
             **dataclasses.asdict(MIXES[self.objects]),
             "counts": self.counts,
