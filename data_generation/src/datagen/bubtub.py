@@ -5,6 +5,7 @@ the results, so that an interrupted run is continued without making them again.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 from datagen import __version__
 from datagen.bubtub_scenes import Field, full_field, make_scene
-from datagen.bubtub_summary import summarise
+from datagen.bubtub_summary import is_summarised, summarise
 from datagen.bubtub_views import ViewPSF, find_psf, plan_batches, project
 from datagen.bubtub_volumes import choose_window, draw_volume
-from datagen.datasets import Dataset, make_in_parts
+from datagen.datasets import SETTINGS_NAME, Dataset, make_in_parts, require_same_settings
 from optics import LightFieldPreset
 from scopekit.errors import UserError
 from scopekit.memory import choose_device, return_freed_memory
@@ -105,16 +106,21 @@ class Maker:
 
     def volume_file(self, group: int) -> Path:
         """Return the name of a group's volume."""
-        return self.out / _VOLUMES / f"group{group:03d}.tif"
+        return self.out / _VOLUMES / f"{_name(group)}.tif"
 
     def views_file(self, group: int) -> Path:
         """Return the name of a group's views."""
         s = self.psf.preset.scanning
-        return self.out / f"x{s}_synthetic" / f"group{group:03d}_{s}x{s}.tif"
+        return self.out / f"x{s}_synthetic" / f"{_name(group)}_{s}x{s}.tif"
+
+    def volume_files(self) -> dict[int, Path]:
+        """Return the volumes that exist, by group."""
+        found = (self.out / _VOLUMES).glob("group[0-9]*.tif")
+        return {int(path.stem.removeprefix("group")): path for path in found}
 
     def part_file(self, group: int, part: str) -> Path:
         """Return the name of a finished part of a group."""
-        return self.out / _PARTS / f"group{group:03d}_{part}"
+        return self.out / _PARTS / f"{_name(group)}_{part}"
 
     def settings(self) -> dict[str, Any]:
         """Return all that shapes the results, in plain values."""
@@ -135,8 +141,11 @@ class Maker:
         advance()
         if not self.views_file(group).exists():
             self._views(group, volume, advance)
-        volume.replace(_in_folder(self.volume_file(group)))
-        for part in (self.out / _PARTS).glob(f"group{group:03d}_*"):
+        finished = self.volume_file(group)
+        finished.parent.mkdir(exist_ok=True)
+        volume.replace(finished)
+        # With what a killed run had not finished writing.
+        for part in (self.out / _PARTS).glob(f"*{_name(group)}_*"):
             part.unlink()
 
     def _volume(self, group: int) -> Path:
@@ -169,9 +178,8 @@ class Maker:
         _write_tiff(self.views_file(group), stack, (1.0, step, step))
 
 
-def _in_folder(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+def _name(group: int) -> str:
+    return f"group{group:03d}"
 
 
 def _write_tiff(path: Path, stack: NDArray[np.uint16], voxel_um: VoxelSize) -> None:
@@ -197,23 +205,21 @@ def make_bubtub(options: BubtubOptions) -> None:
         device=choose_device(options.device).type,
         threads=max(torch.get_num_threads() // options.jobs, 1),
     )
-    numbers = range(options.first, options.first + options.groups)
-    dataset = _dataset(maker, numbers)
+    dataset = _dataset(maker, range(options.first, options.first + options.groups))
     missing = dataset.open(overwrite=options.overwrite)
-    dataset.require_missing(missing)
+    if not missing and is_summarised(options.out, maker.volume_files()):
+        dataset.require_missing(missing)
     make_in_parts(
         maker,
-        [numbers[i] for i in missing],
+        [options.first + i for i in missing],
         parts=1 + len(maker.batches),
         jobs=options.jobs,
         description="groups",
     )
-    volumes = {
-        int(path.stem.removeprefix("group")): path
-        for path in (options.out / _VOLUMES).glob("group*.tif")
-    }
+    with suppress(OSError):
+        (options.out / _PARTS).rmdir()  # unless it holds parts of other groups
     heading = f"bubtub, n_num {psf.preset.n_num}, size {maker.size}, seed {maker.seed}"
-    summarise(options.out, volumes, maker.voxel_um, heading)
+    summarise(options.out, maker.volume_files(), maker.voxel_um, heading)
 
 
 def _lateral_size(size: int | None, preset: LightFieldPreset) -> int:
@@ -231,11 +237,24 @@ def _lateral_size(size: int | None, preset: LightFieldPreset) -> int:
     )
 
 
-def _dataset(maker: Maker, numbers: range) -> Dataset:
+def _dataset(maker: Maker, groups: range) -> Dataset:
     depths, side, _ = maker.shape
     views, height, width = maker.views_shape
     n_bytes = 2 * (depths * side**2 + 2 * views * height * width)
     # The volume takes its name last.
-    items = [(maker.views_file(g), maker.volume_file(g)) for g in numbers]
-    patterns = (f"{_VOLUMES}/group*.tif", "x*_synthetic/group*.tif", f"{_PARTS}/group*")
-    return Dataset(maker.out, maker.settings(), items, patterns, n_bytes)
+    items = [(maker.views_file(g), maker.volume_file(g)) for g in groups]
+    return Dataset(maker.out, maker.settings(), items, _replaced(maker, groups), n_bytes)
+
+
+def _replaced(maker: Maker, groups: range) -> list[str]:
+    """Return the patterns of what --overwrite removes: all groups if they are of other settings."""
+    try:
+        require_same_settings(maker.out / SETTINGS_NAME, maker.settings())
+        names = [_name(group) for group in groups]
+    except UserError:
+        names = ["group*"]
+    return [
+        f"{folder}/{name}{ending}"
+        for name in names
+        for folder, ending in ((_VOLUMES, ".tif"), ("x*_synthetic", "_*.tif"), (_PARTS, "_*"))
+    ]

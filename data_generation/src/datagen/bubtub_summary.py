@@ -25,9 +25,18 @@ class Statistics:
     mean: float
 
 
-def summarise(
-    out: Path, volumes: Mapping[int, Path], voxel_um: VoxelSize, heading: str
-) -> list[Statistics]:
+_TABLE, _SHEET = "bubtub.csv", "bubtub.png"
+
+
+def is_summarised(out: Path, volumes: Mapping[int, Path]) -> bool:
+    """Tell whether the table and the contact sheet exist and hold these volumes."""
+    if not (out / _TABLE).exists() or not (out / _SHEET).exists():
+        return False
+    with (out / _TABLE).open(encoding="utf-8", newline="") as handle:
+        return [row["group"] for row in csv.DictReader(handle)] == [str(g) for g in sorted(volumes)]
+
+
+def summarise(out: Path, volumes: Mapping[int, Path], voxel_um: VoxelSize, heading: str) -> None:
     """Write ``bubtub.csv`` and ``bubtub.png`` of volumes by their group's number.
 
     Parameters
@@ -51,10 +60,9 @@ def summarise(
     writer = csv.DictWriter(text, list(asdict(rows[0])))
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
-    with whole_file(out / "bubtub.csv", overwrite=True) as partial:
+    save_contact_sheet(out / _SHEET, items, overwrite=True, heading=heading)
+    with whole_file(out / _TABLE, overwrite=True) as partial:
         partial.write_text(text.getvalue(), encoding="utf-8", newline="")
-    save_contact_sheet(out / "bubtub.png", items, overwrite=True, heading=heading)
-    return rows
 
 
 def _examine(group: int, path: Path, voxel_um: VoxelSize) -> tuple[Statistics, SheetItem]:

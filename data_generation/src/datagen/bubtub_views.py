@@ -48,12 +48,13 @@ class ViewPSF:
         return self.file.read([names.index(a) for a in views])
 
     def settings(self) -> dict[str, Any]:
-        """Return what tells this PSF from others, as plain values."""
+        """Return what tells this PSF and microscope from others, as plain values."""
         source = "computed from the optics"
         if self.file is not None:
             with self.file.path.open("rb") as handle:
                 source = f"file of SHA-256 {hashlib.file_digest(handle, 'sha256').hexdigest()}"
-        return {"psf": source, "optics": self.preset.model_dump(mode="json")}
+        # Of the views all are made.
+        return {"psf": source, **self.preset.model_dump(mode="json", exclude={"views"})}
 
 
 def find_psf(preset: str | None, psf: Path | None) -> ViewPSF:
