@@ -10,6 +10,7 @@ import yaml
 import serenet
 from optics import LightFieldPreset
 from serenet.cli import app
+from serenet.training_settings import TrainingSettings
 
 TOP = Path(__file__).resolve().parents[3]
 READMES = [TOP / "README.md", TOP / "packages/serenet/README.md"]
@@ -30,13 +31,18 @@ def test_commands_of_the_readmes_are_understood(line: str) -> None:
     assert program == "serenet"
     command = typer.main.get_command(app).commands[name]
     with command.make_context(name, arguments) as context:
-        assert context.params["out"]
+        assert context.params["out"] or "--list" in arguments
 
 
 def test_microscope_of_the_readme_is_valid() -> None:
-    (text,) = blocks(READMES[1], "yaml")
+    (text,) = [text for text in blocks(READMES[1], "yaml") if "magnification" in text]
     preset = LightFieldPreset.model_validate(yaml.safe_load(text))
     assert 0.0 in preset.depths_um
+
+
+def test_training_settings_of_the_readme_are_valid() -> None:
+    (text,) = [text for text in blocks(READMES[1], "yaml") if "method" in text]
+    assert TrainingSettings.model_validate(yaml.safe_load(text)).crop == 99
 
 
 def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:

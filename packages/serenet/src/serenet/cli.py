@@ -59,7 +59,7 @@ def demo(
 ) -> None:
     """Simulate a small light field, reconstruct it, and show it beside the truth.
 
-    Until trained weights ship with this package, the demo reconstructs by deconvolution.
+    It is reconstructed by the networks that ship with this package, and by deconvolution.
 
     Example: **serenet demo --out serenet_demo**
     """

@@ -71,7 +71,9 @@ def _list_presets() -> None:
 def weights() -> None:
     """List the weights that ship: how they were trained and what they reach.
 
-    Use them by name. Example: **serenet reconstruct views.tif --checkpoint demo --out results**
+    Use them by name: --checkpoint demo.
+
+    Example: **serenet weights**
     """
     from serenet.shipped import shipped_weights, weights_file
 

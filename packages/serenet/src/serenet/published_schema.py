@@ -72,8 +72,9 @@ def parse_product(value: Any) -> float:
     ValueError
         If it is anything else.
     """
-    factors = [factor.strip() for factor in str(value).split("*")]
-    if isinstance(value, bool) or not all(re.fullmatch(_NUMBER, f) for f in factors):
+    told = type(value) in (str, int, float)
+    factors = [factor.strip() for factor in str(value).split("*")] if told else []
+    if not factors or not all(re.fullmatch(_NUMBER, factor) for factor in factors):
         raise ValueError("a number, or a product of numbers such as 0.2*1e-6, is expected")
     return math.prod(float(factor) for factor in factors)
 

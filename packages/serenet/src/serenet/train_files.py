@@ -50,7 +50,7 @@ def train_method(
     with process_group(choose_device(device)) as world:
         folder = None
         if world.is_first:
-            resolved = {"serenet_version": __version__, **settings.model_dump(mode="json")}
+            resolved = {"version": __version__, **settings.model_dump(mode="json")}
             folder = RunFolder(out, resolved, resume=resume, overwrite=overwrite)
         world.wait()
         recipe = _recipe(settings, out, world)

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
+import torch
 from numpy.typing import NDArray
 
 from optics import LightFieldPreset
 from scopekit.errors import UserError
+from scopekit.memory import memory_budget
 from scopekit.progress import say
 from scopekit.volumes import StackFile, open_stack
 from serenet.inputs import find_stacks, open_views
@@ -117,7 +118,8 @@ class TrainingData:
     def _keep_if_small(self) -> list[Array]:
         """Read the views of all files now if they fit the memory well."""
         needed = sum(4 * len(f.pages) * f.views.shape[-2] * f.views.shape[-1] for f in self.fields)
-        if needed > _SHARE_FOR_FILES * psutil.virtual_memory().available:
+        free = memory_budget(torch.device("cpu")).available
+        if needed > _SHARE_FOR_FILES * free:
             say(f"light fields of {needed / 1e9:.1f} GB are read from the disk as they are needed")
             return []
         whole = slice(None)

@@ -25,7 +25,7 @@ from scopekit.volumes import VoxelSize
 
 History = list[dict[str, float]]
 # A resumed run may be made longer, or watched more closely.
-_MAY_CHANGE = ("epochs", "validate_every", "save_every")
+_MAY_CHANGE = ("version", "epochs", "validate_every", "save_every")
 
 
 class RunFolder:
@@ -59,7 +59,7 @@ class RunFolder:
         resumes = resume and self.last.exists()
         if resumes:
             _require_same(kept, read_yaml(kept), settings)
-        elif kept.exists() and not (resume or overwrite):
+        elif self.last.exists() and not overwrite:
             raise UserError(
                 f"{path} holds a training run: add --resume to go on with it, --overwrite to "
                 "start anew, or choose another --out"
@@ -79,7 +79,7 @@ class RunFolder:
         write_checkpoint(path, content, overwrite=True)
 
     def write_history(self, history: History) -> None:
-        """Write all epochs as ``log.csv`` and ``loss.png``, and the last one to TensorBoard."""
+        """Write all epochs as ``log.csv``, and the last one to TensorBoard."""
         names = list(dict.fromkeys(name for row in history for name in row))
         with (
             whole_file(self.path / "log.csv", overwrite=True) as partial,
@@ -88,12 +88,15 @@ class RunFolder:
             writer = csv.DictWriter(handle, names)
             writer.writeheader()
             writer.writerows(history)
-        with whole_file(self.path / "loss.png", overwrite=True) as partial:
-            loss_curves(history).savefig(partial, format="png")
         row = history[-1]
         board = self._board(int(row["epoch"]))
         for name, value in row.items():
             board.add_scalar(name, value, int(row["epoch"]))
+
+    def write_curves(self, history: History) -> None:
+        """Draw all epochs as ``loss.png``."""
+        with whole_file(self.path / "loss.png", overwrite=True) as partial:
+            loss_curves(history).savefig(partial, format="png")
 
     def write_picture(
         self, epoch: int, volumes: Mapping[str, NDArray], voxel_um: VoxelSize, caption: str

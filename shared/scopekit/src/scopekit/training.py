@@ -332,6 +332,7 @@ class _Trainer:
             if score > self.best or not folder.best.exists():
                 self.best = -math.inf if math.isnan(score) else score
                 write_checkpoint(folder.best, self._content(), overwrite=True)
+            folder.write_curves(self.history)
         if last or self.epoch % loop.save_every == 0:
             folder.write_epoch(self.epoch, self._content())
         folder.write_history(self.history)
