@@ -130,9 +130,9 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     one = run(tmp_path, "one", batch_size=2, **plain)
     settings = write(tmp_path / "two.yaml", **plain)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    train = ["-m", "serenet", "train", settings]
     done = subprocess.run(
-        [sys.executable, *launch, "-m", "serenet", "train", settings]
-        + ["--out", str(tmp_path / "two"), "--device", "cpu"],
+        [sys.executable, *launch, *train, "--out", str(tmp_path / "two"), "--device", "cpu"],
         capture_output=True,
         text=True,
         check=False,

@@ -86,7 +86,7 @@ def test_plane_distances_are_told_in_many_ways(value):
 
 
 @pytest.mark.parametrize(
-    "value", ["", "*", "0.2**2", "1/2", "-0.2", "0", 0, "1e999", "nan", True, [1]]
+    "value", ["", "*", "0.2**2", "1/2", "1_0", "-0.2", "0", 0, "1e999", "nan", True, [1]]
 )
 def test_other_plane_distances_are_refused(refused, value):
     line = refused("serenet", yaml.safe_dump({f"{WRAPPER}.zspacing": value}))

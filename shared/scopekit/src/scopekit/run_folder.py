@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -158,7 +159,8 @@ def loss_curves(history: History) -> Figure:
         if len(group) > 1:
             axes.legend(frameon=False, fontsize=8)
         axes.set_ylabel("loss" if group is losses else group[0])
-    if all(row["loss"] > 0 for row in history):
-        panels[0].set_yscale("symlog", linthresh=min(row["loss"] for row in history))
+    # A likelihood may fall below zero, where there are no logarithms.
+    typical = float(np.median([abs(row["loss"]) for row in history]))
+    panels[0].set_yscale("symlog", linthresh=max(typical, 1e-9))
     panels[-1].set_xlabel("epoch")
     return figure
