@@ -46,12 +46,14 @@ def train(
         _list_presets()
         return
     if out is None:
-        raise UserError("--out is missing: name the folder of the run")
+        raise UserError("--out is missing: the folder of the run, or the YAML file to write")
     if import_published is not None:
+        if config is not None or resume:
+            raise UserError("--import-published only writes a file: leave out the rest")
         from serenet.published_config import import_config
 
         import_config(import_published, out, overwrite=overwrite)
-        print(f"{out}: look it through, then run serenet train {out} --out RUN")
+        print(f"{out}: look it through, then give it to serenet train")
         return
     if config is None:
         raise UserError("name a training YAML or a preset (serenet train --list)")

@@ -67,6 +67,11 @@ _MODELS = {
 }
 
 
+def network_for_scale(lateral_scale: float) -> str:
+    """Return the name of the serenet whose enlargement, 4 or 5, is nearer the lateral scale."""
+    return "serenetup5" if lateral_scale > 4.5 else "serenet"
+
+
 def build_model(name: str, **published_args: Any) -> SeReNet:
     """Make a network with random weights.
 

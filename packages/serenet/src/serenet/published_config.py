@@ -15,6 +15,7 @@ from scopekit.errors import UserError
 from scopekit.outputs import whole_file
 from scopekit.progress import say
 from scopekit.settings import read_yaml
+from serenet.models import network_for_scale
 from serenet.published_schema import PublishedConfig
 from serenet.training_settings import Method, Noise, describe_faults, parse_settings
 
@@ -243,7 +244,7 @@ def _method_notes(
     config: PublishedConfig, method: Method, preset: LightFieldPreset
 ) -> Iterator[str]:
     model, frozen = config.model, config.freeze_serenet
-    ours = "serenetup5" if preset.lateral_scale > 4.5 else "serenet"
+    ours = network_for_scale(preset.lateral_scale)
     if method != "fserenet" and model.name not in (None, ours):
         yield f"model.name {model.name}: for a scale of {preset.lateral_scale:.3g} it is {ours}"
     if model.args.negative_slope != 0.1:

@@ -14,7 +14,7 @@ from scopekit.run_folder import RunFolder, read_last
 from scopekit.training import train
 from serenet import __version__
 from serenet.microscope import load_preset
-from serenet.models import build_model, load_checkpoint
+from serenet.models import build_model, load_checkpoint, network_for_scale
 from serenet.networks import SeReNet
 from serenet.perceptual import load_lpips
 from serenet.recipes import AxialFineTuning, Optics, SelfSupervised, Supervised
@@ -121,19 +121,23 @@ def _model(settings: TrainingSettings, preset: LightFieldPreset) -> SeReNet:
     if settings.method == "fserenet":
         assert start is not None
         model = build_model("fserenet", inChannels=n_views)
-        if type(start) is SeReNet:
-            model.coarse.load_state_dict(start.coarse.state_dict())
-            model.middle.load_state_dict(start.middle.state_dict())
-        else:
-            model.load_state_dict(start.state_dict())
+        if start.second_up != model.second_up:
+            raise UserError(
+                f"start_from: {settings.start_from} enlarges {start.enlargement} times, fserenet "
+                f"{model.enlargement} times: its first layers do not fit"
+            )
     else:
-        # The last enlargement of serenet is 4, of serenetup5 5.
-        name = "serenetup5" if preset.lateral_scale > 4.5 else "serenet"
-        model = build_model(name, inChannels=n_views)
-        if start is not None:
-            if type(start) is not SeReNet:
-                raise UserError(f"start_from: {settings.start_from} is no serenet")
-            model.load_state_dict(start.state_dict())
+        model = build_model(network_for_scale(preset.lateral_scale), inChannels=n_views)
+        if start is not None and start.published_name != model.published_name:
+            raise UserError(
+                f"start_from: {settings.start_from} is a {start.published_name}; "
+                f"{settings.method} of these optics is a {model.published_name}"
+            )
+    if start is not None and type(start) is type(model):
+        model.load_state_dict(start.state_dict())
+    elif start is not None:
+        model.coarse.load_state_dict(start.coarse.state_dict())
+        model.middle.load_state_dict(start.middle.state_dict())
     model.method = settings.method
     return model
 

@@ -76,7 +76,9 @@ class TrainingData:
         self._n_depths = len(preset.depths_um)
         self.crop = crop
         self.paired = paired
-        files = find_stacks([data.views])[: data.first][-(data.last or 0) :]
+        files = find_stacks([data.views])[: data.first]
+        if data.last is not None:
+            files = files[-data.last :]
         volumes = _volumes_by_stem(data.volumes) if paired and data.volumes else {}
         self.fields: list[LightField] = []
         for path in files:

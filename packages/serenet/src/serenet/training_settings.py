@@ -1,5 +1,7 @@
 """The settings of a training run: YAML files, checked, and the presets that ship."""
 
+import math
+import reprlib
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -220,7 +222,6 @@ class TrainingSettings(_Section):
 
 def rate_factor(schedule: Schedule, epochs: int) -> Callable[[float], float]:
     """Return the factor of the learning rate as a function of the epoch (real, from 0)."""
-    import math
 
     def factor(epoch: float) -> float:
         warm = min((epoch + 1e-3) / schedule.warmup_epochs, 1.0) if schedule.warmup_epochs else 1.0
@@ -275,8 +276,10 @@ def describe_faults(failure: ValidationError, model: type[BaseModel]) -> str:
             text = "missing"
         else:
             text = error["msg"].removeprefix("Value error, ")
+            if error["type"] == "model_type":
+                text = "expected 'name: value' lines"
             if not isinstance(error["input"], dict):
-                text += f" (now {error['input']!r})"
+                text += f" (now {reprlib.repr(error['input'])})"
         lines.append(f"{where}: {text}" if where else text)
     return "; ".join(lines)
 

@@ -260,7 +260,7 @@ def test_the_command_tells_what_it_wrote_and_what_not(serenet, example, tmp_path
     published.write_text(example("serenet", "gpu: [0, 1]"))
     outcome = serenet("train", "--import-published", published, "--out", out)
     assert outcome.code == 0
-    assert outcome.out == f"{out}: look it through, then run serenet train {out} --out RUN\n"
+    assert outcome.out == f"{out}: look it through, then give it to serenet train\n"
     assert outcome.err == "not taken over: gpu [0, 1]: unknown key\n"
     assert "# not taken over: gpu [0, 1]: unknown key\n" in out.read_text()
 
