@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,16 +208,24 @@ def test_a_killed_run_goes_on_to_the_same_result(datagen, config, made, tmp_path
     assert {n: b for n, b in after.items() if not n.startswith(".")} == contents(made)
 
 
-def test_ctrl_c_leaves_nothing_half_written(config, tmp_path):
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs the proc file system")
+@pytest.mark.parametrize("when", ["starting", "drawing"])
+def test_ctrl_c_leaves_nothing_half_written(config, tmp_path, when):
     out = tmp_path / "b"
     many = config(train_num=2, image_size=[300, 200, 200], train_object_num_max=60, valid_num=0)
     command = [sys.executable, "-m", "datagen", "phantoms", many, "--out", out, "--jobs", 2]
-    program = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
-    while not list(out.rglob(".*.partial")):
+    program = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
+    while len(children.read_text().split()) < 2 or (
+        when == "drawing" and not list(out.rglob(".*.partial"))
+    ):
         assert program.poll() is None
-        time.sleep(0.002)
-    program.send_signal(signal.SIGINT)
-    _, err = program.communicate(timeout=30)
+        time.sleep(0.01)
+    time.sleep(0.3 if when == "starting" else 0)
+    os.killpg(program.pid, signal.SIGINT)  # all of them, as a terminal does
+    _, err = program.communicate(timeout=60)
     assert program.returncode not in (0, None)
     assert "Traceback" not in err
     assert [p.name for p in out.rglob("*.npy*")] == []

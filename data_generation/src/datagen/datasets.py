@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
@@ -196,7 +197,8 @@ def _in_parallel(
         initargs=(finished,),
     )
     try:
-        futures = [pool.submit(_make_in_worker, make, i) for i in numbers]
+        with _deaf_to_interrupts():  # as the workers are from birth: this process decides
+            futures = [pool.submit(_make_in_worker, make, i) for i in numbers]
         waiting, shown = set(futures), 0
         while waiting:
             done, waiting = wait_for(waiting, _LOOK_EVERY_S, return_when=FIRST_COMPLETED)
@@ -215,6 +217,19 @@ def _in_parallel(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C while the block runs, in the one thread that may say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _make_in_worker(make: Callable[[int, Advance], Result], number: int) -> Result:
@@ -239,7 +254,7 @@ def _start_worker(finished: Synchronized) -> None:
     """
     global _finished
     _finished = finished
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
