@@ -188,6 +188,12 @@ def test_a_damaged_volume_is_named(datagen, config, made, tmp_path, cut):
     assert f"{broken}: damaged or cut short; delete it" in outcome.error
 
 
+def children(pid):
+    """Return the processes that a process has started, where the system tells."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return path.read_text().split() if path.exists() else []
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_run_goes_on_to_the_same_result(datagen, config, made, tmp_path, contents, jobs):
     out = tmp_path / "b"
@@ -196,9 +202,14 @@ def test_a_killed_run_goes_on_to_the_same_result(datagen, config, made, tmp_path
     while not list(out.rglob("0000_labelx.npy")):
         assert program.poll() is None
         time.sleep(0.002)
+    workers = children(program.pid)
     program.kill()
     program.wait()
-    time.sleep(0.1 * (jobs - 1))  # the workers see it and end
+    # Workers see it and end, instead of writing on.
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     left = [p.name for p in (out / "set").iterdir()]
     assert SHEET_NAME not in left
     outcome = datagen("phantoms", config(), "--out", out)
@@ -217,8 +228,7 @@ def test_ctrl_c_leaves_nothing_half_written(config, tmp_path, when):
     program = subprocess.Popen(
         list(map(str, command)), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
-    while len(children.read_text().split()) < 2 or (
+    while len(children(program.pid)) < 2 or (
         when == "drawing" and not list(out.rglob(".*.partial"))
     ):
         assert program.poll() is None
