@@ -21,7 +21,11 @@ FOLDERS = {
     "tenet": "./packages/tenet",
     "data_generation": "./data_generation",
 }
-COMMANDS = ("serenet", "tenet")
+COMMANDS = {
+    "serenet": "packages/serenet",
+    "tenet": "packages/tenet",
+    "datagen": "data_generation",
+}
 WITH_DEMO = ("serenet",)
 
 # The installed packages are checked, not the folders they came from.
@@ -51,18 +55,18 @@ def tests_package(session: nox.Session, package: str) -> None:
 
 @nox.session(name="install", venv_backend="none")
 def check_installation(session: nox.Session) -> None:
-    """Install serenet and tenet from a fresh clone, each alone, then both in either order."""
+    """Install every command from a fresh clone: each alone, then with the others after it."""
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         session.run("git", "clone", "--quiet", ROOT.as_uri(), str(clone), external=True)
-        for package in COMMANDS:
-            environment = Path(folder) / package
+        for first in COMMANDS:
+            environment = Path(folder) / first
             session.run(sys.executable, "-m", "venv", str(environment), external=True)
             programs = environment / ("Scripts" if os.name == "nt" else "bin")
-            others = [name for name in COMMANDS if name != package]
-            for name in (package, *others):
+            others = [name for name in COMMANDS if name != first]
+            for name in (first, *others):
                 pip_install = [str(programs / "pip"), "install", "-qq", *PIP_OPTIONS]
-                session.run(*pip_install, str(clone / "packages" / name), external=True)
+                session.run(*pip_install, str(clone / COMMANDS[name]), external=True)
                 session.run(str(programs / name), "--help", external=True, silent=True)
 
 
