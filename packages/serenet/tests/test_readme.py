@@ -31,7 +31,7 @@ def test_commands_of_the_readmes_are_understood(line: str) -> None:
     assert program == "serenet"
     command = typer.main.get_command(app).commands[name]
     with command.make_context(name, arguments) as context:
-        assert context.params["out"] or "--list" in arguments
+        assert context.params["out"] or "--list" in line
 
 
 def test_microscope_of_the_readme_is_valid() -> None:
