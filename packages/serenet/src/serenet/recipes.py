@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from optics import NLLMPG, LightFieldOperator, LightFieldPreset
 from scopekit.metrics import correlation
 from scopekit.training import Validation
+from serenet.iterative import oblique_first
 from serenet.models import checkpoint_content
 from serenet.networks import SeReNet
 from serenet.reconstruction import reconstruct
@@ -120,8 +121,8 @@ class _Recipe:
     def _draw_views(self, n_views: int, rng: np.random.Generator) -> list[int]:
         count = min(self.settings.projected_views, n_views)
         drawn: list[int] = rng.permutation(n_views).tolist()
-        centre = self.optics.preset.views.index(self.optics.preset.central_view)
         if self.settings.central_view:
+            centre = oblique_first(self.optics.preset)[-1]
             drawn = [centre, *(a for a in drawn if a != centre)]
         return drawn[:count]
 
@@ -154,7 +155,7 @@ class _Recipe:
         """
         preset = self.optics.preset
         data = self._validation
-        centre = preset.views.index(preset.central_view)
+        centre = oblique_first(preset)[-1]
         scores: dict[str, list[float]] = {}
         drawn: dict[str, NDArray[np.float32]] = {}
         for index in range(len(data)):
@@ -172,7 +173,7 @@ class _Recipe:
                 pictures["truth"] = truth
             drawn = drawn or pictures
         voxel_um = (preset.depth_step_um, preset.pixel_um, preset.pixel_um)
-        return Validation({n: float(np.nanmean(s)) for n, s in scores.items()}, drawn, voxel_um)
+        return Validation({n: float(np.mean(s)) for n, s in scores.items()}, drawn, voxel_um)
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the network as `serenet.load_checkpoint` reads it."""
