@@ -151,7 +151,7 @@ def test_strips_and_parts_equal_the_whole(group):
     assert whole.dtype == np.uint16
     assert whole.shape == (101, 60, 50)
     assert whole.any()
-    np.testing.assert_array_equal(draw_volume(FIELD, scene, window, 70_000), whole)
+    np.testing.assert_array_equal(draw_volume(FIELD, scene, window, 3, 70_000), whole)
     z, y, x = (axis.start for axis in window)
     part = (slice(z + 30, z + 71), slice(y + 13, y + 40), slice(x + 21, x + 34))
     np.testing.assert_array_equal(draw_volume(FIELD, scene, part), whole[30:71, 13:40, 21:34])

@@ -5,6 +5,7 @@ the results, so that an interrupted run is continued without making them again.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,13 +25,15 @@ from datagen.bubtub_volumes import choose_window, draw_volume
 from datagen.datasets import SETTINGS_NAME, Dataset, make_in_parts, require_same_settings
 from optics import LightFieldPreset
 from scopekit.errors import UserError
-from scopekit.memory import choose_device, return_freed_memory
+from scopekit.memory import choose_device
 from scopekit.outputs import whole_file
 from scopekit.tiff_metadata import imagej_arguments
 from scopekit.volumes import VoxelSize, open_stack
 
 _VOLUMES = "GT_synthetic"
 _PARTS = ".bubtub_parts"
+# More would not fit a full-size group into 8 GiB.
+_BATCHES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,6 @@ class Maker:
 
     def __call__(self, group: int, advance: Callable[[], None]) -> None:
         """Make what is missing of a group; tell ``advance`` of every part."""
-        torch.set_num_threads(self.threads)
-        return_freed_memory()
         volume = self._volume(group)
         advance()
         if not self.views_file(group).exists():
@@ -156,26 +157,37 @@ class Maker:
         if not part.exists():
             scene = make_scene(self.field, self.seed, group)
             window = choose_window(self.field, scene, self.shape)
-            _write_tiff(part, draw_volume(self.field, scene, window), self.voxel_um)
+            _write_tiff(part, draw_volume(self.field, scene, window, self.threads), self.voxel_um)
         return part
 
     def _views(self, group: int, volume: Path, advance: Callable[[], None]) -> None:
         """Project the batches of views that do not exist yet, and join all to one stack."""
-        loaded: torch.Tensor | None = None
-        stack = np.empty(self.views_shape, np.uint16)
-        for number, views in enumerate(self.batches):
-            part = self.part_file(group, f"views{number:02d}.npy")
-            if not part.exists():
-                if loaded is None:
-                    loaded = torch.from_numpy(open_stack(volume).read()).to(self.device)
-                psf = self.psf.read(views).to(self.device)
-                images = project(loaded, psf, self.psf.preset)
-                with whole_file(part, overwrite=True) as partial, partial.open("wb") as handle:
-                    np.save(handle, images)
-            stack[views] = np.load(part)
+        parts = [self.part_file(group, f"views{n:02d}.npy") for n in range(len(self.batches))]
+        missing = [i for i, part in enumerate(parts) if not part.exists()]
+        for _ in range(len(parts) - len(missing)):
             advance()
+        if missing:
+            loaded = torch.from_numpy(open_stack(volume).read()).to(self.device)
+            at_once = min(self.threads, _BATCHES_AT_ONCE) if self.device == "cpu" else 1
+            threads = self.threads // at_once
+            # A batch for each core: two cores on one batch wait for each other most of the time.
+            with ThreadPoolExecutor(
+                at_once, initializer=lambda: torch.set_num_threads(threads)
+            ) as pool:
+                for _ in pool.map(
+                    lambda i: self._batch(loaded, self.batches[i], parts[i]), missing
+                ):
+                    advance()
+        stack = np.empty(self.views_shape, np.uint16)
+        for views, part in zip(self.batches, parts, strict=True):
+            stack[views] = np.load(part)
         step = self.psf.preset.pixel_um * self.psf.preset.lateral_scale
         _write_tiff(self.views_file(group), stack, (1.0, step, step))
+
+    def _batch(self, volume: torch.Tensor, views: list[int], part: Path) -> None:
+        images = project(volume, self.psf.read(views).to(self.device), self.psf.preset)
+        with whole_file(part, overwrite=True) as partial, partial.open("wb") as handle:
+            np.save(handle, images)
 
 
 def _name(group: int) -> str:

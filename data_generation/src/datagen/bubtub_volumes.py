@@ -1,6 +1,7 @@
 """Volumes of a bubtub dataset: a window of a scene, drawn and blurred strip by strip."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from datagen.bubtub_scenes import Field, Region, Scene
 _TRUNCATE = 4.0
 # Voxels of a strip on the fine grid: 128 MB in float32.
 _STRIP_VOXELS = 32 * 2**20
+_STRIPS_AT_ONCE = 4
 
 
 def choose_window(field: Field, scene: Scene, shape: tuple[int, int, int]) -> Region:
@@ -36,7 +38,11 @@ def choose_window(field: Field, scene: Scene, shape: tuple[int, int, int]) -> Re
 
 
 def draw_volume(
-    field: Field, scene: Scene, window: Region, strip_voxels: int = _STRIP_VOXELS
+    field: Field,
+    scene: Scene,
+    window: Region,
+    threads: int = 1,
+    strip_voxels: int = _STRIP_VOXELS,
 ) -> NDArray[np.uint16]:
     """Return the blurred scene within ``window``.
 
@@ -51,16 +57,22 @@ def draw_volume(
         What to draw.
     window
         Part of the field, (Z, Y, X).
+    threads
+        Strips drawn at the same time, at most 4.
     strip_voxels
         Size of a strip on the isotropic grid, which bounds the memory.
     """
     planes, rows, columns = window
     volume = np.empty([axis.stop - axis.start for axis in window], np.uint16)
     columns_and_depths = (columns.stop - columns.start) * field.isotropic_depths
-    for strip in _strips(rows, max(strip_voxels // columns_and_depths, 1)):
+
+    def draw(strip: slice) -> None:
         part = _blurred(field, scene, (planes, strip, columns))
         place = slice(strip.start - rows.start, strip.stop - rows.start)
         volume[:, place] = np.rint(np.minimum(part, 65535))
+
+    with ThreadPoolExecutor(min(threads, _STRIPS_AT_ONCE)) as pool:
+        list(pool.map(draw, _strips(rows, max(strip_voxels // columns_and_depths, 1))))
     return volume
 
 
