@@ -90,6 +90,7 @@ def loop(**changes):
 
 def run(path, recipe, resume=False, world=ALONE, **changes):
     folder = RunFolder(path, {"epochs": 4, "rate": 1}, resume=resume, overwrite=False)
+    folder.begin()
     train(recipe, loop(**changes), folder, world, read_last(path))
     return read_checkpoint(path / "checkpoints" / "last.pt")
 
@@ -257,7 +258,7 @@ def test_a_folder_with_a_run_is_left_alone(tmp_path):
     run(tmp_path / "run", Line())
     with pytest.raises(UserError, match="holds a training run: add --resume"):
         run(tmp_path / "run", Line())
-    RunFolder(tmp_path / "run", {"rate": 2}, resume=False, overwrite=True)
+    RunFolder(tmp_path / "run", {"rate": 2}, resume=False, overwrite=True).begin()
     assert read_last(tmp_path / "run") is None
     assert not list((tmp_path / "run").rglob("*.pt"))
 
@@ -266,6 +267,21 @@ def test_other_settings_are_not_resumed(tmp_path):
     run(tmp_path / "run", Line())
     with pytest.raises(UserError, match=r"other settings \(rate\): rate was 1, is 3; set it back"):
         RunFolder(tmp_path / "run", {"epochs": 9, "rate": 3}, resume=True, overwrite=False)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "group001.tif").touch()
+    with pytest.raises(UserError, match="holds other files than a training run"):
+        RunFolder(tmp_path, {}, resume=False, overwrite=True)
+
+
+def test_the_setting_that_differs_is_named_to_its_end(tmp_path):
+    run(tmp_path / "run", Line())
+    settings = tmp_path / "run" / "settings.yaml"
+    settings.write_text("epochs: 4\ndata: {views: a, repeat: 2}\n")
+    changed = {"epochs": 4, "data": {"views": "a", "repeat": 3}}
+    with pytest.raises(UserError, match=r"data\.repeat was 2, is 3"):
+        RunFolder(tmp_path / "run", changed, resume=True, overwrite=False)
 
 
 def test_half_precision_keeps_parameters_whole(tmp_path):
@@ -294,6 +310,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
         "    folder = None\n"
         "    if world.is_first:\n"
         "        folder = t.RunFolder(path, {}, resume=False, overwrite=False)\n"
+        "        folder.begin()\n"
         "    t.train(recipe, t.loop(batch_size=1, accumulate=2), folder, world)\n"
     )
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

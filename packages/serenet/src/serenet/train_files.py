@@ -47,17 +47,24 @@ def train_method(
     """
     keep_freed_memory()
     settings = load_settings(name_or_file)
-    with process_group(choose_device(device)) as world:
+    where = choose_device(device)
+    if settings.precision == "float16" and where.type != "cuda":
+        raise UserError("precision: float16 needs CUDA; take bfloat16 or float32")
+    with process_group(where) as world:
         folder = None
         if world.is_first:
             resolved = {"version": __version__, **settings.model_dump(mode="json")}
             folder = RunFolder(out, resolved, resume=resume, overwrite=overwrite)
-        world.wait()
         recipe = _recipe(settings, out, world)
+        if folder is not None:
+            folder.begin()
         world.wait()
         train(recipe, settings.loop(), folder, world, read_last(out))
     if world.is_first:
         say(f"{out / 'checkpoints' / 'best.pt'}: use it with serenet reconstruct --checkpoint")
+        if settings.depths is not None:
+            make = f"serenet psf {settings.optics} --depths {settings.depths} --out psf.h5"
+            say(f"and --psf with a PSF of its depths: {make}")
 
 
 def _recipe(

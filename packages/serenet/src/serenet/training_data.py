@@ -90,6 +90,12 @@ class TrainingData:
                 )
             volume = self._volume_of(path, stack, volumes, data.volumes) if paired else None
             self.fields += [LightField(stack, pages, t, volume) for t in range(stack.n_frames)]
+        depths = {f.volume.shape[0] for f in self.fields if f.volume} - {self._n_depths}
+        if depths:
+            say(
+                f"warning: volumes of {min(depths)} planes, the optics have {self._n_depths}: "
+                "the planes around them count as empty"
+            )
         self._kept = self._keep_if_small()
 
     def __len__(self) -> int:
@@ -125,9 +131,14 @@ class TrainingData:
             say(f"light fields of {needed / 1e9:.1f} GB are read from the disk as they are needed")
             return []
         whole = slice(None)
-        return [
-            field.views.read_window(field.pages, whole, whole, field.frame) for field in self.fields
-        ]
+        kept = []
+        for field in self.fields:
+            kept.append(field.views.read_window(field.pages, whole, whole, field.frame))
+            if not np.isfinite(kept[-1]).all():
+                say(f"warning: {field.views.path}: NaN or infinite values count as 0")
+            elif not kept[-1].any():
+                say(f"warning: {field.views.path}: empty, there is nothing to learn from")
+        return kept
 
     def views(self, index: int, origin: Origin) -> Array:
         """Return a crop (A, crop, crop) of a light field; NaN and negative values become 0."""
@@ -150,6 +161,8 @@ class TrainingData:
         ]
         rows, columns = (slice(n, n + side) for n in starts)
         found = stack.read_window(range(stack.shape[0]), rows, columns)
+        if not np.isfinite(found).all():
+            raise UserError(f"{stack.path}: NaN or infinite values; replace them by numbers first")
         missing = self._n_depths - len(found)
         return np.pad(found, ((missing // 2, missing - missing // 2), (0, 0), (0, 0)))
 

@@ -254,7 +254,9 @@ def load_settings(name_or_file: str) -> TrainingSettings:
         raise UserError(
             f"'{name_or_file}' is neither a preset ({', '.join(shipped)}) nor a .yaml file"
         )
-    return parse_settings(path, read_yaml(path))
+    content = read_yaml(path)
+    content.pop("version", None)  # the settings of a run tell it
+    return parse_settings(path, content)
 
 
 def parse_settings(path: Path, content: dict[str, Any]) -> TrainingSettings:

@@ -21,10 +21,16 @@ from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
 from scopekit.outputs import make_folder, whole_file
 from scopekit.preview import save_preview
+from scopekit.progress import say
 from scopekit.settings import read_yaml, write_yaml
 from scopekit.volumes import VoxelSize
 
 History = list[dict[str, float]]
+_OWN_NAMES = {
+    *("settings.yaml", "log.csv", "loss.png"),
+    *("checkpoints", "pictures", "tensorboard", "simulated"),
+}
+_RESULTS = ("checkpoints/*.pt", "tensorboard/events.*", "pictures/epoch-*.png")
 # A resumed run may be made longer, or watched more closely.
 _MAY_CHANGE = ("version", "epochs", "validate_every", "save_every")
 
@@ -35,7 +41,7 @@ class RunFolder:
     Parameters
     ----------
     path
-        The folder; made if need be.
+        The folder; `begin` makes it.
     settings
         The resolved settings of the run, plain values.
     resume
@@ -46,8 +52,8 @@ class RunFolder:
     Raises
     ------
     UserError
-        If the folder holds a run and neither is asked for, or a run of other settings is to be
-        resumed.
+        If the folder holds a run and neither is asked for, a run of other settings is to be
+        resumed, or it holds other files.
     """
 
     def __init__(
@@ -56,23 +62,31 @@ class RunFolder:
         self.path = path
         self.last = path / "checkpoints" / "last.pt"
         self.best = path / "checkpoints" / "best.pt"
-        kept = path / "settings.yaml"
-        resumes = resume and self.last.exists()
-        if resumes:
-            _require_same(kept, read_yaml(kept), settings)
+        self._settings = settings
+        self._kept = path / "settings.yaml"
+        self._resumes = resume and self.last.exists()
+        if self._resumes:
+            _require_same(self._kept, read_yaml(self._kept), settings)
         elif self.last.exists() and not overwrite:
             raise UserError(
                 f"{path} holds a training run: add --resume to go on with it, --overwrite to "
                 "start anew, or choose another --out"
             )
-        make_folder(path)
-        write_yaml(kept, settings, overwrite=True)
-        if not resumes:
-            for old in (self.last, self.best, *path.glob("checkpoints/epoch-*.pt")):
-                old.unlink(missing_ok=True)
-            for old in (*path.glob("tensorboard/events.*"), *path.glob("pictures/epoch-*.png")):
-                old.unlink()
+        found = {f.name for f in path.iterdir()} if path.is_dir() else set()
+        if any(name not in _OWN_NAMES and not name.startswith(".") for name in found):
+            raise UserError(f"{path} holds other files than a training run: choose another --out")
+        if resume and not self._resumes:
+            say(f"{path} holds no run to go on with: starting one")
         self._writer: SummaryWriter | None = None
+
+    def begin(self) -> None:
+        """Write the settings; remove what an earlier run left, unless it goes on."""
+        make_folder(self.path)
+        write_yaml(self._kept, self._settings, overwrite=True)
+        if not self._resumes:
+            old = [f for pattern in _RESULTS for f in self.path.glob(pattern)]
+            for file in old:
+                file.unlink()
 
     def write_epoch(self, epoch: int, content: dict[str, Any]) -> None:
         """Keep a checkpoint under its epoch's name."""
@@ -135,9 +149,13 @@ def _require_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     names = [n for n in {**old, **new} if n not in _MAY_CHANGE and old.get(n) != new.get(n)]
     if names:
         name = names[0]
+        was, now = old.get(name), new.get(name)
+        while isinstance(was, dict) and isinstance(now, dict):
+            part = next(n for n in {**was, **now} if was.get(n) != now.get(n))
+            name, was, now = f"{name}.{part}", was.get(part), now.get(part)
         raise UserError(
             f"{path}: this run was started with other settings ({', '.join(names)}): "
-            f"{name} was {old.get(name)}, is {new.get(name)}; set it back, or choose another --out"
+            f"{name} was {was}, is {now}; set it back, or choose another --out"
         )
 
 

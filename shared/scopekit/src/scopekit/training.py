@@ -206,6 +206,10 @@ class _Trainer:
             with bar as advance:
                 while self.epoch < self.loop.epochs:
                     self._run_epoch(advance)
+        except KeyboardInterrupt:
+            if self.folder is not None:
+                say(f"stopped in epoch {self.epoch + 1}{self._kept()}")
+            raise
         finally:
             if self.folder is not None:
                 self.folder.close()
@@ -222,9 +226,9 @@ class _Trainer:
             waited += time.perf_counter() - asked
             for name, value in self._step(step, batch).items():
                 totals[name] = totals.get(name, 0.0) + value / len(steps)
-            advance(1, f"epoch {self.epoch + 1} of {self.loop.epochs}, {self.latest}")
+            advance(1, f"epoch {self.epoch + 1}{self.latest}")
         self.epoch += 1
-        self.latest = f"loss {totals['loss']:.4g}"
+        self.latest = f", loss {totals['loss']:.4g}"
         seconds = time.perf_counter() - started
         row = {
             "epoch": self.epoch,
@@ -319,13 +323,13 @@ class _Trainer:
             return (self.parallel or self.recipe.model)(*inputs)
 
     def _finish_epoch(self, folder: RunFolder, row: dict[str, float]) -> None:
-        loop, last = self.loop, self.epoch == self.loop.epochs
+        loop, last, scores = self.loop, self.epoch == self.loop.epochs, ""
         self.history.append(row)
         if last or self.epoch % loop.validate_every == 0:
             found = self._validate()
             row.update(found.scores)
             caption = ", ".join(f"{name} {value:.4g}" for name, value in found.scores.items())
-            self.latest += f", {caption}"
+            scores = f", {caption}"
             if found.volumes:
                 folder.write_picture(self.epoch, found.volumes, found.voxel_um, caption)
             score = found.scores[self.recipe.best_by]
@@ -346,7 +350,8 @@ class _Trainer:
         # Last, so that whatever was interrupted is done again.
         write_checkpoint(folder.last, content, overwrite=True)
         if not console.is_terminal:  # no bar is to be seen
-            say(f"epoch {self.epoch} of {loop.epochs}: {self.latest}, {row['seconds']:.1f} s")
+            took = f"{row['seconds']:.1f} s"
+            say(f"epoch {self.epoch} of {loop.epochs}: {took}{self.latest}{scores}")
 
     def _validate(self) -> Validation:
         self.recipe.model.eval()
