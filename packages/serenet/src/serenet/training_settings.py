@@ -18,6 +18,8 @@ Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _PRESETS = "training_presets"
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 200
 
 
 class _Section(BaseModel):
@@ -281,7 +283,7 @@ def describe_faults(failure: ValidationError, model: type[BaseModel]) -> str:
             if error["type"] == "model_type":
                 text = "expected 'name: value' lines"
             if not isinstance(error["input"], dict):
-                text += f" (now {reprlib.repr(error['input'])})"
+                text += f" (now {_SHORT.repr(error['input'])})"
         lines.append(f"{where}: {text}" if where else text)
     return "; ".join(lines)
 
