@@ -86,6 +86,11 @@ def test_bubbles(g, count, diameter):
     sizes = [c.offsets[:, 2].max() for c in single]
     assert max(sizes) == pytest.approx(np.sqrt(1.13) * (diameter + 4) / 2, abs=1)
     assert min(sizes) == pytest.approx((diameter - 4) / 2, abs=1)
+    for hollow, change in zip(single[:9], range(-4, 5), strict=True):
+        radius = (diameter + change) / 2
+        rho = (np.square(hollow.offsets * (1.638, 1, 1)) / radius**2).sum(axis=1)
+        assert 0.9 <= rho.min() < 0.93
+        assert 1.1 < rho.max() <= 1.13
     heights = [c.offsets[:, 0].max() for c in single]
     np.testing.assert_allclose(heights, np.array(sizes) / 1.638, atol=1)
 
@@ -136,6 +141,8 @@ def test_groups_have_seeds_of_their_own():
 def test_the_resize_keeps_light_and_position():
     matrix = cubic_resize(165, 101).toarray()
     np.testing.assert_allclose(matrix.sum(axis=1), 1, atol=1e-5)
+    # Every fine plane brings the same light; without antialiasing some would bring none.
+    np.testing.assert_allclose(matrix.sum(axis=0)[5:-5], 101 / 165, rtol=0.1)
     line = np.exp(-(((np.arange(165) - 70) / 8) ** 2))
     coarse = matrix @ line
     assert coarse.sum() == pytest.approx(line.sum() * 101 / 165, rel=1e-3)
@@ -186,6 +193,9 @@ def test_windows_lie_in_the_middle_or_around_the_nearest_object():
     window = choose_window(FIELD, far, (9, 39, 39))
     assert [axis.start for axis in window] == [0, 1989 - 39, 1000 - 19]
     assert draw_volume(FIELD, far, window).max() > 10
+    deep = Scene(Tubes(FIELD, np.array([[130, 900, 900]]), np.array([100.0]), 1), (0.25, 0.5, 0.5))
+    window = choose_window(FIELD, deep, (9, 39, 39))
+    assert draw_volume(FIELD, deep, window)[4, 19, 19] > 10
 
 
 @pytest.mark.parametrize("group", [8, 14, 15])
