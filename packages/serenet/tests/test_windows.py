@@ -101,7 +101,7 @@ def test_deconvolved_windows_are_the_whole_within_half_a_percent(
     serenet, monkeypatch, tmp_path, light_field
 ):
     volumes, counts = [], []
-    for out, n_bytes in (("whole", 1e10), ("windows", 73e6)):
+    for out, n_bytes in (("whole", 1e10), ("windows", 82e6)):
         available = budget(n_bytes)
         monkeypatch.setattr(deconvolve_files, "memory_budget", lambda *_, b=available: b)
         outcome = serenet(
@@ -130,7 +130,7 @@ def test_refined_windows_are_the_whole_within_half_a_percent(tmp_path, light_fie
     start = torch.rand((3, *size), generator=torch.Generator().manual_seed(0))
     start *= torch.linspace(0.5, 1.5, size[1])
     volumes, outcomes = [], []
-    for n_bytes in (1e10, 73e6):
+    for n_bytes in (1e10, 82e6):
         windows = plan_windows(views.shape[-2:], SCOPE, 51, budget(n_bytes), tv=False)
         volumes.append(start.numpy().copy())
         outcomes.append(refine(volumes[-1], subsets, windows, 14, tmp_path))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optics import LightFieldPreset, richardson_lucy
-from scopekit.memory import choose_device, memory_budget
+from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.outputs import make_folder, whole_file
 from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile
@@ -47,6 +47,7 @@ class DeconvolveOptions:
 
 def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Path]:
     """Deconvolve every view stack among the inputs; return the volumes' paths."""
+    return_freed_memory()
     sources = find_stacks(inputs)
     device = choose_device(options.device)
     preset = load_preset(options.preset) if options.preset else None

@@ -16,7 +16,8 @@ _VOLUMES_TV = 8
 # Copies of one view's PSF while it is made, and buffers of the transforms.
 _PSFS = 6
 _BUFFERS = 64e6
-_PLANNED = 0.9
+# The rest is for libraries that load later and for what the allocator keeps.
+_PLANNED = 0.8
 
 
 @dataclass(frozen=True)
