@@ -6,11 +6,12 @@ resolution grows in two trilinear steps and is resized to the volume's grid at t
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from serenet.network import Network
 
 
 class ConvStack(nn.Sequential):
@@ -34,7 +35,7 @@ def _up(x: Tensor, factor: float) -> Tensor:
     return enlarged.view(*planes.shape[:2], *enlarged.shape[1:]).transpose(1, 2)
 
 
-class SeReNet(nn.Module):
+class SeReNet(Network):
     """Physics-driven self-supervised reconstruction network.
 
     Parameters
@@ -62,9 +63,6 @@ class SeReNet(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.published_name = ""
-        self.published_args: dict[str, Any] = {}
-        self.method = "serenet"
         self.n_views = n_views
         self.second_up = second_up
         self.coarse = ConvStack((n_views, 64, 32, 32, 16), negative_slope, bias)
