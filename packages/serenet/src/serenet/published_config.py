@@ -14,10 +14,10 @@ from optics import LightFieldPreset, presets
 from scopekit.errors import UserError
 from scopekit.outputs import whole_file
 from scopekit.progress import say
-from scopekit.settings import read_yaml
+from scopekit.settings import describe_faults, read_yaml
 from serenet.models import network_for_scale
 from serenet.published_schema import PublishedConfig
-from serenet.training_settings import Method, Noise, describe_faults, parse_settings
+from serenet.training_settings import Method, Noise, parse_settings
 
 _UNTRAINED = {
     "rlnet-wrapper": "rlnet",

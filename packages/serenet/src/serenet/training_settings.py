@@ -1,7 +1,6 @@
 """The settings of a training run: YAML files, checked, and the presets that ship."""
 
 import math
-import reprlib
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scopekit.errors import UserError
-from scopekit.settings import read_yaml
+from scopekit.settings import describe_faults, read_yaml
 from scopekit.training import Loop, Precision
 
 Method = Literal["serenet", "renet", "fserenet"]
@@ -18,8 +17,6 @@ Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _PRESETS = "training_presets"
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = 200
 
 
 class _Section(BaseModel):
@@ -267,33 +264,3 @@ def parse_settings(path: Path, content: dict[str, Any]) -> TrainingSettings:
         return TrainingSettings.model_validate(content)
     except ValidationError as failure:
         raise UserError(f"{path}: {describe_faults(failure, TrainingSettings)}") from failure
-
-
-def describe_faults(failure: ValidationError, model: type[BaseModel]) -> str:
-    """Return one line that names every wrong key, its value, and what is allowed."""
-    lines = []
-    for error in failure.errors():
-        where = ".".join(str(part) for part in error["loc"])
-        if error["type"] == "extra_forbidden":
-            text = f"unknown key; known are {', '.join(_keys_beside(error['loc'], model))}"
-        elif error["type"] == "missing":
-            text = "missing"
-        else:
-            text = error["msg"].removeprefix("Value error, ")
-            if error["type"] == "model_type":
-                text = "expected 'name: value' lines"
-            if not isinstance(error["input"], dict):
-                text += f" (now {_SHORT.repr(error['input'])})"
-        lines.append(f"{where}: {text}" if where else text)
-    return "; ".join(lines)
-
-
-def _keys_beside(place: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
-    for part in place[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        candidates = (annotation, *getattr(annotation, "__args__", ()))
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return list(model.model_fields)

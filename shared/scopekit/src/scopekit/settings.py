@@ -1,21 +1,26 @@
-"""YAML files: settings read with clear errors, and the resolved ones saved beside results."""
+"""Settings files: read with clear errors, and the resolved ones saved beside results."""
 
+import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from scopekit.errors import UserError
 from scopekit.outputs import whole_file
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 200
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping; raise `UserError` if it is not one."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as failure:
-        raise UserError(f"{path}: cannot be read ({failure.strerror}); check the path") from failure
+        content = yaml.safe_load(_read_text(path))
     except (yaml.YAMLError, UnicodeDecodeError) as failure:
         detail = " ".join(str(failure).split())
         raise UserError(f"{path}: not valid YAML ({detail})") from failure
@@ -24,8 +29,90 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file whose top level is an object; raise `UserError` if it is not one."""
+    try:
+        content = json.loads(_read_text(path))
+    except ValueError as failure:
+        raise UserError(f"{path}: not valid JSON ({failure})") from failure
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected an object {{...}}, found {type(content).__name__}")
+    return content
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as failure:
+        raise UserError(f"{path}: cannot be read ({failure.strerror}); check the path") from failure
+
+
 def write_yaml(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> None:
     """Write ``content`` as YAML, in its own order."""
     with whole_file(path, overwrite=overwrite) as partial:
         text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
         partial.write_text(text, encoding="utf-8")
+
+
+def describe_faults(failure: ValidationError, model: type[BaseModel]) -> str:
+    """Return one line that names every wrong key, its value, and what is allowed.
+
+    What is allowed is the description of the key, where it has one, else pydantic's words.
+    """
+    lines: dict[str, str] = {}
+    for error in failure.errors():
+        place = tuple(error["loc"])
+        fields = _fields_beside(place, model)
+        # Where several types are allowed, pydantic names each; the key tells enough.
+        depth = 1 + _depth_of_key(place, model)
+        where = ".".join(str(part) for part in place)
+        field = fields.get(str(place[depth - 1])) if place and depth <= len(place) else None
+        if error["type"] == "extra_forbidden":
+            text = f"unknown key; known are {', '.join(fields)}"
+        elif error["type"] == "missing":
+            text = "missing" + _allowed(field)
+        else:
+            if field is not None and field.description:
+                where = ".".join(str(part) for part in place[:depth])
+                text = _allowed(field).removeprefix("; ")
+            else:
+                text = error["msg"].removeprefix("Value error, ")
+                if error["type"] == "model_type":
+                    text = "expected 'name: value' lines"
+            if not isinstance(error["input"], dict):
+                text += f" (now {_SHORT.repr(error['input'])})"
+        lines.setdefault(where, f"{where}: {text}" if where else text)
+    return "; ".join(lines.values())
+
+
+def _allowed(field: FieldInfo | None) -> str:
+    return f"; allowed: {field.description}" if field is not None and field.description else ""
+
+
+def _depth_of_key(place: tuple[int | str, ...], model: type[BaseModel]) -> int:
+    """Return how many parts of ``place`` are sections, before the key."""
+    for depth, part in enumerate(place):
+        inner = _section(model, str(part))
+        if inner is None:
+            return depth
+        model = inner
+    return max(len(place) - 1, 0)
+
+
+def _fields_beside(place: tuple[int | str, ...], model: type[BaseModel]) -> dict[str, FieldInfo]:
+    for part in place[:-1]:
+        inner = _section(model, str(part))
+        if inner is None:
+            break
+        model = inner
+    return model.model_fields
+
+
+def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the model of the section ``key``, ``None`` where it is a value."""
+    field = model.model_fields.get(key)
+    if field is None:
+        return None
+    candidates = (field.annotation, *getattr(field.annotation, "__args__", ()))
+    inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+    return inner[0] if inner else None
