@@ -14,6 +14,7 @@ _HOMES = {
     "load_published_state": "serenet.models",
     "save_checkpoint": "serenet.models",
     "decompose": "serenet.views",
+    "predao": "serenet.view_alignment",
     "reconstruct": "serenet.reconstruction",
     "subtract_background": "serenet.views",
 }
