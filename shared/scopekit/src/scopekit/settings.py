@@ -69,7 +69,7 @@ def describe_faults(failure: ValidationError, model: type[BaseModel]) -> str:
         field = fields.get(str(place[depth - 1])) if place and depth <= len(place) else None
         if error["type"] == "extra_forbidden":
             text = f"unknown key; known are {', '.join(fields)}"
-        elif error["type"] == "missing":
+        elif error["type"] == "missing" and depth == len(place):
             text = "missing" + _allowed(field)
         else:
             if field is not None and field.description:
