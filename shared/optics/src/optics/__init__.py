@@ -9,11 +9,13 @@ from optics.errors import OpticsError
 from optics.geometry import LightFieldPreset, presets
 from optics.gibson_lanni import gaussian_section, gibson_lanni
 from optics.lightfield import LightFieldOperator
-from optics.noise import NLLMPG, add_camera_noise
+from optics.neural_psf import NeuralFit, NeuralPSF, fit_neural_psf
+from optics.noise import NLLMPG, TwoPhotonNLL, add_camera_noise, add_two_photon_noise
 from optics.phase_space import phase_space_psf, psf_shift
 from optics.psf_files import PSFFile, open_psf, write_psf
 from optics.recorded import RecordedLightField
 from optics.sampling import sample_views, sampled_size, volume_size
+from optics.two_photon_blur import blur_and_downsample, blur_padding, section_to_kernel
 
 __version__ = "0.1.0"
 
@@ -22,12 +24,19 @@ __all__ = [
     "KernelOperator",
     "LightFieldOperator",
     "LightFieldPreset",
+    "NeuralFit",
+    "NeuralPSF",
     "Operator",
     "OpticsError",
     "PSFFile",
     "RecordedLightField",
     "Subset",
+    "TwoPhotonNLL",
     "add_camera_noise",
+    "add_two_photon_noise",
+    "blur_and_downsample",
+    "blur_padding",
+    "fit_neural_psf",
     "gaussian_section",
     "gibson_lanni",
     "open_psf",
@@ -38,6 +47,7 @@ __all__ = [
     "richardson_lucy",
     "sample_views",
     "sampled_size",
+    "section_to_kernel",
     "update",
     "volume_size",
     "write_psf",

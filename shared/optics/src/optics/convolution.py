@@ -51,17 +51,17 @@ class KernelOperator:
             ``size // 2`` on every axis.
         """
         sizes = self._sizes(volume)
-        spectrum = _transform(volume, sizes) * self._transfer_function(sizes, volume.dtype)
+        spectrum = transform(volume, sizes) * self._transfer_function(sizes, volume.dtype)
         centre = [k // 2 for k in self.kernel.shape]
-        return _inverse(spectrum, sizes[-1], self._shape(volume), centre)
+        return inverse_window(spectrum, sizes[-1], self._shape(volume), centre)
 
     def adjoint(self, image: Tensor) -> Tensor:
         """Return the correlation of the image with the kernel: the transpose of `forward`."""
         sizes = self._sizes(image)
         placed = F.pad(image, [n for k in reversed(self.kernel.shape) for n in (k // 2, 0)])
         transfer = self._transfer_function(sizes, image.dtype)
-        spectrum = _transform(placed, sizes) * transfer.conj()
-        return _inverse(spectrum, sizes[-1], self._shape(image), [0] * self.kernel.dim())
+        spectrum = transform(placed, sizes) * transfer.conj()
+        return inverse_window(spectrum, sizes[-1], self._shape(image), [0] * self.kernel.dim())
 
     def _shape(self, volume: Tensor) -> tuple[int, ...]:
         return tuple(volume.shape[-self.kernel.dim() :])
@@ -78,13 +78,13 @@ class KernelOperator:
 
     def _transfer_function(self, sizes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if self.kernel.requires_grad:  # a kept one would belong to a graph already freed
-            return _transform(self.kernel.to(dtype), sizes)
+            return transform(self.kernel.to(dtype), sizes)
         if (sizes, dtype) not in self._transfer:
-            self._transfer = {(sizes, dtype): _transform(self.kernel.to(dtype), sizes)}
+            self._transfer = {(sizes, dtype): transform(self.kernel.to(dtype), sizes)}
         return self._transfer[sizes, dtype]
 
 
-def _transform(array: Tensor, sizes: Sequence[int]) -> Tensor:
+def transform(array: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return the real transform over the last axes, innermost first: only lines with values."""
     spectrum: Tensor = torch.fft.rfft(array, n=sizes[-1])
     for axis in range(2, len(sizes) + 1):
@@ -92,7 +92,7 @@ def _transform(array: Tensor, sizes: Sequence[int]) -> Tensor:
     return spectrum
 
 
-def _inverse(
+def inverse_window(
     spectrum: Tensor, last_size: int, shape: Sequence[int], corner: Sequence[int]
 ) -> Tensor:
     """Return a window of the inverse transform, outermost axis first: only the wanted lines."""

@@ -83,7 +83,10 @@ def gibson_lanni(
     scale
         The section has ``size_z // scale`` rows.
     photons
-        2 squares the PSF: excitation by two photons.
+        2 squares the PSF: excitation by two photons goes with the square of the intensity, and
+        the detector collects all the light, so that with ``wavelength`` that of the laser this is
+        the PSF of a two-photon microscope. Published models leave it at 1, a focus about 1.4 times
+        as wide.
     **_unused
         The rest of a configuration's section.
 
