@@ -1,17 +1,21 @@
 """Phase-space PSF of a light-field microscope by scalar wave optics."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from scipy.special import roots_legendre
 from torch import Tensor
 
+from optics.aberrations import Aberrations, largest_slope, wavefront, zernike_coefficients
 from optics.errors import OpticsError
 from optics.geometry import LightFieldPreset
 
 # Where the fading of the field and of its transform ends, in its widths: 1e-5 of the PSF.
 _FADED = 2.5
+# Zernike polynomials grow beyond the pupil: a confined one may end here, in its radii.
+_ABERRATED_END = 1.25
+_MOST_FREQUENCIES = 700
 
 
 def phase_space_psf(
@@ -19,6 +23,7 @@ def phase_space_psf(
     depths_um: Sequence[float] | None = None,
     views: Sequence[int] | None = None,
     size: int = 195,
+    aberrations: Aberrations | None = None,
 ) -> Tensor:
     """Return the PSF of every view at every depth over the position of the microlens.
 
@@ -28,6 +33,9 @@ def phase_space_psf(
     the central view. Over the lens position x::
 
         psf_uv(x; z) = | IFFT[ P(f; z) sinc((f_y - u df) W) sinc((f_x - v df) W) ] |^2
+
+    Aberrations of the wavefront w(f) waves multiply the pupil by ``exp(2 pi i w(f))``, which moves
+    the light that passes through f by ``-grad w(f)``.
 
     Normalisation: the central view sums to 1 over an unbounded support, at every depth; another
     view sums to the light it receives relative to the central one.
@@ -42,12 +50,20 @@ def phase_space_psf(
         View indices; default: the preset's.
     size
         Lateral support in object pixels.
+    aberrations
+        Zernike coefficients in waves rms by name or ANSI index (`optics.aberrations`), such as
+        ``{"astigmatism": 0.1, "coma_x": -0.05}``; default: none.
 
     Returns
     -------
     Tensor
         (A, D, size, size), float32; a point on the axis is centred on pixel ``size // 2``.
-        ``psf(-z)`` is ``psf(+z)`` rotated by 180 degrees.
+        Without aberrations ``psf(-z)`` is ``psf(+z)`` rotated by 180 degrees.
+
+    Raises
+    ------
+    OpticsError
+        For wrong sizes, depths, views or aberrations, and aberrations too strong to compute.
 
     Notes
     -----
@@ -55,7 +71,8 @@ def phase_space_psf(
     evaluated at the wanted positions only. The pupil is even in both directions, which folds its
     frequencies onto one quadrant, gives ``-z`` from ``+z``, and gives eight views from one.
     There is no wrap-around: the values lie within 1e-4 of their view's maximum, mostly 1e-5, of
-    the formula on an unbounded plane.
+    the formula on an unbounded plane. An aberrated pupil has none of these symmetries and is summed
+    over all of its frequencies, to the same accuracy but several times slower.
     """
     depths = preset.depths_um if depths_um is None else tuple(depths_um)
     selected = preset.views if views is None else tuple(views)
@@ -66,16 +83,19 @@ def phase_space_psf(
     if any(not 0 <= a < preset.n_num**2 for a in selected):
         raise OpticsError(f"views must lie between 0 and {preset.n_num**2 - 1}")
 
+    middle = preset.n_num // 2
+    signed = [(a // preset.n_num - middle, a % preset.n_num - middle) for a in selected]
+    coefficients = zernike_coefficients(aberrations or {})
+    if coefficients:
+        return _aberrated_psf(preset, depths, signed, size, coefficients)
     half = size // 2
     # An even support is an odd one without its last row and column.
     positions = torch.arange(-half, half + 1, dtype=torch.float64) * preset.pixel_um
     distances = sorted({abs(z) for z in depths})
     reach_um = half * preset.pixel_um + preset.microlens_pitch_um / preset.magnification / 2
     frequency, pupil = _confined_pupil(preset, distances, reach_um)
-    middle = preset.n_num // 2
-    signed = [(a // preset.n_num - middle, a % preset.n_num - middle) for a in selected]
     windows = {
-        order: _window_transform(preset, positions, frequency, order)
+        order: _folded_window(preset, positions, frequency, order)
         for order in {abs(n) for pair in signed for n in pair}
     }
     octants: dict[tuple[int, int], list[int]] = {}
@@ -99,8 +119,59 @@ def phase_space_psf(
     return out
 
 
+def _aberrated_psf(
+    preset: LightFieldPreset,
+    depths: Sequence[float],
+    signed: Sequence[tuple[int, int]],
+    size: int,
+    coefficients: Mapping[int, float],
+) -> Tensor:
+    """Return the PSF (A, D, size, size) of a pupil without symmetry.
+
+    The confined pupil is smooth and so are the polynomials: their product is the confined,
+    aberrated pupil if the confined field reaches as much farther as the aberrations move light.
+    """
+    limit = preset.numerical_aperture / preset.wavelength_um
+    half = size // 2
+    positions = torch.arange(-half, size - half, dtype=torch.float64) * preset.pixel_um
+    moved_um = largest_slope(coefficients, _ABERRATED_END) / limit
+    reach_um = half * preset.pixel_um + preset.microlens_pitch_um / preset.magnification / 2
+    distances = sorted({abs(z) for z in depths})
+    least_fade_um = _FADED / (math.pi * (_ABERRATED_END - 1) * limit)
+    if 2 * limit * (reach_um + moved_um) > _MOST_FREQUENCIES:
+        raise OpticsError(
+            f"the aberrations move light by up to {moved_um:.3g} um: give smaller coefficients"
+        )
+    frequency, pupil = _confined_pupil(preset, distances, reach_um + moved_um, least_fade_um)
+    index = torch.arange(1 - len(frequency), len(frequency))
+    f = frequency[index.abs()] * index.sign()
+    waves = wavefront(coefficients, f[:, None] / limit, f / limit)
+    turned = torch.exp(2j * math.pi * waves).to(torch.complex64)
+    windows = {
+        order: _window_transform(preset, positions, f, order).to(torch.complex64)
+        for order in {n for pair in signed for n in pair}
+    }
+    rows: dict[int, list[int]] = {}
+    for a, (u, _) in enumerate(signed):
+        rows.setdefault(u, []).append(a)
+
+    out = torch.empty((len(signed), len(depths), size, size), dtype=torch.float32)
+    for d, z in enumerate(depths):
+        whole = pupil[distances.index(abs(z))][index.abs()][:, index.abs()]
+        whole = (whole if z >= 0 else whole.conj()) * turned
+        for u, members in rows.items():
+            half_way = windows[u] @ whole
+            for a in members:
+                field = half_way @ windows[signed[a][1]].T
+                torch.addcmul(field.real.square(), field.imag, field.imag, out=out[a, d])
+    return out
+
+
 def _confined_pupil(
-    preset: LightFieldPreset, distances_um: Sequence[float], reach_um: float
+    preset: LightFieldPreset,
+    distances_um: Sequence[float],
+    reach_um: float,
+    least_fade_um: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return frequencies (J,) from 0 and, over them, the pupil (Z, J, J), complex64.
 
@@ -112,7 +183,7 @@ def _confined_pupil(
     wave = preset.refractive_index / preset.wavelength_um
     limit = preset.numerical_aperture / preset.wavelength_um
     # Fading widens the period and the pupil; this width costs least.
-    fade_um = 0.5 * math.sqrt(reach_um / limit)
+    fade_um = max(0.5 * math.sqrt(reach_um / limit), least_fade_um)
     end_um = math.sqrt(2) * reach_um + 2 * _FADED * fade_um
     end = limit + _FADED / (math.pi * fade_um)
 
@@ -151,18 +222,23 @@ def _quadrature(end: float, turns: float) -> tuple[Tensor, Tensor]:
     return radius, torch.from_numpy(end / 2 * weights) * radius
 
 
+def _folded_window(
+    preset: LightFieldPreset, positions: Tensor, frequency: Tensor, order: int
+) -> Tensor:
+    """Return (positions, J), complex64: `_window_transform` with +f and -f added."""
+    folded = _window_transform(preset, positions, frequency, order)
+    folded += _window_transform(preset, positions, -frequency, order)
+    folded[:, 0] /= 2  # f = 0 is its own mirror image
+    return folded.to(torch.complex64)
+
+
 def _window_transform(
     preset: LightFieldPreset, positions: Tensor, frequency: Tensor, order: int
 ) -> Tensor:
-    """Return (positions, J), complex64: inverse transform of the window, +f and -f folded."""
-    centre = order * preset.view_step
+    """Return (positions, J): the window's transform at f times ``exp(2 pi i f x)``."""
     window_um = preset.microlens_pitch_um / preset.magnification
-    phase = torch.exp(2j * math.pi * positions[:, None] * frequency)
-    folded = phase * torch.sinc((frequency - centre) * window_um) + phase.conj() * torch.sinc(
-        (-frequency - centre) * window_um
-    )
-    folded[:, 0] /= 2  # f = 0 is its own mirror image
-    return folded.to(torch.complex64)
+    seen = torch.sinc((frequency - order * preset.view_step) * window_um)
+    return torch.exp(2j * math.pi * positions[:, None] * frequency) * seen
 
 
 def psf_shift(psf: Tensor) -> Tensor:
