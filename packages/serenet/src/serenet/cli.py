@@ -91,11 +91,23 @@ def psf(
             show_default="what the views need, at least 15 n_num",
         ),
     ] = None,
+    aberration: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WAVES",
+            help="Zernike aberration, waves rms: astigmatism, oblique_astigmatism, coma_x, coma_y, "
+            "trefoil_x, trefoil_y, spherical, defocus, tilt_x, tilt_y, or an ANSI index; "
+            "may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Compute the phase-space PSF and its shift by wave optics.
 
     Example: **serenet psf nnum13 --out psf.h5**
+
+    With an aberration: **serenet psf nnum13 --aberration coma_x=0.1 --out aberrated.h5**
     """
     from serenet.simulate import make_psf
 
@@ -106,6 +118,7 @@ def psf(
         n_depths=depths,
         size=size,
         overwrite=overwrite,
+        aberrations=aberration or (),
     )
     print(f"{out}: {len(preset.views)} views, {len(preset.depths_um)} depths")
 

@@ -1,6 +1,7 @@
 """Simulated light fields: PSF files from optics, and views of a volume."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def make_psf(
     n_depths: int | None,
     size: int | None,
     overwrite: bool,
+    aberrations: Sequence[str] = (),
 ) -> LightFieldPreset:
     """Compute a phase-space PSF and write it with its shift as HDF5.
 
@@ -54,6 +56,8 @@ def make_psf(
         Lateral support in object pixels; default: the preset's ``psf_size``.
     overwrite
         Whether to replace an existing file.
+    aberrations
+        ``NAME=WAVES`` each, see `optics.aberrations`.
 
     Returns
     -------
@@ -63,6 +67,7 @@ def make_psf(
     if out.suffix.lower() not in (".h5", ".hdf5"):
         raise UserError(f"{out}: PSF files are HDF5; give a name ending in .h5")
     preset = load_preset(preset_or_file)
+    coefficients = _read_aberrations(aberrations)
     require_new(out, overwrite=overwrite)
     if n_depths is not None:
         if n_depths > len(preset.depths_um):
@@ -75,8 +80,24 @@ def make_psf(
     size = size or preset.psf_size
     with whole_file(out, overwrite=overwrite) as partial:
         _take_space(partial, len(views) * len(resolved.depths_um) * size**2 * 4)
-        write_psf(partial, phase_space_psf(resolved, size=size), resolved)
+        psf = phase_space_psf(resolved, size=size, aberrations=coefficients)
+        write_psf(partial, psf, resolved, coefficients)
     return resolved
+
+
+def _read_aberrations(texts: Sequence[str]) -> dict[str, float]:
+    coefficients: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name in coefficients:
+            raise UserError(f"--aberration {name} is given twice; give it once")
+        try:
+            coefficients[name] = float(value)
+        except ValueError as failure:
+            raise UserError(
+                f"--aberration {text}: give NAME=WAVES, such as astigmatism=0.1"
+            ) from failure
+    return coefficients
 
 
 def _take_space(path: Path, n_bytes: int) -> None:

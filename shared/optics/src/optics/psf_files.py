@@ -1,9 +1,11 @@
 """PSF files: this project's HDF5, the published MATLAB v7.3 files, and PyTorch tensors.
 
 HDF5 layout: ``psf`` (A, D, H, W) float32; ``shift`` (A, D, 2) float32, row and column in object
-pixels; ``views`` (A,) int; the microscope's parameters as attributes of the file.
+pixels; ``views`` (A,) int; the microscope's parameters as attributes of the file, and
+``aberrations``, JSON, where there are any.
 """
 
+import json
 import pickle
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
+from optics.aberrations import Aberrations
 from optics.errors import OpticsError
 from optics.geometry import LightFieldPreset
 from optics.phase_space import psf_shift
@@ -221,7 +224,12 @@ def _preset_from_attributes(attributes: Any, path: Path) -> LightFieldPreset:
         ) from failure
 
 
-def write_psf(path: Path, psf: Tensor, preset: LightFieldPreset) -> None:
+def write_psf(
+    path: Path,
+    psf: Tensor,
+    preset: LightFieldPreset,
+    aberrations: Aberrations | None = None,
+) -> None:
     """Write a PSF as HDF5 with its shift and the microscope.
 
     Parameters
@@ -232,6 +240,8 @@ def write_psf(path: Path, psf: Tensor, preset: LightFieldPreset) -> None:
         (A, D, H, W), A and D those of ``preset.views`` and ``preset.depths_um``.
     preset
         The microscope with the depths and views of this PSF.
+    aberrations
+        Those that the PSF was computed with; kept as an attribute, for the record.
     """
     if tuple(psf.shape[:2]) != (len(preset.views), len(preset.depths_um)):
         raise OpticsError(
@@ -245,4 +255,6 @@ def write_psf(path: Path, psf: Tensor, preset: LightFieldPreset) -> None:
         file.create_dataset("views", data=np.asarray(preset.views, dtype=np.int64))
         for name, value in preset.model_dump().items():
             file.attrs[name] = value
+        if aberrations:
+            file.attrs["aberrations"] = json.dumps(dict(aberrations))
         file.attrs["normalisation"] = "the central view sums to 1 over an unbounded support"
