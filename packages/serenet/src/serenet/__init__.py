@@ -13,6 +13,7 @@ _HOMES = {
     "load_checkpoint": "serenet.models",
     "load_published_state": "serenet.models",
     "save_checkpoint": "serenet.models",
+    "correct_motion": "serenet.motion",
     "decompose": "serenet.views",
     "predao": "serenet.view_alignment",
     "reconstruct": "serenet.reconstruction",

@@ -44,11 +44,11 @@ class TWNet(Network):
     Attributes
     ----------
     values_per_pixel
-        Numbers held at once per pixel of the interlaced view (measured).
+        Numbers that motion correction holds at once per pixel of an interlaced view (measured).
     """
 
     method = "twnet"
-    values_per_pixel = 40
+    values_per_pixel = 55
 
     def __init__(self, channels: Sequence[int] = (16, 16, 32, 32, 64)) -> None:
         super().__init__()
