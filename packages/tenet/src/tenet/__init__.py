@@ -1,3 +1,21 @@
 """Unsupervised enhancement of two-photon microscopy."""
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+# Imported when asked for, so that `tenet --help` needs no PyTorch.
+_HOMES = {
+    "Config": "tenet.config",
+    "JNet": "tenet.jnet",
+    "load_config": "tenet.config",
+    "load_published_state": "tenet.jnet",
+}
+__all__ = ["Config", "JNet", "load_config", "load_published_state"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tenet' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
