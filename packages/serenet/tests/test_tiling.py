@@ -6,14 +6,8 @@ import torch
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget
 from serenet import decompose, reconstruct
-from serenet.reconstruction import (
-    _PLANNED,
-    _WORK_SPACE,
-    check_inputs,
-    plan_tiles,
-    reconstruct_tiles,
-    volume_shape,
-)
+from serenet.reconstruction import check_inputs, plan_tiles, reconstruct_tiles
+from serenet.tiling import _PLANNED, _WORK_SPACE, volume_shape
 
 SCALES = {"serenet": 13 / 3, "serenetup5": 5.0, "fserenet": 13 / 3}
 N_VIEWS = 3
@@ -34,7 +28,7 @@ def light_field(height, width, seed=0):
 
 def budget_for(model, side):
     """A budget that holds tiles of about this side, and not much larger ones."""
-    values = 1.03 * model.peak_values * N_DEPTHS * side**2 + N_VIEWS * 70**2
+    values = 1.03 * model.peak_values(N_DEPTHS) * side**2 + N_VIEWS * 70**2
     available = int((4 * values + _WORK_SPACE) / _PLANNED["cpu"])
     return MemoryBudget(available, available)
 

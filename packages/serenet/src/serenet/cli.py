@@ -173,6 +173,26 @@ def reconstruct(
         typer.Option(help="nnum13, nnum15 or an optics YAML.", show_default="by the checkpoint"),
     ] = None,
     background: BackgroundOption = None,
+    predao: Annotated[
+        bool,
+        typer.Option(
+            "--predao",
+            help="Digital adaptive optics: undo the shifts that aberrations gave the views; draws "
+            "a map of them.",
+        ),
+    ] = False,
+    subpixel: Annotated[
+        bool, typer.Option("--subpixel", help="With --predao: shifts to fractions of a pixel.")
+    ] = False,
+    virtual_scan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VSNET",
+            help="Checkpoint of a vsnet, to begin with: makes an unscanned light field (all "
+            "views) a scanned one.",
+            show_default=False,
+        ),
+    ] = None,
     refine: Annotated[
         int,
         typer.Option(
@@ -199,8 +219,11 @@ def reconstruct(
 
     Example: **serenet reconstruct views.tif --checkpoint serenet.pth --out results**
     """
+    from scopekit.errors import UserError
     from serenet.reconstruct_files import ReconstructOptions, reconstruct_files
 
+    if subpixel and not predao:
+        raise UserError("--subpixel belongs to --predao: give both")
     options = ReconstructOptions(
         checkpoint=checkpoint,
         out=out,
@@ -208,6 +231,8 @@ def reconstruct(
         psf_shift=psf_shift,
         preset=preset,
         background=background,
+        virtual_scan=virtual_scan,
+        predao="no" if not predao else "subpixel" if subpixel else "pixel",
         refine=refine,
         half=half,
         max_memory_gb=max_memory_gb,

@@ -69,14 +69,14 @@ def require_same_microscope(file: PSFFile, preset: LightFieldPreset | None) -> N
 
 
 def shift_for_model(
-    n_views: int, psf: Path | None, shift: Path | None, preset: LightFieldPreset | None
+    n_views: int | None, psf: Path | None, shift: Path | None, preset: LightFieldPreset | None
 ) -> tuple[Tensor, LightFieldPreset]:
     """Find the PSF shift for a network: from a PSF file, a table, or computed from the optics.
 
     Parameters
     ----------
     n_views
-        Views that the network takes.
+        Views that the network takes; ``None``: any number, those of the microscope.
     psf
         PSF file, or ``None``.
     shift
@@ -92,6 +92,11 @@ def shift_for_model(
     """
     if psf is not None and shift is not None:
         raise UserError("--psf and --psf-shift: give one of them")
+    if n_views is None:
+        told = preset or (open_psf(psf).preset if psf else None)
+        if told is None:
+            raise UserError("the network does not tell its microscope: give --preset or --psf")
+        n_views = len(told.views)
     if psf is not None:
         return _shift_from_psf(n_views, open_psf(psf), preset)
     microscope = preset or preset_for_model(n_views)
@@ -113,6 +118,45 @@ def shift_for_model(
             "Describe the microscope with --preset FILE.yaml"
         )
     return table, microscope
+
+
+def microscope_of_views(
+    n_views: int, n_depths: int, psf: Path | None, preset: LightFieldPreset | None
+) -> LightFieldPreset:
+    """Find the microscope of a network that takes views and gives a fixed number of planes.
+
+    Parameters
+    ----------
+    n_views, n_depths
+        Of the network: all views of the microscope or those of its preset; planes.
+    psf
+        PSF file that tells the microscope, or ``None``.
+    preset
+        The microscope, or ``None``.
+    """
+    file = open_psf(psf) if psf else None
+    if file is not None:
+        require_same_microscope(file, preset)
+    known = (preset, file and file.preset, *presets.values())
+    fitting = [p for p in known if p and n_views in (len(p.views), p.n_num**2)]
+    told = next((p for p in known[:2] if p), None)
+    if not fitting or (told and told is not fitting[0]):
+        raise UserError(
+            f"the checkpoint takes {n_views} views"
+            + (f", the microscope has {told.n_num**2} and uses {len(told.views)}" if told else "")
+            + ": give the microscope that it was trained for with --preset FILE.yaml"
+        )
+    found = fitting[0]
+    if n_depths > len(found.depths_um):
+        raise UserError(
+            f"the checkpoint makes {n_depths} planes, the microscope's preset has "
+            f"{len(found.depths_um)}: give the preset that it was trained for"
+        )
+    if n_depths < len(found.depths_um):
+        say(f"the network makes {n_depths} planes: taken to be those around the middle")
+        found = found.with_middle_depths(n_depths)
+    views = tuple(range(n_views)) if n_views == found.n_num**2 else found.views
+    return found.model_copy(update={"views": views})
 
 
 def _computed_shift(preset: LightFieldPreset) -> Tensor:

@@ -1,9 +1,6 @@
 """Networks by name, and their checkpoints: this project's own and the published ones."""
 
-import math
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,59 +9,13 @@ from torch import Tensor, nn
 
 from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
-from serenet.networks import FSeReNet, SeReNet
+from serenet.network import Network
+from serenet.registry import MODELS
 from serenet.shipped import weights_file
 
 _OWN_FORMAT = "serenet checkpoint 1"
-_METHODS = ("serenet", "renet", "fserenet")
-_MOST_VIEWS = 99**2
-_FAMILY_NAMES = (
-    (r"fusion\.([0246])\.", lambda i: f"coarse.{i}."),
-    (r"fusion\.(9|11)\.", lambda i: f"middle.{i - 9}."),
-    (r"fusion\.(14|16|18)\.", lambda i: f"fine.{i - 14}."),
-)
-_AXIAL_NAMES = (
-    *_FAMILY_NAMES[:2],
-    (r"decoder\.down_layers\.(\d)\.conv\.0\.", lambda i: f"fine.0.down.{i}.0."),
-    (r"decoder\.up_layers\.(\d)\.conv\.0\.", lambda i: f"fine.0.up.{i}.0."),
-    (r"final_conv\.(0)\.", lambda i: f"fine.1.{i}."),
-)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """How a published model is built, and what its parameters are called here."""
-
-    method: str
-    build: Callable[..., SeReNet]
-    names: tuple[tuple[str, Callable[[int], str]], ...]
-
-
-def _family(kind: type[SeReNet], second_up: float) -> Callable[..., SeReNet]:
-    def build(
-        inChannels: int = 49,  # the published arguments' own names
-        negative_slope: float = 0.1,
-        usingbias: bool = True,
-        reset_param: bool = False,
-        outChannels: int = 101,
-    ) -> SeReNet:
-        # reset_param and outChannels change nothing here.
-        if type(inChannels) is not int or not 1 <= inChannels <= _MOST_VIEWS:
-            raise UserError(f"inChannels is {inChannels!r}; expected 1 to {_MOST_VIEWS} views")
-        if type(negative_slope) not in (int, float) or not math.isfinite(negative_slope):
-            raise UserError(f"negative_slope is {negative_slope!r}; expected a number")
-        if type(usingbias) is not bool:
-            raise UserError(f"usingbias is {usingbias!r}; expected true or false")
-        return kind(inChannels, second_up, negative_slope, usingbias)
-
-    return build
-
-
-_MODELS = {
-    "serenet": _Entry("serenet", _family(SeReNet, 2.0), _FAMILY_NAMES),
-    "serenetup5": _Entry("serenet", _family(SeReNet, 2.5), _FAMILY_NAMES),
-    "fserenet": _Entry("fserenet", _family(FSeReNet, 2.0), _AXIAL_NAMES),
-}
+# What a network of another name learned: renet is a serenet taught by volumes.
+_METHODS = (*(name for name in MODELS if name != "serenetup5"), "renet")
 
 
 def network_for_scale(lateral_scale: float) -> str:
@@ -72,35 +23,38 @@ def network_for_scale(lateral_scale: float) -> str:
     return "serenetup5" if lateral_scale > 4.5 else "serenet"
 
 
-def build_model(name: str, **published_args: Any) -> SeReNet:
+def build_model(name: str, **published_args: Any) -> Network:
     """Make a network with random weights.
 
     Parameters
     ----------
     name
-        ``serenet``, ``serenetup5`` (15 x 15 views) or ``fserenet``.
+        ``serenet``, ``serenetup5`` (15 x 15 views), ``fserenet``, ``vcdnet``, ``hylfmnet``,
+        ``rlnet``, ``vsnet`` or ``twnet``.
     **published_args
-        The published constructor arguments: ``inChannels``, ``negative_slope``, ``usingbias``;
-        ``reset_param`` and ``outChannels`` are accepted and change nothing.
+        The published constructor arguments. Of the serenet family: ``inChannels``,
+        ``negative_slope``, ``usingbias``; ``reset_param`` and ``outChannels`` are accepted and
+        change nothing. vcdnet: ``inChannels``, ``outChannels``, ``channels_interp``. hylfmnet:
+        ``inChannels``, ``outChannels``. rlnet: ``kernel_size``. vsnet: ``angRes``, ``K``,
+        ``n_block``, ``channels``, ``upscale_factor``. twnet: ``channels``.
 
     Raises
     ------
     UserError
         If the name or an argument is unknown.
     """
-    if name not in _MODELS:
-        raise UserError(f"unknown model '{name}'; known are {', '.join(_MODELS)}")
+    if name not in MODELS:
+        raise UserError(f"unknown model '{name}'; known are {', '.join(MODELS)}")
     try:
-        model = _MODELS[name].build(**published_args)
+        model = MODELS[name].build(**published_args)
     except TypeError as failure:
         raise UserError(f"model '{name}': {failure}") from failure
     model.published_name = name
     model.published_args = dict(published_args)
-    model.method = _MODELS[name].method
     return model
 
 
-def load_published_state(model: SeReNet, state_dict: Mapping[str, Tensor]) -> None:
+def load_published_state(model: Network, state_dict: Mapping[str, Tensor]) -> None:
     """Fill a model made by `build_model` from parameters under their published names.
 
     Parameters
@@ -116,7 +70,8 @@ def load_published_state(model: SeReNet, state_dict: Mapping[str, Tensor]) -> No
         If a parameter is missing, unknown, or of another shape.
     """
     name = str(model.published_name)
-    own = {_own_name(key.removeprefix("module."), name): t for key, t in state_dict.items()}
+    entry = MODELS[name]
+    own = {entry.own_name(k.removeprefix("module."), name): t for k, t in state_dict.items()}
     _load_state(model, own, name)
 
 
@@ -125,14 +80,6 @@ def _known_method(method: Any) -> str:
     if method not in _METHODS:
         raise UserError(f"method {method!r} is unknown; known are {', '.join(_METHODS)}")
     return str(method)
-
-
-def _own_name(published: str, model_name: str) -> str:
-    for pattern, rename in _MODELS[model_name].names:
-        match = re.match(pattern, published)
-        if match:
-            return rename(int(match[1])) + published[match.end() :]
-    raise UserError(f"parameter '{published}' does not belong to a {model_name}")
 
 
 def _load_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
@@ -150,16 +97,17 @@ def _load_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> Non
         if not isinstance(state[key], Tensor) or state[key].shape != tensor.shape:
             found = tuple(getattr(state[key], "shape", ()))
             raise UserError(f"parameter '{key}' of {name}: {found}, expected {tuple(tensor.shape)}")
-        if not state[key].is_floating_point():
+        if state[key].is_floating_point() != tensor.is_floating_point():
+            wanted = "real" if tensor.is_floating_point() else "whole"
             raise UserError(
-                f"parameter '{key}' of {name} holds {state[key].dtype}, not real numbers"
+                f"parameter '{key}' of {name} holds {state[key].dtype}, not {wanted} numbers"
             )
         if not torch.isfinite(state[key]).all():
             raise UserError(f"parameter '{key}' of {name} holds NaN or infinite values")
     model.load_state_dict(dict(state))
 
 
-def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> SeReNet:
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Network:
     """Read a checkpoint, published or this project's own, without running code from it.
 
     Parameters
@@ -171,8 +119,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> SeR
 
     Returns
     -------
-    SeReNet
-        In evaluation mode, its 3D weights laid out for speed (channels last).
+    Network
+        In evaluation mode, its kernels laid out for speed (channels last).
 
     Raises
     ------
@@ -197,11 +145,11 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> SeR
     except (KeyError, TypeError, AttributeError) as failure:
         raise UserError(f"{path}: not a checkpoint of a reconstruction network") from failure
     model.eval().to(device=device)
-    model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model.lay_out()
     return model
 
 
-def checkpoint_content(model: SeReNet) -> dict[str, Any]:
+def checkpoint_content(model: Network) -> dict[str, Any]:
     """Return a model made by `build_model` or `load_checkpoint` as plain tensors and values."""
     return {
         "format": _OWN_FORMAT,
@@ -212,6 +160,6 @@ def checkpoint_content(model: SeReNet) -> dict[str, Any]:
     }
 
 
-def save_checkpoint(path: str | Path, model: SeReNet, *, overwrite: bool = False) -> None:
+def save_checkpoint(path: str | Path, model: Network, *, overwrite: bool = False) -> None:
     """Write a model made by `build_model` or `load_checkpoint` as this project's checkpoint."""
     write_checkpoint(Path(path), checkpoint_content(model), overwrite=overwrite)

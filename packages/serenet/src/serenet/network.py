@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 class Network(nn.Module):
@@ -14,11 +16,76 @@ class Network(nn.Module):
         Name and constructor arguments under which the network was published.
     method
         What it does, the ending of its results' names.
+    in_counts
+        Whether its result has the brightness of its input.
     """
 
     published_name: str = ""
     method: str = ""
+    in_counts: bool = True
 
     def __init__(self) -> None:
         super().__init__()
         self.published_args: dict[str, Any] = {}
+
+    def lay_out(self) -> None:
+        """Store the kernels channels last, which convolutions are fastest with."""
+        layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+        for parameter in self.parameters():
+            if parameter.dim() in layouts:
+                parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.dim()])
+
+
+class VolumeNetwork(Network):
+    """A network that makes a volume, coarser or finer than the volume's own grid.
+
+    Attributes
+    ----------
+    n_views
+        Input channels.
+    enlargement
+        Lateral pixels per view pixel before the final resize.
+    halo
+        View pixels beyond which an input pixel cannot change the output.
+    step
+        Tiles that start at multiples of so many view pixels give what the whole field gives.
+    """
+
+    n_views: int
+    halo: int
+    step: int = 1
+
+    @property
+    def enlargement(self) -> int:  # noqa: D102
+        raise NotImplementedError
+
+    def enlarged(self, inputs: Tensor) -> Tensor:
+        """Return the volume before the final resize, (B, 1, D, h enlargement, w enlargement)."""
+        raise NotImplementedError
+
+    def peak_values(self, n_depths: int) -> float:
+        """Return how many numbers are held at once per view pixel (measured)."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor, scale: float) -> Tensor | tuple[Tensor, Tensor]:
+        """Reconstruct a volume.
+
+        Parameters
+        ----------
+        inputs
+            Views as the network takes them, h x w the last two axes.
+        scale
+            Volume pixels per view pixel, ``n_num / scanning``.
+
+        Returns
+        -------
+        Tensor
+            (B, 1, D, round(h scale), round(w scale)); in training mode also the volume before
+            the final resize.
+        """
+        enlarged = self.enlarged(inputs)
+        size = [round(n * scale) for n in inputs.shape[-2:]]
+        resized = F.interpolate(enlarged[:, 0], size=size, mode="bilinear", align_corners=False)[
+            :, None
+        ]
+        return (resized, enlarged) if self.training else resized

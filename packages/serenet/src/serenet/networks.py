@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serenet.network import Network
+from serenet.network import VolumeNetwork
 
 
 class ConvStack(nn.Sequential):
@@ -35,7 +35,7 @@ def _up(x: Tensor, factor: float) -> Tensor:
     return enlarged.view(*planes.shape[:2], *enlarged.shape[1:]).transpose(1, 2)
 
 
-class SeReNet(Network):
+class SeReNet(VolumeNetwork):
     """Physics-driven self-supervised reconstruction network.
 
     Parameters
@@ -50,9 +50,9 @@ class SeReNet(Network):
         Whether the convolutions have one.
     """
 
+    method = "serenet"
     halo = 7
-    """View pixels beyond which an input pixel cannot change the output."""
-    peak_values = 455
+    values_per_depth = 455
     """Numbers held at once per view pixel and depth, at the network's widest point (measured)."""
 
     def __init__(
@@ -75,33 +75,14 @@ class SeReNet(Network):
         return round(2 * self.second_up)
 
     def enlarged(self, inputs: Tensor) -> Tensor:
-        """Return the volume before the final resize, (B, 1, D, h * enlargement, w * ...)."""
+        """Return the volume before the final resize, of decomposed views (B, A, D, h, w)."""
         x = self.middle(_up(self.coarse(inputs), 2))
         enlarged: Tensor = self.fine(_up(x, self.second_up))
         return enlarged
 
-    def forward(self, inputs: Tensor, scale: float) -> Tensor | tuple[Tensor, Tensor]:
-        """Reconstruct a volume.
-
-        Parameters
-        ----------
-        inputs
-            Decomposed views (B, A, D, h, w), see `serenet.decompose`.
-        scale
-            Volume pixels per view pixel, ``n_num / scanning``.
-
-        Returns
-        -------
-        Tensor
-            (B, 1, D, round(h scale), round(w scale)); in training mode also the volume before
-            the final resize.
-        """
-        enlarged = self.enlarged(inputs)
-        size = [round(n * scale) for n in inputs.shape[-2:]]
-        resized = F.interpolate(enlarged[:, 0], size=size, mode="bilinear", align_corners=False)[
-            :, None
-        ]
-        return (resized, enlarged) if self.training else resized
+    def peak_values(self, n_depths: int) -> float:
+        """Return how many numbers are held at once per view pixel (measured)."""
+        return self.values_per_depth * n_depths
 
 
 class AxialUNet(nn.Module):
@@ -146,8 +127,9 @@ class AxialUNet(nn.Module):
 class FSeReNet(SeReNet):
     """Axially fine-tuned SeReNet: its first six convolutions, then a U-Net and a last layer."""
 
+    method = "fserenet"
     halo = 10
-    peak_values = 870
+    values_per_depth = 870
 
     def __init__(
         self,

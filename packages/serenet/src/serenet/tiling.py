@@ -1,0 +1,178 @@
+"""Tiles of a field: how it is cut to fit the memory, and how a part of a grid is resized."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scopekit.errors import UserError
+from scopekit.memory import GB, MemoryBudget
+
+# Share of the budget planned for; the rest is for the allocator.
+_PLANNED = {"cpu": 0.95, "cuda": 0.7}
+# Taken by the libraries whatever the size of a tile.
+_WORK_SPACE = 80_000_000
+# bfloat16 is not half of it: inputs and results stay float32.
+_HALF_SHARE = 0.7
+_SMALLEST_CORE = 4
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of the field in view pixels, with the surround it needs, and its place in the volume.
+
+    Attributes
+    ----------
+    rows, columns
+        First and last (exclusive) view pixel, surround included.
+    volume_rows, volume_columns
+        The part of the volume it gives.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    volume_rows: tuple[int, int]
+    volume_columns: tuple[int, int]
+
+
+def volume_shape(n_depths: int, field: tuple[int, ...], scale: float) -> tuple[int, int, int]:
+    """Return (D, H, W) of the volume reconstructed from views of height and width ``field``."""
+    return (n_depths, round(field[-2] * scale), round(field[-1] * scale))
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a network asks for.
+
+    Attributes
+    ----------
+    halo
+        Surround of a tile, view pixels.
+    step
+        Tiles start at multiples of so many view pixels.
+    field_values, tile_values
+        Numbers held per view pixel of the whole field, and of a tile.
+    """
+
+    halo: int
+    step: int
+    field_values: float
+    tile_values: float
+
+
+def cut_field(
+    field: tuple[int, int],
+    scale: float,
+    demand: Demand,
+    budget: MemoryBudget,
+    device: str,
+    what: str,
+    *,
+    half: bool = False,
+) -> list[Tile]:
+    """Cut a field into equal tiles that fit the memory budget, with as little surround as can be.
+
+    Parameters
+    ----------
+    field
+        Height and width of the views.
+    scale
+        Pixels of the result per view pixel.
+    demand
+        What the network asks for.
+    budget
+        What may be allocated.
+    device
+        ``cpu`` or ``cuda``.
+    what
+        What does not fit, for the error.
+    half
+        Whether the network runs in half precision.
+
+    Raises
+    ------
+    UserError
+        If not even the smallest tile fits.
+    """
+    per_pixel = 4 * demand.tile_values * (_HALF_SHARE if half else 1)
+    fixed = _WORK_SPACE + 4 * demand.field_values * field[0] * field[1]
+    area = (budget.available * _PLANNED[device] - fixed) / per_pixel
+    halo = demand.halo
+    possible = [_possible_cuts(n, halo, demand.step) for n in field]
+    fitting = [
+        (rows[0] * columns[0], rows[2], columns[2])
+        for rows, columns in itertools.product(*possible)
+        if rows[1] * columns[1] <= area
+    ]
+    if not fitting:
+        rows, columns = (min(sides for _, sides, _ in of_axis) for of_axis in possible)
+        least = (rows * columns * per_pixel + fixed) / _PLANNED[device]
+        needed = (budget.total - budget.available + least) / GB
+        raise UserError(
+            f"--max-memory-gb {budget.total / GB:.2f} is too small for {what}; "
+            f"give at least {math.ceil(needed * 20) / 20:.2f}"
+        )
+    cuts = min(fitting)[1:]
+    return [
+        Tile(
+            *(_with_surround(core, n, halo) for core, n in zip(cores, field, strict=True)),
+            *(_in_volume(core, n, scale) for core, n in zip(cores, field, strict=True)),
+        )
+        for cores in ((r, c) for r in _pairs(cuts[0]) for c in _pairs(cuts[1]))
+    ]
+
+
+def _possible_cuts(n: int, halo: int, step: int) -> list[tuple[int, int, list[int]]]:
+    """Return (sum of the tiles' sides, the largest side, borders) for every number of tiles."""
+    possible = []
+    smallest = max(_SMALLEST_CORE, 2 * step)
+    for count in range(1, max((n - 2 * halo) // smallest, 1) + 1):
+        cuts = _equal_cuts(n, halo, step, count)
+        sides = [b - a for a, b in (_with_surround(core, n, halo) for core in _pairs(cuts))]
+        possible.append((sum(sides), max(sides), cuts))
+    return possible
+
+
+def _equal_cuts(n: int, halo: int, step: int, count: int) -> list[int]:
+    """Return borders of ``count`` parts that are equal together with their surround.
+
+    Small tiles at the field's border, which needs no surround, would make convolutions choose
+    algorithms that take several times the memory.
+    """
+    side = (n + 2 * halo * (count - 1)) / count
+    inner = (step * round((halo + i * (side - 2 * halo)) / step) for i in range(1, count))
+    return [0, *inner, n]
+
+
+def _pairs(cuts: list[int]) -> list[tuple[int, int]]:
+    return list(itertools.pairwise(cuts))
+
+
+def _with_surround(core: tuple[int, int], n: int, halo: int) -> tuple[int, int]:
+    return max(core[0] - halo, 0), min(core[1] + halo, n)
+
+
+def _in_volume(core: tuple[int, int], n: int, scale: float) -> tuple[int, int]:
+    size = round(n * scale)
+    return round(core[0] * size / n), round(core[1] * size / n)
+
+
+def resize_window(
+    x: Tensor, axis: int, place: tuple[int, int], first: int, source: int, target: int
+) -> Tensor:
+    """Return samples ``place`` of the linear resize of an axis from ``source`` to ``target``.
+
+    ``x`` holds the source from sample ``first`` on. Same sampling points as
+    ``interpolate(..., align_corners=False)``.
+    """
+    points = (torch.arange(*place, device=x.device, dtype=torch.float64) + 0.5) * source / target
+    points = (points - 0.5).clamp(min=0)
+    below = points.floor()
+    weight = (points - below).to(x.dtype).reshape([-1 if i == axis else 1 for i in range(x.dim())])
+    lower = below.long()
+    upper = (lower + 1).clamp(max=source - 1)
+    return torch.lerp(
+        x.index_select(axis, lower - first), x.index_select(axis, upper - first), weight
+    )
