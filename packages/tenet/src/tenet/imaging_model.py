@@ -23,8 +23,8 @@ def analytic_section(params: Params) -> Tensor:
     values: dict[str, Any] = params.model_dump()
     photons = values.pop("photons")
     if params.blur_mode == "gaussian":
-        section = gaussian_section(**values)[0]
-        return section**photons
+        section: Tensor = gaussian_section(**values)[0] ** photons
+        return section
     return gibson_lanni(photons=photons, **values)[0]
 
 
@@ -54,7 +54,8 @@ class ImagingModel(nn.Module):
         self.log_ez0 = nn.Parameter(
             torch.tensor(params.mu_z + params.sig_z**2 / 2), requires_grad=False
         )
-        self.blur = Blur(*self.analytic.shape, params.mid)
+        rows, columns = self.analytic.shape
+        self.blur = Blur(rows, columns, params.mid)
         self.size_zyx = (params.size_z, params.size_y, params.size_x)
         self.padding = blur_padding(
             self.size_zyx, res_axial=params.res_axial, res_lateral=params.res_lateral

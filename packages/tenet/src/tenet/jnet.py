@@ -33,7 +33,7 @@ def hill(image: Tensor) -> Tensor:
 
     Negative values count as 0.
     """
-    power = image.clamp(min=0) ** _HILL_POWER
+    power: Tensor = image.clamp(min=0) ** _HILL_POWER
     half = _HILL_HALF**_HILL_POWER
     return (half + 1) * power / (half + power)
 

@@ -66,7 +66,7 @@ class _Pad(torch.autograd.Function):
         return padded
 
     @staticmethod
-    def backward(_: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_: object, gradient: Tensor) -> Tensor:
         return fold_margin(gradient)
 
 

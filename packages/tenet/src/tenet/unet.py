@@ -23,7 +23,8 @@ class Head(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, D, H, W) of (B, 1, D, H, W)."""
         padded = F.pad(x, 6 * [_HEAD_PADDING], mode="replicate")
-        return self.conv(padded).contiguous(memory_format=torch.channels_last_3d)
+        out: Tensor = self.conv(padded)
+        return out.contiguous(memory_format=torch.channels_last_3d)
 
 
 class Tail(nn.Module):
@@ -77,7 +78,8 @@ class VoxelAttention(nn.Module):
         """Return a tensor of the shape of ``x``."""
         voxels = self.norm(x.flatten(2).transpose(1, 2))
         seen = self.attention(voxels, voxels, voxels, need_weights=False)[0]
-        return x + seen.transpose(1, 2).reshape(x.shape)
+        out: Tensor = x + seen.transpose(1, 2).reshape(x.shape)
+        return out
 
 
 def blocks(number: int, channels: int, dropout: float, *, keep: bool) -> list[nn.Module]:
