@@ -106,7 +106,7 @@ def view_shifts(
     ]
     shifts = torch.tensor(offsets, dtype=torch.float64)
     shifts -= shifts[central].clone()  # rounding, and never more
-    coordinates = _coordinates(view_indices, n_num)
+    coordinates = view_coordinates(view_indices, n_num)
     power = coordinates.square().sum()
     if power > 0:
         shifts -= (coordinates * shifts).sum() / power * coordinates
@@ -137,7 +137,7 @@ def _check(views: Tensor, view_indices: Sequence[int], n_num: int) -> None:
         raise UserError("preDAO: the views hold NaN or infinite values; mend the file")
 
 
-def _coordinates(view_indices: Sequence[int], n_num: int) -> Tensor:
+def view_coordinates(view_indices: Sequence[int], n_num: int) -> Tensor:
     """Return (A, 2): row and column of every view, counted from the central one."""
     index = torch.tensor(view_indices, dtype=torch.float64)
     row = torch.div(index, n_num, rounding_mode="floor")

@@ -1,0 +1,163 @@
+"""The Zernike aberrations of a light field, from the light field alone.
+
+Preferable to correlating the views with the central one (`serenet.view_alignment`) where objects
+are thick: there each view's maximum may belong to another depth.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.signal.windows import tukey
+from torch import Tensor
+
+from optics import LightFieldPreset
+from optics.aberrations import wavefront, zernike_coefficients
+from scopekit.errors import UserError
+from serenet.view_alignment import view_coordinates
+
+FITTED = (
+    "astigmatism",
+    "oblique_astigmatism",
+    "coma_x",
+    "coma_y",
+    "trefoil_x",
+    "trefoil_y",
+    "spherical",
+)
+"""The aberrations looked for. Tilt only moves the image, and defocus is depth."""
+
+# Finer details in cycles per view pixel are mostly noise, coarser ones do not tell positions.
+_FINEST, _COARSEST = 0.35, 0.06
+_DEPTHS = 26
+_TAPERED = 1 / 3
+_STRONGEST = 1.0
+_SMALLEST_SIDE = 16
+
+
+def fit_aberrations(views: Tensor, preset: LightFieldPreset, shift: Tensor) -> dict[str, float]:
+    """Find the aberrations whose removal makes the refocused views agree best at all depths.
+
+    It maximises ``sum_z sum_k |sum_a V_a(k) exp(2 pi i k (shift[a, z] + s_a))|^2``, the power of
+    the refocused stack, over the coefficients of the views' shifts ``s_a`` (`aberration_shifts`).
+    ``V_a`` is a view's band-passed Fourier transform. Objects may be thick, since every depth
+    takes part: for two views the sum over depths does not care for shifts along the line between
+    them, which is where parallax goes, but for those across it.
+
+    Parameters
+    ----------
+    views
+        (A, h, w), background subtracted, those of ``preset.views``.
+    preset
+        The microscope.
+    shift
+        (A, D, 2): the unaberrated PSF's shift in object pixels.
+
+    Returns
+    -------
+    dict
+        Every name in `FITTED` to its coefficient in waves rms, up to 1.
+
+    Raises
+    ------
+    UserError
+        If shapes do not fit, the views are too small, or values are not finite.
+    """
+    if views.dim() != 3 or tuple(shift.shape) != (len(views), shift.shape[1], 2):
+        raise UserError(
+            f"aberrations: views of shape {tuple(views.shape)} and PSF shift of "
+            f"{tuple(shift.shape)}; give (A, h, w) and (A, D, 2)"
+        )
+    if len(views) != len(preset.views):
+        raise UserError(
+            f"aberrations: {len(views)} views; the microscope's preset names {len(preset.views)}"
+        )
+    if min(views.shape[-2:]) < _SMALLEST_SIDE:
+        raise UserError(
+            f"aberrations: views of {views.shape[-2]} x {views.shape[-1]} pixels are too small; "
+            f"give at least {_SMALLEST_SIDE} x {_SMALLEST_SIDE}"
+        )
+    if not torch.isfinite(views).all():
+        raise UserError("aberrations: the views hold NaN or infinite values; mend the file")
+    spectra, y, x = _band(views)
+    power = float(spectra.abs().square().sum())
+    if power == 0:
+        return dict.fromkeys(FITTED, 0.0)
+    chosen = torch.linspace(0, shift.shape[1] - 1, min(_DEPTHS, shift.shape[1])).round().long()
+    refocusing = (shift[:, chosen] / preset.lateral_scale).to(y)
+    basis = torch.stack([aberration_shifts({name: 1.0}, preset) for name in FITTED])
+    basis = (basis / preset.lateral_scale).to(y)
+
+    def misfit(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        moved = torch.einsum("c,cad->ad", torch.from_numpy(coefficients).to(basis), basis)
+        gained = 0.0
+        slope = torch.zeros_like(moved)
+        for plane in (refocusing + moved[:, None]).unbind(1):
+            turned = spectra * _turn(y, plane[:, :1])[:, :, None] * _turn(x, plane[:, 1:])[:, None]
+            refocused = turned.sum(0)
+            gained += float(refocused.abs().square().sum())
+            change = -4 * math.pi * (refocused.conj() * turned).imag
+            slope[:, 0] += change.sum(2) @ y
+            slope[:, 1] += change.sum(1) @ x
+        gradient = torch.einsum("ad,cad->c", slope, basis)
+        scale = power * refocusing.shape[1]
+        return -gained / scale, -gradient.cpu().double().numpy() / scale
+
+    fitted = minimize(
+        misfit,
+        np.zeros(len(FITTED)),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-_STRONGEST, _STRONGEST)] * len(FITTED),
+        options={"maxiter": 30},
+    )
+    return dict(zip(FITTED, fitted.x.tolist(), strict=True))
+
+
+def _turn(frequency: Tensor, shift: Tensor) -> Tensor:
+    return torch.exp(2j * math.pi * frequency * shift)
+
+
+def _band(views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the band-passed transforms (A, J, K) of views of equal contrast, and frequencies."""
+    height, width = views.shape[-2:]
+    edges = [torch.from_numpy(tukey(n, _TAPERED)).to(views) for n in (height, width)]
+    contrast = views - views.mean((1, 2), keepdim=True)
+    contrast = contrast / contrast.std((1, 2), keepdim=True).clamp(min=1e-12)
+    spectra = torch.fft.rfft2(contrast * edges[0][:, None] * edges[1])
+    y = torch.fft.fftfreq(height, device=views.device)
+    x = torch.fft.rfftfreq(width, device=views.device)
+    spectra = spectra[:, y.abs() < _FINEST][:, :, x < _FINEST]
+    y, x = y[y.abs() < _FINEST], x[x < _FINEST]
+    radius2 = y[:, None].square() + x.square()
+    band = (1 - torch.exp(-radius2 / _COARSEST**2)) * (radius2 < _FINEST**2)
+    return spectra * band, y, x
+
+
+def aberration_shifts(aberrations: Mapping[str, float], preset: LightFieldPreset) -> Tensor:
+    """Return by how much aberrations move every view, ``-grad w(f)`` where it looks through f.
+
+    The polynomials' own share of tilt and defocus is in it, so that undoing the shifts puts an
+    object where it would be without these aberrations.
+
+    Parameters
+    ----------
+    aberrations
+        Names to waves rms, see `optics.aberrations`.
+    preset
+        The microscope.
+
+    Returns
+    -------
+    Tensor
+        (A, 2), float64: row and column in object pixels. `view_alignment.shift_views` undoes them,
+        `view_alignment.write_shift_map` draws them.
+    """
+    limit = preset.numerical_aperture / preset.wavelength_um
+    places = view_coordinates(preset.views, preset.n_num)
+    pupil = (places * preset.view_step / limit).requires_grad_()
+    waves = wavefront(zernike_coefficients(aberrations), pupil[:, 0], pupil[:, 1])
+    return -torch.autograd.grad(waves.sum(), pupil)[0] / limit / preset.pixel_um
