@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+Offset = tuple[int, ...]
+Slices = tuple[Any, ...]
 _LUMINANCE_SCALE = 100
 _MAX_GAIN = 30.0
 
@@ -70,8 +72,8 @@ def mrf_loss(
         energy_i = l_00 (1 - x) (1 - n_i) + l_01 (1 - x) n_i + l_10 x p + l_11 x (1 - p)
 
     weighted by one over the distance in steps of the window (0 at the centre), and averaged over
-    voxels and all of the window. As energies are linear in n_i, the sum over i is a convolution,
-    and p a product along one axis after the other: no copy of the volume for each neighbour.
+    voxels and all of the window. As energies are linear in n_i, their sum needs one sum of
+    neighbours, and p is a product along one axis after the other: no copy for each neighbour.
 
     Parameters
     ----------
@@ -139,41 +141,71 @@ def _energy_gradient(
     gradient = _weighted_sum(1 - 2 * x, offsets)
     gradient.mul_(l_01 - l_00).add_(total * (l_11 - l_00))
     if l_10 != l_11:
-        with torch.enable_grad():
-            part = x.detach().requires_grad_()
-            filled = (part * _window_product(1 - part, order, dilation)).sum()
-        (by_product,) = torch.autograd.grad(filled, part)
-        gradient.add_(by_product, alpha=total * (l_10 - l_11))
+        by_product = _window_product_gradient(1 - x, order, dilation, x)
+        gradient.add_(by_product, alpha=-total * (l_10 - l_11))
+        empty = _window_product(1 - x, order, dilation)
+        gradient.add_(empty, alpha=total * (l_10 - l_11))
     return gradient.div_(x.numel() * (2 * order + 1) ** 3)
 
 
-def _offsets(order: int, dilation: int) -> dict[tuple[int, ...], float]:
+def _offsets(order: int, dilation: int) -> dict[Offset, float]:
     """Return the neighbours' places in voxels, and their weights: one over the steps' length."""
     steps = itertools.product(range(-order, order + 1), repeat=3)
     return {tuple(dilation * n for n in s): 1 / math.hypot(*s) for s in steps if any(s)}
 
 
-def _weighted_sum(x: Tensor, offsets: Mapping[tuple[int, ...], float]) -> Tensor:
+def _weighted_sum(x: Tensor, offsets: Mapping[Offset, float]) -> Tensor:
     total = torch.zeros_like(x)
     for offset, weight in offsets.items():
-        here: list[slice] = []
-        there: list[slice] = []
-        for n, size in zip(offset, x.shape[2:], strict=True):
-            here.append(slice(max(-n, 0), max(size - max(n, 0), 0)))
-            there.append(slice(max(n, 0), max(size + min(n, 0), 0)))
-        total[(..., *here)].add_(x[(..., *there)], alpha=weight)
+        here, there = _overlap(offset, x)
+        total[here].add_(x[there], alpha=weight)
     return total
 
 
+def _overlap(offset: Offset, x: Tensor) -> tuple[Slices, Slices]:
+    """Return where a neighbour at ``offset`` lies inside, and where it is."""
+    here: Slices = (...,)
+    there: Slices = (...,)
+    for n, size in zip(offset, x.shape[2:], strict=True):
+        here = (*here, slice(max(-n, 0), max(size - max(n, 0), 0)))
+        there = (*there, slice(max(n, 0), max(size + min(n, 0), 0)))
+    return here, there
+
+
+def _line(axis: int, order: int, dilation: int) -> list[Offset]:
+    steps = range(-order * dilation, order * dilation + 1, dilation)
+    return [tuple(step if a == axis else 0 for a in range(3)) for step in steps]
+
+
+def _product_but(x: Tensor, start: Tensor, offsets: list[Offset], left_out: int | None) -> Tensor:
+    """Return ``start`` times the neighbours at all offsets but one; ones beyond the border."""
+    product = start.clone()
+    for number, offset in enumerate(offsets):
+        if number != left_out:
+            here, there = _overlap(offset, x)
+            product[here].mul_(x[there])
+    return product
+
+
 def _window_product(values: Tensor, order: int, dilation: int) -> Tensor:
-    """Return the product over the window, ones beyond the border, axis by axis."""
-    reach = order * dilation
-    for axis in (2, 3, 4):
-        margin = [0] * 6
-        margin[2 * (4 - axis) : 2 * (4 - axis) + 2] = [reach, reach]
-        padded = F.pad(values, margin, value=1.0)
-        size = values.shape[axis]
-        values = padded.narrow(axis, 0, size)
-        for step in range(1, 2 * order + 1):
-            values = values * padded.narrow(axis, step * dilation, size)
+    """Return the product over the window, axis by axis."""
+    for axis in range(3):
+        line = _line(axis, order, dilation)
+        values = _product_but(values, torch.ones_like(values), line, None)
     return values
+
+
+def _window_product_gradient(values: Tensor, order: int, dilation: int, upstream: Tensor) -> Tensor:
+    """Return the gradient of ``sum(upstream * _window_product(values))``."""
+    lines = [_line(axis, order, dilation) for axis in range(3)]
+    inputs = [values]
+    for line in lines[:2]:
+        inputs.append(_product_but(inputs[-1], torch.ones_like(values), line, None))
+    for line in reversed(lines):
+        x = inputs.pop()
+        gradient = torch.zeros_like(x)
+        for number, offset in enumerate(line):
+            here, there = _overlap(offset, x)
+            gradient[there].add_(_product_but(x, upstream, line, number)[here])
+        upstream = gradient
+    return upstream
