@@ -139,6 +139,15 @@ def project(
     read_noise: Annotated[
         float, typer.Option(min=0.0, help="Read noise, electrons rms (with --noise-photons).")
     ] = 0.0,
+    drift: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="Y X",
+            help="The volume drifts by so many um per exposure of a 3 x 3 scan; its views at "
+            "rest go to OUT's name + _still.tif.",
+            show_default="none",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     overwrite: OverwriteOption = False,
@@ -146,6 +155,8 @@ def project(
     """Simulate the views of a volume on the scanned grid.
 
     Example: **serenet project cell.tif --psf psf.h5 --out views.tif --noise-photons 500**
+
+    Of a moving volume: **serenet project cell.tif --psf psf.h5 --drift 0.1 0.3 --out moving.tif**
     """
     from scopekit.errors import UserError
     from scopekit.memory import choose_device
@@ -154,7 +165,9 @@ def project(
     if read_noise and noise_photons is None:
         raise UserError("--read-noise needs --noise-photons: the views must be in photons")
     noise = None if noise_photons is None else Noise(noise_photons, read_noise, seed)
-    views = project_file(volume, psf, out, noise, choose_device(device), overwrite=overwrite)
+    views = project_file(
+        volume, psf, out, noise, choose_device(device), drift_um=drift, overwrite=overwrite
+    )
     print(f"{out}: {' x '.join(str(n) for n in views.shape)} (views, y, x)")
 
 

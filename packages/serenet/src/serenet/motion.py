@@ -20,7 +20,7 @@ from serenet.motion_network import TWNet
 from serenet.rectification import SCAN_ORDER
 
 _SIDE = 3
-_MIDDLE = 4
+MIDDLE_TIME = 4
 _LOW, _HIGH = 0.05, 0.99
 # Cubic convolution over 4 pixels, the position's whole part being the second; a = -0.75, as
 # PyTorch's bicubic resampling has it.
@@ -118,11 +118,11 @@ def _enlarging_kernel(order: Sequence[int]) -> Tensor:
         for k in range(_SIDE):
             whole, third = divmod(k - r, _SIDE)
             weights[r, k, whole + 1 : whole + 5] = _cubic_weights(third / _SIDE)
-    kernel = np.zeros((_MIDDLE + 1, _SIDE, _SIDE, _SIDE**2, *2 * [2 * _REACH + 1]))
+    kernel = np.zeros((MIDDLE_TIME + 1, _SIDE, _SIDE, _SIDE**2, *2 * [2 * _REACH + 1]))
     for t, position in enumerate(order):
         r, c = divmod(position, _SIDE)
         outer = np.einsum("ki,lj->klij", weights[r], weights[c])
-        kernel[abs(t - _MIDDLE), :, :, position] = outer
+        kernel[abs(t - MIDDLE_TIME), :, :, position] = outer
     return torch.from_numpy(kernel).flatten(0, 2)
 
 
@@ -159,7 +159,7 @@ def weight_times(views: Tensor, by_distance: Tensor, mask: Tensor) -> Tensor:
     m = mask[:, 0]
     weighted, total = by_distance[:, 0], torch.ones_like(m)
     power = total
-    for distance in range(1, _MIDDLE + 1):
+    for distance in range(1, MIDDLE_TIME + 1):
         power = power * m
         weighted = weighted + power * by_distance[:, distance]
         total = total + 2 * power

@@ -1,5 +1,6 @@
 """Simulated light fields: PSF files from optics, and views of a volume."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from optics import (
     open_psf,
     phase_space_psf,
     sample_views,
+    sampled_size,
     write_psf,
 )
 from scopekit.errors import UserError
@@ -24,10 +26,13 @@ from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile, open_stack, write_volume
 from serenet.inputs import require_tiff
 from serenet.microscope import load_preset, preset_for_model
+from serenet.motion import check_scanned
+from serenet.moving_scan import scan_moving
 
 # Views projected together: they share the volume's transforms.
 _VIEWS_AT_ONCE = 13
 _HDF5_OVERHEAD = 2**16
+_SCANNED = 3
 
 
 def make_psf(
@@ -127,14 +132,20 @@ def project_file(
     noise: Noise | None,
     device: torch.device,
     *,
+    drift_um: tuple[float, float] | None = None,
     overwrite: bool,
 ) -> Tensor:
     """Simulate the views of a volume on the scanned grid and write them as TIFF (A, h, w).
 
-    Without noise the views have the volume's units; with noise they are photon counts.
+    Without noise the views have the volume's units; with noise they are photon counts. If the
+    volume drifts, by (y, x) um per exposure of a 3 x 3 scan, the views of the volume at rest
+    where it is at the middle exposure, without noise, are written to ``<out>_still.tif``.
     """
     require_tiff(out)
     require_new(out, overwrite=overwrite)
+    still_out = out.with_name(f"{out.stem}_still.tif")
+    if drift_um is not None:
+        require_new(still_out, overwrite=overwrite)
     file = open_psf(psf)
     preset = file.preset or preset_for_model(file.n_views)
     stack = open_stack(volume)
@@ -144,17 +155,31 @@ def project_file(
             f"with Z = {file.n_depths} is needed. Crop the volume or make a PSF with --depths"
         )
     _check_voxel(stack, preset)
-    views = project(torch.from_numpy(stack.read()).to(device), file, preset.lateral_scale)
+    drift = None
+    if drift_um is not None:
+        if preset.scanning != _SCANNED:
+            raise UserError(f"--drift: {psf} is of a microscope that does not scan 3 x 3 positions")
+        if not all(math.isfinite(step) for step in drift_um):
+            raise UserError(f"--drift {drift_um[0]} {drift_um[1]}: give numbers of um")
+        view_yx = (sampled_size(n, preset.lateral_scale) for n in stack.shape[1:])
+        check_scanned((file.n_views, *view_yx), f"views of {volume}")
+        drift = (drift_um[0] / preset.pixel_um, drift_um[1] / preset.pixel_um)
+    scene = torch.from_numpy(stack.read()).to(device)
+    still, views = project(scene, file, preset.lateral_scale, drift)
     if noise is not None:
-        generator = torch.Generator().manual_seed(noise.seed)
+        peak = float(views.max())
         views = add_camera_noise(
             views.clamp(min=0),
             photons=noise.photons,
             read_noise=noise.read_noise,
-            generator=generator,
+            generator=torch.Generator().manual_seed(noise.seed),
         )
+        still = still * (noise.photons / peak if peak > 0 else 1.0)
     step = preset.pixel_um * preset.lateral_scale
-    write_volume(out, views.numpy(), (1.0, step, step), overwrite=overwrite)
+    size_um = (1.0, step, step)
+    if drift_um is not None:
+        write_volume(still_out, still.numpy(), size_um, overwrite=overwrite)
+    write_volume(out, views.numpy(), size_um, overwrite=overwrite)
     return views
 
 
@@ -173,13 +198,39 @@ def _um(voxel: tuple[float, ...]) -> str:
     return " x ".join(f"{n:.4g}" for n in voxel) + " um"
 
 
-def project(volume: Tensor, file: PSFFile, lateral_scale: float) -> Tensor:
-    """Return the views of a volume (D, H, W) on the recorded grid, (A, h, w) on the CPU."""
-    parts = []
+def project(
+    volume: Tensor,
+    file: PSFFile,
+    lateral_scale: float,
+    drift: tuple[float, float] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the views of a volume (D, H, W) on the recorded grid, (A, h, w) on the CPU.
+
+    Parameters
+    ----------
+    volume
+        At the middle exposure.
+    file
+        The PSF.
+    lateral_scale
+        Volume pixels per view pixel.
+    drift
+        (y, x) pixels of the volume per exposure of a 3 x 3 scan.
+
+    Returns
+    -------
+    Tensor, Tensor
+        Of the volume at rest, and as it drifts; the same if it does not.
+    """
+    still, moving = [], []
     with progress_bar("projecting", file.n_views) as advance:
         for first in range(0, file.n_views, _VIEWS_AT_ONCE):
             channels = range(first, min(first + _VIEWS_AT_ONCE, file.n_views))
             operator = LightFieldOperator(file.read(channels).to(volume.device))
-            parts.append(sample_views(operator.forward(volume), lateral_scale).cpu())
+            projected = operator.forward(volume)
+            still.append(sample_views(projected, lateral_scale).cpu())
+            if drift is not None:
+                moving.append(scan_moving(projected, drift, lateral_scale))
             advance(len(channels))
-    return torch.cat(parts)
+    at_rest = torch.cat(still)
+    return at_rest, torch.cat(moving) if moving else at_rest
