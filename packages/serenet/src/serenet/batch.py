@@ -112,9 +112,7 @@ class Batch:
                     for frame in range(source.n_frames)
                 ]
                 if self.preview:
-                    volumes = {result.stem: _planes(frames[0], writer.release)}
-                    picture = landing.with_suffix(".png")
-                    save_preview(picture, volumes, self.voxel_um, overwrite=True)
+                    self.draw(landing.with_suffix(".png"), source, frames[0], writer.release)
                 del frames
             if self.dtype == "uint16":
                 settings["uint16_factor"] = scale_to_uint16(landing, self.voxel_um)
@@ -130,6 +128,17 @@ class Batch:
             raise
         say(str(result))
         return result
+
+    def draw(
+        self,
+        picture: Path,
+        source: StackFile,
+        volume: NDArray[np.float32],
+        release: Callable[[], None],
+    ) -> None:
+        """Draw the first frame's result."""
+        volumes = {self.result(source.path).stem: _planes(volume, release)}
+        save_preview(picture, volumes, self.voxel_um, overwrite=True)
 
 
 def _planes(

@@ -18,8 +18,9 @@ from scopekit.cli import (
     new_app,
     run,
     version_option,
+    whole_numbers,
 )
-from serenet import __version__, cli_training
+from serenet import __version__, cli_motion, cli_training
 
 app = new_app("3D reconstruction for light-field microscopy, scanned (sLFM) or not.")
 
@@ -352,22 +353,13 @@ def rectify(
         radiometry=radiometry,
         dark=dark,
         calibration=calibration,
-        scan_order=_numbers(scan_order, "--scan-order"),
+        scan_order=whole_numbers(scan_order, "--scan-order"),
         overwrite=overwrite,
     )
     print(
         f"{out}: {lattice.rows} x {lattice.columns} microlenses, pitch {lattice.pitch_y:.3f} x "
         f"{lattice.pitch_x:.3f} pixels, rotation {lattice.rotation_deg:.3f} degrees"
     )
-
-
-def _numbers(text: str | None, option: str) -> list[int] | None:
-    from scopekit.errors import UserError
-
-    try:
-        return None if text is None else [int(part) for part in text.split(",")]
-    except ValueError as failure:
-        raise UserError(f"{option} {text}: give whole numbers with commas between") from failure
 
 
 @app.command()
@@ -406,6 +398,7 @@ def compare(
     Console().print(table)
 
 
+app.command()(cli_motion.correct_motion)
 app.command()(cli_training.train)
 app.command()(cli_training.weights)
 

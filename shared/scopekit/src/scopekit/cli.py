@@ -70,6 +70,14 @@ def version_option(program: str, version: str) -> Any:
     return typer.Option("--version", callback=show, is_eager=True, help="Show the version.")
 
 
+def whole_numbers(text: str | None, option: str) -> list[int] | None:
+    """Return the whole numbers of an option like ``6,7,8``; raise `UserError` if it has others."""
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError as failure:
+        raise UserError(f"{option} {text}: give whole numbers with commas between") from failure
+
+
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
