@@ -1,13 +1,16 @@
 """Tiles give the volume of one pass over the whole field."""
 
+import math
+
 import pytest
 import torch
 
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget
-from serenet import decompose, reconstruct
-from serenet.reconstruction import check_inputs, plan_tiles, reconstruct_tiles
+from serenet import build_model, decompose, reconstruct
+from serenet.reconstruction import _demand, check_inputs, plan_tiles, reconstruct_tiles
 from serenet.tiling import _PLANNED, _WORK_SPACE, volume_shape
+from serenet.virtual_scan import virtual_scan
 
 SCALES = {"serenet": 13 / 3, "serenetup5": 5.0, "fserenet": 13 / 3}
 N_VIEWS = 3
@@ -160,3 +163,52 @@ def test_tiles_on_the_gpu(network):
     volume = reconstruct(views, model, shift, scale, max_memory_gb=0.5)
     model.to("cpu")
     assert (volume - expected).abs().max() <= 1e-3 * expected.max()
+
+
+def test_tiles_of_the_baselines_give_the_untiled_volume():
+    generator = torch.Generator().manual_seed(0)
+    arguments = {"inChannels": N_VIEWS, "outChannels": N_DEPTHS}
+    cases = [
+        ("hylfmnet", arguments, (41, 38)),
+        ("vcdnet", {**arguments, "channels_interp": 32}, (40, 6)),
+        # An odd field's deepest level is resized by a little less than 2.
+        ("vcdnet", {**arguments, "channels_interp": 32}, (39, 7)),
+        ("rlnet", {}, (41, 38)),
+    ]
+    for name, published_args, (height, width) in cases:
+        model = build_model(name, **published_args).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    gain = math.sqrt(2 / parameter[0].numel())
+                    parameter.normal_(0, gain, generator=generator)
+        views, shift = light_field(height, width)
+        whole = reconstruct(views, model, shift, 13 / 3)
+        demand = _demand(model, N_DEPTHS, 13 / 3)
+        area = (2 * demand.halo + 8) * min(width, 2 * demand.halo + 8)
+        values = 1.03 * demand.tile_values * area + demand.field_values * height * width
+        available = int((4 * values + _WORK_SPACE) / _PLANNED["cpu"])
+        budget = MemoryBudget(available, available)
+        tiles = plan_tiles(model, (height, width), N_DEPTHS, 13 / 3, budget)
+        assert len(tiles) > 1, name
+        volume = assembled(views, model, shift, 13 / 3, tiles)
+        assert whole.max() > 0
+        assert (volume - whole).abs().max() <= 1e-5 * whole.max(), name
+
+
+def test_virtual_scans_in_tiles_are_the_untiled_ones(monkeypatch):
+    torch.manual_seed(0)
+    model = build_model("vsnet", angRes=3, K=1, n_block=2, channels=4).eval()
+    views = 500 * torch.rand((9, 40, 37))
+    whole = virtual_scan(views, model)
+    with torch.no_grad():
+        assert torch.equal(whole, model(views[None])[0, 0].clamp(min=0))
+    demand = model.values_per_view * 9 * (2 * model.halo + 9) ** 2 + 90 * 40 * 37
+    available = int((4 * demand + _WORK_SPACE) / _PLANNED["cpu"])
+    budget = MemoryBudget(available, available)
+    monkeypatch.setattr("serenet.virtual_scan.memory_budget", lambda *_: budget)
+    shares = []
+    tiled = virtual_scan(views, model, advance=shares.append)
+    assert len(shares) > 1
+    assert sum(shares) == pytest.approx(1)
+    assert (tiled - whole).abs().max() <= 1e-5 * whole.max()

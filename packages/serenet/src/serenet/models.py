@@ -49,6 +49,8 @@ def build_model(name: str, **published_args: Any) -> Network:
         model = MODELS[name].build(**published_args)
     except TypeError as failure:
         raise UserError(f"model '{name}': {failure}") from failure
+    except (RuntimeError, MemoryError) as failure:
+        raise UserError(f"model '{name}' with {published_args}: too large to be made") from failure
     model.published_name = name
     model.published_args = dict(published_args)
     return model

@@ -13,39 +13,15 @@ from torch import Tensor, nn
 from optics import NLLMPG, LightFieldOperator, LightFieldPreset
 from scopekit.metrics import correlation
 from scopekit.training import Validation
+from serenet.crop_recipe import Crop, CropRecipe, mean_scores
 from serenet.iterative import oblique_first
-from serenet.models import checkpoint_content
 from serenet.networks import SeReNet
 from serenet.reconstruction import reconstruct
-from serenet.training_data import Array, TrainingData
+from serenet.training_data import TrainingData
 from serenet.training_settings import TrainingSettings
 from serenet.views import decompose
 
-_PHOTON_NOISE_SHARE = 0.8
 _PEAK_QUANTILE = 0.999
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A crop of a light field, with what its method compares the result with.
-
-    Attributes
-    ----------
-    source
-        The file.
-    inputs
-        (A, c, c), noise added: what the network sees.
-    target
-        (K, c, c), the same crop without that noise, of the projected views; or the volume
-        (D, H, W).
-    projected
-        Channels of the K views; empty where volumes are compared.
-    """
-
-    source: str
-    inputs: Tensor
-    target: Tensor
-    projected: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,11 +51,11 @@ class Optics:
         return resized[0]
 
 
-class _Recipe:
-    """What all methods share: crops, decomposition, validation."""
+class _FamilyRecipe(CropRecipe):
+    """What the SeReNet family shares: decomposition, projection, validation."""
 
-    best_by = "psnr"
     paired = False
+    model: SeReNet
 
     def __init__(
         self,
@@ -89,34 +65,19 @@ class _Recipe:
         validation: TrainingData,
         settings: TrainingSettings,
     ) -> None:
-        self.model, self.optics, self.settings = model, optics, settings
-        self._data, self._validation = data, validation
-        self.n_samples = len(data) * settings.data.repeat
-        self.memory_settings = f"crop (now {settings.crop}) or batch_size ({settings.batch_size})"
+        super().__init__(model, optics.preset, data, validation, settings)
+        self.optics = optics
 
     def sample(self, item: int, rng: np.random.Generator) -> Crop:
         """Read a random crop of a light field, dim it, add noise."""
-        index = item % len(self._data)
-        origin = self._data.random_origin(index, rng)
-        factor = np.float32(rng.uniform(self.settings.brightness, 1))
-        clean = self._data.views(index, origin) * factor
-        inputs = torch.from_numpy(self._noisy(clean, rng))
-        source = self._data.fields[index].source
+        index, origin, factor, clean = self.draw(item, rng)
+        inputs = torch.from_numpy(self.noisy(clean, rng))
+        source = self.data.fields[index].source
         if self.paired:
-            volume = torch.from_numpy(self._data.volume(index, origin) * factor)
+            volume = torch.from_numpy(self.data.volume(index, origin) * factor)
             return Crop(source, inputs, volume)
         channels = tuple(self._draw_views(len(clean), rng))
         return Crop(source, inputs, torch.from_numpy(clean[list(channels)]), channels)
-
-    def _noisy(self, clean: Array, rng: np.random.Generator) -> Array:
-        noise = self.settings.noise
-        counts = clean
-        if noise.photons and rng.random() < _PHOTON_NOISE_SHARE:
-            scale = rng.choice(noise.photons) * rng.uniform(1, 3) / max(float(clean.max()), 1e-6)
-            counts = (rng.poisson(clean * scale) / scale).astype(np.float32)
-        normal = rng.standard_normal(clean.shape, dtype=np.float32)
-        noisy: Array = counts + np.float32(noise.mean) + np.float32(noise.variance**0.5) * normal
-        return noisy
 
     def _draw_views(self, n_views: int, rng: np.random.Generator) -> list[int]:
         count = min(self.settings.projected_views, n_views)
@@ -154,7 +115,7 @@ class _Recipe:
         of the volume with the truth, where there is one.
         """
         preset = self.optics.preset
-        data = self._validation
+        data = self.validation
         centre = oblique_first(preset)[-1]
         scores: dict[str, list[float]] = {}
         drawn: dict[str, NDArray[np.float32]] = {}
@@ -173,11 +134,7 @@ class _Recipe:
                 pictures["truth"] = truth
             drawn = drawn or pictures
         voxel_um = (preset.depth_step_um, preset.pixel_um, preset.pixel_um)
-        return Validation({n: float(np.mean(s)) for n, s in scores.items()}, drawn, voxel_um)
-
-    def checkpoint(self) -> dict[str, Any]:
-        """Return the network as `serenet.load_checkpoint` reads it."""
-        return checkpoint_content(self.model)
+        return Validation(mean_scores(scores), drawn, voxel_um)
 
 
 def peak_signal_to_noise(recorded: Tensor, predicted: Tensor) -> float:
@@ -186,12 +143,14 @@ def peak_signal_to_noise(recorded: Tensor, predicted: Tensor) -> float:
     return 10 * float(np.log10(max(float(recorded.max()) ** 2, 1e-12) / max(error, 1e-12)))
 
 
-class SelfSupervised(_Recipe):
+class SelfSupervised(_FamilyRecipe):
     """serenet: the volume's projections must look like the views it came from.
 
     ``NLL-MPG / m + LPIPS of the views, each over its m_a, + negativity``, where ``m_a`` is the
     0.999 quantile of view a plus 1 and ``m`` its mean.
     """
+
+    best_by = "psnr"
 
     def __init__(self, *parts: Any, perceptual: nn.Module | None) -> None:
         super().__init__(*parts)
@@ -215,10 +174,9 @@ class SelfSupervised(_Recipe):
         return terms
 
 
-class Supervised(_Recipe):
+class Supervised(_FamilyRecipe):
     """renet: the same network taught by volumes, ``L1 + negativity``."""
 
-    best_by = "correlation"
     paired = True
 
     def compare(self, volume: Tensor, enlarged: Tensor, sample: Crop) -> dict[str, Tensor]:
@@ -227,10 +185,9 @@ class Supervised(_Recipe):
         return {"l1": F.l1_loss(volume, target), "negativity": self._negativity(enlarged)}
 
 
-class AxialFineTuning(_Recipe):
+class AxialFineTuning(_FamilyRecipe):
     """fserenet: a serenet whose first six convolutions stay, taught by volumes, ``NLL-MPG``."""
 
-    best_by = "correlation"
     paired = True
 
     def __init__(self, *parts: Any) -> None:

@@ -150,7 +150,11 @@ def reconstruct_tile(
             return _sharpened(prepared.to(device), model, scale, tile).clamp_(min=0)
         assert isinstance(model, VolumeNetwork)
         inputs = _window(prepared.to(device), model, shift, scale, tile)
-        enlarged = model.enlarged(inputs)[0, 0].float()
+        if isinstance(model, VCDNet):
+            enlarged = model.enlarged(inputs, tile, prepared.shape[-2:])
+        else:
+            enlarged = model.enlarged(inputs)
+        enlarged = enlarged[0, 0].float()
     del inputs
     for axis, (place, covered, n) in enumerate(
         zip(

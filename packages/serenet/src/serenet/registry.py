@@ -136,7 +136,7 @@ def _hylfmnet(inChannels: int = 169, outChannels: int = 101) -> HyLFMNet:
 
 
 def _rlnet(kernel_size: int = 3) -> RLNet:
-    if kernel_size != 3:
+    if type(kernel_size) is not int or kernel_size != 3:
         raise UserError(f"kernel_size is {kernel_size!r}; expected 3")
     return RLNet()
 

@@ -173,6 +173,7 @@ def resize_window(
     weight = (points - below).to(x.dtype).reshape([-1 if i == axis else 1 for i in range(x.dim())])
     lower = below.long()
     upper = (lower + 1).clamp(max=source - 1)
-    return torch.lerp(
-        x.index_select(axis, lower - first), x.index_select(axis, upper - first), weight
-    )
+    # Beyond the part that is held, samples are of the tile's surround, which is cut off.
+    last = x.shape[axis] - 1
+    lower, upper = ((n - first).clamp(0, last) for n in (lower, upper))
+    return torch.lerp(x.index_select(axis, lower), x.index_select(axis, upper), weight)

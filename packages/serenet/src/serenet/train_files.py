@@ -1,9 +1,12 @@
 """``serenet train``: from a training YAML to a run's folder."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from optics import LightFieldOperator, LightFieldPreset, phase_space_psf, psf_shift
 from scopekit.distributed import World, process_group
@@ -13,18 +16,25 @@ from scopekit.progress import say
 from scopekit.run_folder import RunFolder, read_last
 from scopekit.training import train
 from serenet import __version__
+from serenet.baseline_recipes import FromRefocused, FromViews, VirtualScanning
+from serenet.crop_recipe import CropRecipe
 from serenet.microscope import load_preset
 from serenet.models import build_model, load_checkpoint, network_for_scale
+from serenet.network import Network
 from serenet.networks import SeReNet
 from serenet.perceptual import load_lpips
 from serenet.recipes import AxialFineTuning, Optics, SelfSupervised, Supervised
+from serenet.rl_network import RLNet
+from serenet.scan_network import VsNet
 from serenet.small_scenes import write_scenes
 from serenet.training_data import TrainingData
-from serenet.training_settings import Data, TrainingSettings, load_settings
+from serenet.training_settings import FAMILY, Data, TrainingSettings, load_settings
 from serenet.view_psf import psf_of_views
 
 # Scenes made for validation, by seeds of their own.
 _VALIDATION_SEED = 10_000
+# Not only those that SeReNet's volumes are made from.
+_TAKES_ALL_VIEWS = ("vcdnet", "hylfmnet", "vsnet")
 
 
 def train_method(
@@ -67,85 +77,124 @@ def train_method(
             say(f"and --psf with a PSF of its depths: {make}")
 
 
-def _recipe(
-    settings: TrainingSettings, out: Path, world: World
-) -> SelfSupervised | Supervised | AxialFineTuning:
-    optics = _optics(settings, world.device)
-    training, validation = _data(settings, optics, out, world)
-    model = _model(settings, optics.preset).to(world.device)
-    model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    parts = (model, optics, training, validation, settings)
-    if settings.method == "renet":
-        return Supervised(*parts)
-    if settings.method == "fserenet":
-        return AxialFineTuning(*parts)
-    return SelfSupervised(*parts, perceptual=_perceptual(settings, world))
+def _recipe(settings: TrainingSettings, out: Path, world: World) -> CropRecipe:
+    preset, make_psf = _microscope(settings)
+    psf = functools.cache(make_psf)
+    training, validation = _data(settings, preset, psf, out, world)
+    model = _model(settings, preset).to(world.device)
+    model.lay_out()
+    rest = (training, validation, settings)
+    if isinstance(model, SeReNet):
+        operator = LightFieldOperator(psf().to(world.device))
+        parts = (model, Optics(preset, operator, psf_shift(psf()).to(world.device)), *rest)
+        if settings.method == "renet":
+            return Supervised(*parts)
+        if settings.method == "fserenet":
+            return AxialFineTuning(*parts)
+        return SelfSupervised(*parts, perceptual=_perceptual(settings, world))
+    if isinstance(model, RLNet):
+        return FromRefocused(model, preset, *rest, psf_shift=psf_shift(psf()).to(world.device))
+    if isinstance(model, VsNet):
+        return VirtualScanning(model, preset, *rest)
+    return FromViews(model, preset, *rest)
 
 
-def _optics(settings: TrainingSettings, device: torch.device) -> Optics:
+def _microscope(settings: TrainingSettings) -> tuple[LightFieldPreset, Callable[[], Tensor]]:
+    """Return the microscope with the network's views and depths, and its PSF if it is needed."""
     preset = load_preset(settings.optics)
-    if settings.psf is None:
-        if settings.depths is not None:
-            preset = preset.with_middle_depths(settings.depths)
-        psf = phase_space_psf(preset, size=settings.psf_size or preset.psf_size)
-    else:
+    if settings.method in _TAKES_ALL_VIEWS:
+        preset = preset.model_copy(update={"views": tuple(range(preset.n_num**2))})
+    if settings.depths is not None:
+        preset = preset.with_middle_depths(settings.depths)
+    if settings.psf is not None:
         view_psf, preset = psf_of_views(settings.psf, preset)
-        psf = torch.cat([view_psf(channel) for channel in range(len(preset.views))])
-    return Optics(preset, LightFieldOperator(psf.to(device)), psf_shift(psf).to(device))
+        return preset, lambda: torch.cat([view_psf(a) for a in range(len(preset.views))])
+    size = settings.psf_size or preset.psf_size
+    return preset, lambda: phase_space_psf(preset, size=size)
 
 
 def _data(
-    settings: TrainingSettings, optics: Optics, out: Path, world: World
+    settings: TrainingSettings,
+    preset: LightFieldPreset,
+    psf: Callable[[], Tensor],
+    out: Path,
+    world: World,
 ) -> tuple[TrainingData, TrainingData]:
-    preset, crop = optics.preset, settings.crop
     wanted = {"training": settings.data, "validation": settings.validation or settings.data}
     for n, (name, data) in enumerate(wanted.items()):
         if data.simulated is not None:
             folder = out / "simulated" / name
             if world.is_first:
                 seeds = range(n * _VALIDATION_SEED + 1, n * _VALIDATION_SEED + 1 + data.simulated)
-                write_scenes(folder, seeds, preset, optics.operator.psf)
+                write_scenes(folder, seeds, preset, psf().to(world.device))
             wanted[name] = Data(
                 views=folder / "views", volumes=folder / "volumes", repeat=data.repeat
             )
     world.wait()
-    supervised = settings.method != "serenet"
-    training = TrainingData(wanted["training"], preset, crop, paired=supervised)
-    with_truth = wanted["validation"].volumes is not None
-    validation = TrainingData(wanted["validation"], preset, crop, paired=with_truth)
+    volumes = settings.needs_volumes
+    training = TrainingData(wanted["training"], preset, settings.crop, paired=volumes)
+    # serenet needs none, but is judged by them where they are given.
+    volumes = volumes or (settings.method == "serenet" and wanted["validation"].volumes is not None)
+    validation = TrainingData(wanted["validation"], preset, settings.crop, paired=volumes)
     return training, validation
 
 
-def _model(settings: TrainingSettings, preset: LightFieldPreset) -> SeReNet:
+def _model(settings: TrainingSettings, preset: LightFieldPreset) -> Network:
     torch.manual_seed(settings.seed)
-    n_views = len(preset.views)
     start = load_checkpoint(settings.start_from) if settings.start_from else None
-    if start is not None and start.n_views != n_views:
+    if settings.method in FAMILY:
+        return _family_model(settings, preset, start)
+    arguments: dict[str, Any] = {}
+    if settings.method in ("vcdnet", "hylfmnet"):
+        arguments = {"inChannels": len(preset.views), "outChannels": len(preset.depths_um)}
+    elif settings.method == "vsnet":
+        arguments = {"angRes": preset.n_num}
+    model = build_model(settings.method, **arguments | settings.network)
+    if start is not None:
+        if (start.published_name, start.published_args) != (settings.method, model.published_args):
+            raise UserError(
+                f"start_from: {settings.start_from} is a {start.published_name} with "
+                f"{start.published_args}, not a {settings.method} with {model.published_args}"
+            )
+        model.load_state_dict(start.state_dict())
+    return model
+
+
+def _family_model(
+    settings: TrainingSettings, preset: LightFieldPreset, start: Network | None
+) -> SeReNet:
+    n_views = len(preset.views)
+    name = "fserenet"
+    if settings.method != "fserenet":
+        name = network_for_scale(preset.lateral_scale)
+    model = build_model(name, inChannels=n_views)
+    assert isinstance(model, SeReNet)
+    model.method = settings.method
+    if start is None:
+        return model
+    if not isinstance(start, SeReNet):
+        raise UserError(f"start_from: {settings.start_from} is a {start.published_name}")
+    if start.n_views != n_views:
         raise UserError(
             f"start_from: {settings.start_from} takes {start.n_views} views, the optics have "
             f"{n_views}: give a network of this microscope"
         )
     if settings.method == "fserenet":
-        assert start is not None
-        model = build_model("fserenet", inChannels=n_views)
         if start.second_up != model.second_up:
             raise UserError(
                 f"start_from: {settings.start_from} enlarges {start.enlargement} times, fserenet "
                 f"{model.enlargement} times: its first layers do not fit"
             )
-    else:
-        model = build_model(network_for_scale(preset.lateral_scale), inChannels=n_views)
-        if start is not None and start.published_name != model.published_name:
-            raise UserError(
-                f"start_from: {settings.start_from} is a {start.published_name}; "
-                f"{settings.method} of these optics is a {model.published_name}"
-            )
-    if start is not None and type(start) is type(model):
+    elif start.published_name != model.published_name:
+        raise UserError(
+            f"start_from: {settings.start_from} is a {start.published_name}; "
+            f"{settings.method} of these optics is a {model.published_name}"
+        )
+    if type(start) is type(model):
         model.load_state_dict(start.state_dict())
-    elif start is not None:
+    else:
         model.coarse.load_state_dict(start.coarse.state_dict())
         model.middle.load_state_dict(start.middle.state_dict())
-    model.method = settings.method
     return model
 
 

@@ -12,7 +12,10 @@ from scopekit.errors import UserError
 from scopekit.settings import describe_faults, read_yaml
 from scopekit.training import Loop, Precision
 
-Method = Literal["serenet", "renet", "fserenet"]
+Method = Literal["serenet", "renet", "fserenet", "vcdnet", "hylfmnet", "rlnet", "vsnet"]
+FAMILY = ("serenet", "renet", "fserenet")
+# Learn from light fields alone.
+_WITHOUT_VOLUMES = ("serenet", "vsnet")
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -120,6 +123,8 @@ class TrainingSettings(_Section):
     method
         ``serenet``: self-supervised, from light fields alone. ``renet``: the same network
         supervised by volumes. ``fserenet``: a trained serenet, fine-tuned axially on volumes.
+        ``vcdnet``, ``hylfmnet``, ``rlnet``: other networks, supervised by volumes. ``vsnet``:
+        virtual scanning, from scanned light fields alone.
     optics
         Name of a microscope's preset, or its YAML file.
     depths
@@ -130,6 +135,9 @@ class TrainingSettings(_Section):
         Lateral support of the computed PSF in volume pixels; default: what the views need.
     data, validation
         What to learn from, and what to judge by; without ``validation``, the training data.
+    network
+        Published constructor arguments of the network, where they are not to be the published
+        ones: ``{channels_interp: 64}`` for vcdnet, ``{K: 2, channels: 32}`` for vsnet.
     start_from
         Checkpoint, or the name of shipped weights; fserenet needs a serenet.
     crop
@@ -166,6 +174,7 @@ class TrainingSettings(_Section):
     psf_size: Annotated[int, Field(ge=3)] | None = None
     data: Data
     validation: Data | None = None
+    network: dict[str, int] = {}
     start_from: str | None = None
     crop: Annotated[int, Field(ge=8)] = 99
     brightness: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -194,13 +203,20 @@ class TrainingSettings(_Section):
             )
         if self.method == "fserenet" and self.start_from is None:
             raise ValueError("start_from is missing: fserenet starts from a trained serenet")
-        if self.method != "serenet":
+        if self.method in FAMILY and self.network:
+            raise ValueError(f"network: {self.method} follows from the optics; leave it out")
+        if self.needs_volumes:
             for name, data in (("data", self.data), ("validation", self.validation)):
                 if data is not None and data.views is not None and data.volumes is None:
                     raise ValueError(
                         f"{name}.volumes is missing: {self.method} learns from volumes"
                     )
         return self
+
+    @property
+    def needs_volumes(self) -> bool:
+        """Whether the method is taught by volumes."""
+        return self.method not in _WITHOUT_VOLUMES
 
     def loop(self) -> Loop:
         """Return what the training loop wants to know."""

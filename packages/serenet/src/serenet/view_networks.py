@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serenet.network import VolumeNetwork
+from serenet.tiling import Tile, resize_window
 
 _DOWN = (64, 128, 256, 512, 512, 512)
 _HYLFM_CHANNELS = 7  # of its 3D part
@@ -40,7 +41,8 @@ class _UpBlock(nn.Module):
         self.norm = nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
-        x = F.interpolate(x, size=kept.shape[-2:], mode="bilinear", align_corners=False)
+        if x.shape[-2:] != kept.shape[-2:]:
+            x = F.interpolate(x, size=kept.shape[-2:], mode="bilinear", align_corners=False)
         x = self.conv(torch.cat([x, kept], dim=1))
         normalised: Tensor = self.norm(F.relu(x))
         return normalised
@@ -96,8 +98,19 @@ class VCDNet(VolumeNetwork):
         """Lateral pixels before the final resize per view pixel."""
         return 16
 
-    def enlarged(self, inputs: Tensor) -> Tensor:
-        """Return the volume before the final resize, of views (B, A, h, w)."""
+    def enlarged(
+        self, inputs: Tensor, tile: Tile | None = None, field: tuple[int, ...] = ()
+    ) -> Tensor:
+        """Return the volume before the final resize, of views (B, A, h, w).
+
+        Parameters
+        ----------
+        inputs
+            Views, normalised to [0, 1].
+        tile, field
+            Which part of a field of which height and width the inputs are; left out: all of it.
+            An odd field's deepest level is resized by a little less than 2.
+        """
         x = self.first(inputs.contiguous(memory_format=torch.channels_last))
         for conv in self.interpolation:
             x = conv(F.pixel_shuffle(x, 2).contiguous(memory_format=torch.channels_last))
@@ -106,6 +119,11 @@ class VCDNet(VolumeNetwork):
         for block in self.down:
             kept.append(x)
             x = block(x)
+        if tile is not None:
+            for axis, (place, n) in enumerate(
+                zip((tile.rows, tile.columns), field, strict=True), start=2
+            ):
+                x = resize_window(x, axis, place, place[0] // 2, -(-n // 2), n)
         for up, skip in zip(reversed(self.up), reversed(kept), strict=True):
             x = up(x, skip)
         return torch.tanh(x)[:, None]
