@@ -46,6 +46,14 @@ class World:
         dist.all_reduce(numbers)
         return dict(zip(values, (numbers / self.size).tolist(), strict=True))
 
+    def agree(self, value: float) -> float:
+        """Return the first process's value in every process."""
+        if self.size == 1:
+            return value
+        number = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(number, src=0)
+        return float(number)
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:

@@ -7,141 +7,24 @@ processes equal one with as many times the batch.
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scopekit.checkpoints import write_checkpoint
 from scopekit.distributed import World
 from scopekit.errors import UserError
+from scopekit.plateau import PlateauRate
 from scopekit.progress import console, progress_bar, say
+from scopekit.recipe import Loop, Moments, Precision, Recipe, Sample, Validation
 from scopekit.run_folder import History, RunFolder
-from scopekit.volumes import VoxelSize
+from scopekit.sample_stream import SampleStream
 
-Precision = Literal["float32", "bfloat16", "float16"]
-_STEPS_AHEAD = 2
-_READERS = 2
-_ORDER, _SAMPLE, _MODEL = 0, 1, 2  # independent streams of random numbers
-
-
-class Sample(Protocol):
-    """What one pass of the network starts from, on the CPU."""
-
-    @property
-    def source(self) -> str:
-        """The file it comes from, for messages."""
-
-
-S = TypeVar("S", bound=Sample)
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a validation found.
-
-    Attributes
-    ----------
-    scores
-        Name to value; the higher the better.
-    volumes
-        Title to volume (Z, Y, X), all of one shape, to be drawn; may be empty.
-    voxel_um
-        (z, y, x) step in um.
-    """
-
-    scores: dict[str, float]
-    volumes: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    voxel_um: VoxelSize = (1.0, 1.0, 1.0)
-
-
-class Recipe(Protocol[S]):
-    """What a method adds to the loop.
-
-    Attributes
-    ----------
-    model
-        The network; what does not require a gradient stays as it is.
-    n_samples
-        Samples an epoch.
-    best_by
-        The score that decides which checkpoint is the best.
-    memory_settings
-        What to lower when the memory does not suffice, in words: "crop (now 99)".
-    """
-
-    @property
-    def model(self) -> nn.Module: ...  # noqa: D102
-    @property
-    def n_samples(self) -> int: ...  # noqa: D102
-    @property
-    def best_by(self) -> str: ...  # noqa: D102
-    @property
-    def memory_settings(self) -> str: ...  # noqa: D102
-
-    def sample(self, item: int, rng: np.random.Generator) -> S:
-        """Read and prepare sample ``item`` of an epoch; called in other threads, ahead of use."""
-
-    def losses(self, network: Callable[..., Any], samples: Sequence[S]) -> dict[str, Tensor]:
-        """Return the weighted terms of the loss, each the mean over the samples.
-
-        ``network`` is the model, to be called once, in the run's precision.
-        """
-
-    def validate(self) -> Validation:
-        """Judge the model, which is in evaluation mode."""
-
-    def checkpoint(self) -> dict[str, Any]:
-        """Return what using the model needs, as plain tensors and values."""
-
-
-@dataclass(frozen=True)
-class Loop:
-    """How long and how fast to learn.
-
-    Attributes
-    ----------
-    epochs
-        Number of epochs; in one, every sample is drawn once.
-    learning_rate
-        The rate that ``schedule`` scales.
-    schedule
-        ``schedule(epoch)``, epoch a real number from 0: factor of the learning rate.
-    optimizer
-        ``adam`` or ``sgd``.
-    batch_size
-        Samples that go through the network together, in one process.
-    accumulate
-        Batches whose gradients make one step.
-    clip_norm
-        Largest norm of the gradient; ``None``: any.
-    precision
-        Of the network; losses and parameters stay float32.
-    validate_every, save_every
-        Epochs between validations and between kept checkpoints.
-    seed
-        Of the samples' order and random numbers.
-    """
-
-    epochs: int
-    learning_rate: float
-    schedule: Callable[[float], float] = lambda _: 1.0
-    optimizer: Literal["adam", "sgd"] = "adam"
-    batch_size: int = 1
-    accumulate: int = 1
-    clip_norm: float | None = None
-    precision: Precision = "float32"
-    validate_every: int = 10
-    save_every: int = 100
-    seed: int = 0
+__all__ = ["Loop", "Moments", "Precision", "Recipe", "Sample", "Validation", "train"]
 
 
 def train(
@@ -150,6 +33,7 @@ def train(
     folder: RunFolder | None,
     world: World,
     last: Mapping[str, Any] | None = None,
+    moments: Moments | None = None,
 ) -> None:
     """Train a model and leave its checkpoints, log and pictures in the run's folder.
 
@@ -165,6 +49,8 @@ def train(
         The processes that share the work.
     last
         Content of ``last.pt`` of the run to go on with.
+    moments
+        Of the optimizer, by the parameters' names, to start with.
 
     Raises
     ------
@@ -172,6 +58,8 @@ def train(
         If the loss is not finite, or the memory does not suffice; ``last.pt`` is kept.
     """
     trainer = _Trainer(recipe, loop, folder, world)
+    if moments is not None:
+        trainer.take_moments(moments)
     if last is not None:
         trainer.restore(last)
     trainer.run()
@@ -187,24 +75,40 @@ class _Trainer:
         kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[loop.optimizer]
         self.optimizer = kind(self.parameters, lr=loop.learning_rate)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=loop.precision == "float16")
-        self.samples_per_step = loop.batch_size * loop.accumulate * world.size
-        self.steps_per_epoch = max(recipe.n_samples // self.samples_per_step, 1)
+        self.rate = None if loop.plateau is None else PlateauRate(self.optimizer, loop.plateau)
+        mine = loop.batch_size * loop.accumulate
+        self.stream = SampleStream(
+            recipe.sample,
+            n_samples=recipe.n_samples,
+            a_process=mine,
+            a_step=mine * world.size,
+            seed=loop.seed,
+        )
+        self.steps_per_epoch = max(recipe.n_samples // (mine * world.size), 1)
         self.epoch = 0
         self.best = -math.inf
+        self.losses: list[float] = []
         self.history: History = []
         self.latest = ""
 
+    def is_done(self) -> bool:
+        """Whether all epochs are done, or the validation has stopped improving."""
+        early = self.loop.early_stop
+        stopped = early is not None and early.is_reached(self.losses)
+        return stopped or self.epoch >= self.loop.epochs
+
     def run(self) -> None:
         self.recipe.model.train()
+        if self.is_done():
+            why = "to train on"
+            if self.epoch < self.loop.epochs:
+                why = "has no effect: the validation had stopped improving"
+            raise UserError(f"this run has its {self.epoch} epochs: raise 'epochs' {why}")
         n_steps = (self.loop.epochs - self.epoch) * self.steps_per_epoch
-        if n_steps <= 0:
-            raise UserError(
-                f"this run has its {self.loop.epochs} epochs: raise 'epochs' to train on"
-            )
         bar = progress_bar("training", n_steps) if self.folder else nullcontext(_no_bar)
         try:
             with bar as advance:
-                while self.epoch < self.loop.epochs:
+                while not self.is_done():
                     self._run_epoch(advance)
         except KeyboardInterrupt:
             if self.folder is not None:
@@ -213,13 +117,16 @@ class _Trainer:
         finally:
             if self.folder is not None:
                 self.folder.close()
+        if self.folder is not None and self.epoch < self.loop.epochs:
+            say(f"ended after epoch {self.epoch}: the validation has stopped improving")
 
     def _run_epoch(self, advance: Callable[..., None]) -> None:
         first = self.epoch * self.steps_per_epoch
         steps = range(first, first + self.steps_per_epoch)
         started, waited = time.perf_counter(), 0.0
         totals: dict[str, float] = {}
-        batches = self._batches_ahead(steps)
+        self.loop.on_epoch(self.epoch)
+        batches = self.stream.ahead(steps, self.world.rank)
         for step in steps:
             asked = time.perf_counter()
             batch = next(batches)
@@ -233,48 +140,27 @@ class _Trainer:
         row = {
             "epoch": self.epoch,
             "step": steps[-1] + 1,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self._rate(),
             "seconds": round(seconds, 3),
             "waiting_share": round(waited / seconds, 4),
             **totals,
         }
+        self.history.append(row)
+        scores = "" if self.folder is None else self._judge(self.folder, row)
+        self._decide()
         if self.folder is not None:
-            self._finish_epoch(self.folder, row)
+            self._write(self.folder, row, scores)
         self.world.wait()
-
-    def _batches_ahead(self, steps: range) -> Iterator[list[Any]]:
-        """Yield the samples of every step in this process, read while earlier ones are used."""
-        with ThreadPoolExecutor(_READERS) as readers:
-            queue: deque[list[Future[Any]]] = deque()
-            for step in steps:
-                queue.append([readers.submit(self._sample, n) for n in self._numbers(step)])
-                if len(queue) > _STEPS_AHEAD:
-                    yield [future.result() for future in queue.popleft()]
-            while queue:
-                yield [future.result() for future in queue.popleft()]
-
-    def _numbers(self, step: int) -> range:
-        mine = self.loop.batch_size * self.loop.accumulate
-        first = step * self.samples_per_step + self.world.rank * mine
-        return range(first, first + mine)
-
-    def _sample(self, number: int) -> Any:
-        epoch, place = divmod(number, self.recipe.n_samples)
-        order = self._random(_ORDER, epoch).permutation(self.recipe.n_samples)
-        return self.recipe.sample(int(order[place]), self._random(_SAMPLE, number))
-
-    def _random(self, stream: int, number: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence([self.loop.seed, stream, number]))
 
     def _step(self, step: int, samples: list[Any]) -> dict[str, float]:
         """Learn from the samples; return the loss and its terms, averaged over all of them."""
         loop = self.loop
-        rate = loop.learning_rate * loop.schedule(step / self.steps_per_epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        # What the model itself draws, such as dropout.
-        own = self._random(_MODEL, step * self.world.size + self.world.rank)
-        torch.manual_seed(int(own.integers(2**62)))
+        if self.rate is None:
+            rate = loop.learning_rate * loop.schedule(step / self.steps_per_epoch)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+        # For what the model itself draws, such as dropout.
+        torch.manual_seed(self.stream.model_seed(step * self.world.size + self.world.rank))
         self.optimizer.zero_grad(set_to_none=True)
         where = f"step {step + 1}, {', '.join(sorted({s.source for s in samples}))}"
         try:
@@ -295,7 +181,7 @@ class _Trainer:
         ):
             raise UserError(
                 f"the loss is {terms['loss']:g}, its gradient {norm:g}, in {where}: look at that "
-                f"file, or lower learning_rate (now {rate:g}){self._kept()}"
+                f"file, or lower learning_rate (now {self._rate():g}){self._kept()}"
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -322,28 +208,51 @@ class _Trainer:
         with torch.autocast(self.world.device.type, dtype, enabled=half):
             return (self.parallel or self.recipe.model)(*inputs)
 
-    def _finish_epoch(self, folder: RunFolder, row: dict[str, float]) -> None:
-        loop, last, scores = self.loop, self.epoch == self.loop.epochs, ""
-        self.history.append(row)
-        if last or self.epoch % loop.validate_every == 0:
-            found = self._validate()
-            row.update(found.scores)
-            caption = ", ".join(f"{name} {value:.4g}" for name, value in found.scores.items())
-            scores = f", {caption}"
-            if found.volumes:
-                folder.write_picture(self.epoch, found.volumes, found.voxel_um, caption)
-            score = found.scores[self.recipe.best_by]
-            if score > self.best or not folder.best.exists():
-                self.best = -math.inf if math.isnan(score) else score
-                write_checkpoint(folder.best, self._content(), overwrite=True)
+    def _judge(self, folder: RunFolder, row: dict[str, float]) -> str:
+        """Validate if it is time, and keep the best; return what to say of it."""
+        loop = self.loop
+        always = loop.plateau is not None or loop.early_stop is not None
+        due = always or self.epoch == loop.epochs or self.epoch % loop.validate_every == 0
+        if not due:
+            return ""
+        found = self._validate()
+        row.update(found.scores)
+        caption = ", ".join(f"{name} {value:.4g}" for name, value in found.scores.items())
+        if found.volumes:
+            folder.write_picture(self.epoch, found.volumes, found.voxel_um, caption)
+        score = found.scores[self.recipe.best_by]
+        score = -score if found.lower_is_better else score
+        self.losses.append(-score)
+        if score > self.best or not folder.best.exists():
+            self.best = -math.inf if math.isnan(score) else score
+            content = self._content()
+            if loop.keep_moments:
+                content["training"]["moments"] = self._moments()
+            write_checkpoint(folder.best, content, overwrite=True)
+        return f", {caption}"
+
+    def _decide(self) -> None:
+        """Let every process draw the same conclusions from the validation."""
+        if self.rate is None and self.loop.early_stop is None:
+            return
+        loss = self.world.agree(self.losses[-1] if self.folder is not None else math.nan)
+        if self.folder is None:
+            self.losses.append(loss)
+        if self.rate is not None:
+            self.rate.step(self.epoch, loss)
+
+    def _write(self, folder: RunFolder, row: dict[str, float], scores: str) -> None:
+        if scores:
             folder.write_curves(self.history)
-        if last or self.epoch % loop.save_every == 0:
+        if self.is_done() or self.epoch % self.loop.save_every == 0:
             folder.write_epoch(self.epoch, self._content())
         folder.write_history(self.history)
         content = self._content()
         content["training"] |= {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "rate": None if self.rate is None else self.rate.state_dict(),
+            "losses": self.losses,
             "history": self.history,
             "best": self.best,
         }
@@ -351,7 +260,7 @@ class _Trainer:
         write_checkpoint(folder.last, content, overwrite=True)
         if not console.is_terminal:  # no bar is to be seen
             took = f"{row['seconds']:.1f} s"
-            say(f"epoch {self.epoch} of {loop.epochs}: {took}{self.latest}{scores}")
+            say(f"epoch {self.epoch} of {self.loop.epochs}: {took}{self.latest}{scores}")
 
     def _validate(self) -> Validation:
         self.recipe.model.eval()
@@ -370,10 +279,29 @@ class _Trainer:
         self.recipe.model.load_state_dict(content["state"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        if self.rate is not None:
+            self.rate.load_state_dict(state["rate"])
         self.history, self.best = state["history"], state["best"]
+        self.losses = state.get("losses", [])
         self.epoch = state["epoch"]
         if self.world.is_first:
             say(f"going on after epoch {self.epoch}")
+
+    def take_moments(self, moments: Moments) -> None:
+        """Let the optimizer start from moments of parameters of the same names and shapes."""
+        for name, parameter in self._named():
+            found = moments.get(name, {})
+            if all(t.shape in ((), parameter.shape) for t in found.values()) and found:
+                self.optimizer.state[parameter] = {k: t.clone() for k, t in found.items()}
+
+    def _moments(self) -> Moments:
+        return {name: dict(self.optimizer.state[p]) for name, p in self._named()}
+
+    def _named(self) -> list[tuple[str, nn.Parameter]]:
+        return [(n, p) for n, p in self.recipe.model.named_parameters() if p.requires_grad]
+
+    def _rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def _kept(self) -> str:
         return f"; epoch {self.epoch} is kept, --resume goes on from it" if self.epoch else ""
