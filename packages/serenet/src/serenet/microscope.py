@@ -93,10 +93,7 @@ def shift_for_model(
     if psf is not None and shift is not None:
         raise UserError("--psf and --psf-shift: give one of them")
     if n_views is None:
-        told = preset or (open_psf(psf).preset if psf else None)
-        if told is None:
-            raise UserError("the network does not tell its microscope: give --preset or --psf")
-        n_views = len(told.views)
+        n_views = len(_views_usually_used(psf, preset))
     if psf is not None:
         return _shift_from_psf(n_views, open_psf(psf), preset)
     microscope = preset or preset_for_model(n_views)
@@ -118,6 +115,15 @@ def shift_for_model(
             "Describe the microscope with --preset FILE.yaml"
         )
     return table, microscope
+
+
+def _views_usually_used(psf: Path | None, preset: LightFieldPreset | None) -> tuple[int, ...]:
+    told = preset or (open_psf(psf).preset if psf else None)
+    if told is None:
+        raise UserError("the network does not tell its microscope: give --preset or --psf")
+    # A PSF file may hold all views.
+    known = (p for p in presets.values() if preset is None and same_microscope(p, told))
+    return next(known, told).views
 
 
 def microscope_of_views(
