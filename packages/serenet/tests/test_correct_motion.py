@@ -92,6 +92,13 @@ def test_a_series_and_a_folder(correct, tmp_path, views, checkpoint):
     np.testing.assert_allclose(one, expected(np.rint(views()), checkpoint), rtol=1e-5)
 
 
+def test_a_single_view(correct, tmp_path, views, checkpoint):
+    tifffile.imwrite(tmp_path / "one.tif", views(1)[0])
+    assert correct(tmp_path / "one.tif").code == 0
+    found = tifffile.imread(tmp_path / "out" / "one_twnet.tif")
+    np.testing.assert_allclose(found, expected(views(1), checkpoint)[0], rtol=1e-5)
+
+
 def test_existing_results_are_kept(correct, tmp_path, views):
     tifffile.imwrite(tmp_path / "cell.tif", views())
     assert correct(tmp_path / "cell.tif").code == 0
@@ -115,7 +122,8 @@ def nan_at_the_end(stack):
     [
         (lambda v: v[:, :-1], "(20, 23, 33); interlaced views of a 3 x 3 scan"),
         (lambda v: v[..., 1:], "multiples of 3: crop them"),
-        (lambda v: v[0], "a single 2D image"),
+        (lambda v: v[0, :-2], "(1, 22, 33)"),
+        (lambda v: np.stack([[v, v], [v, v]]), "expected pages"),
         (nan_at_the_end, "NaN or infinite values (page 19, counted from 0)"),
     ],
 )

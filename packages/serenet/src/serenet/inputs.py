@@ -1,6 +1,7 @@
 """The user's inputs: files and folders of view stacks."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from optics import LightFieldPreset
 from scopekit.errors import UserError
-from scopekit.volumes import StackFile, open_stack
+from scopekit.volumes import StackFile, open_frames, open_stack
+from serenet.scan import check_scanned
 
 _SUFFIXES = (".tif", ".tiff")
 
@@ -85,6 +87,20 @@ def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[in
         f"{path}: {n_pages} views; this microscope has {n_all}, of which {n_subset} are used: give "
         "all or those, or the --preset or PSF of the microscope that recorded them"
     )
+
+
+def open_scanned(path: Path) -> StackFile:
+    """Inspect a stack of any views of a 3 x 3 scan; a single 2D image is a stack of one.
+
+    Raises
+    ------
+    UserError
+        If the sides of the views are not multiples of 3.
+    """
+    stack = open_frames(path)
+    stack = open_stack(path) if stack.n_frames > 1 else replace(stack, shape=stack.shape[1:])
+    check_scanned(stack.shape, str(path))
+    return stack
 
 
 def read_views(stack: StackFile, pages: list[int], frame: int = 0) -> Tensor:

@@ -17,10 +17,8 @@ from torch import Tensor
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget, memory_budget
 from serenet.motion_network import TWNet
-from serenet.rectification import SCAN_ORDER
+from serenet.scan import MIDDLE_TIME, SCAN_ORDER, SIDE, check_scanned, checked_order
 
-_SIDE = 3
-MIDDLE_TIME = 4
 _LOW, _HIGH = 0.05, 0.99
 # Cubic convolution over 4 pixels, the position's whole part being the second; a = -0.75, as
 # PyTorch's bicubic resampling has it.
@@ -35,7 +33,7 @@ Border = Literal["mirror", "zero"]
 
 def sub_images(views: Tensor) -> Tensor:
     """Return the nine sub-images (A, 9, h, w) of views (A, 3 h, 3 w), number ``3 r + c``."""
-    return F.pixel_unshuffle(views[:, None], _SIDE)
+    return F.pixel_unshuffle(views[:, None], SIDE)
 
 
 def brightness_range(view: NDArray[np.float32]) -> tuple[float, float]:
@@ -50,24 +48,6 @@ def normalise(views: Tensor, ranges: Sequence[tuple[float, float]]) -> Tensor:
     """Return views (A, H, W) on the scale of the network, see `brightness_range`; 0 or more."""
     low, high = views.new_tensor(ranges)[..., None, None].unbind(1)
     return ((views - low) / (high - low)).clamp_(min=0)
-
-
-def checked_order(order: Sequence[int] | None) -> tuple[int, ...]:
-    """Return the scan order, by default 6 7 8 5 2 1 0 3 4.
-
-    Raises
-    ------
-    UserError
-        If it is not made of the numbers 0 to 8.
-    """
-    if order is None:
-        return SCAN_ORDER
-    if sorted(order) != list(range(_SIDE**2)):
-        raise UserError(
-            f"scan order {' '.join(map(str, order))}: give the position 3 row + column, 0 to 8, "
-            "of every exposure in turn"
-        )
-    return tuple(order)
 
 
 def exposures_by_distance(
@@ -99,7 +79,7 @@ def exposures_by_distance(
     else:
         padded = F.pad(subs, (_REACH,) * 4)
     kernel = _enlarging_kernel(order).to(views)
-    return F.pixel_shuffle(F.conv2d(padded, kernel), _SIDE)
+    return F.pixel_shuffle(F.conv2d(padded, kernel), SIDE)
 
 
 def _mirrored(size: int, device: torch.device) -> Tensor:
@@ -113,14 +93,14 @@ def _enlarging_kernel(order: Sequence[int]) -> Tensor:
 
     Its outputs are distances times positions in a 3 x 3 block, its inputs the sub-images.
     """
-    weights = np.zeros((_SIDE, _SIDE, 2 * _REACH + 1))  # position r, place in the block, tap
-    for r in range(_SIDE):
-        for k in range(_SIDE):
-            whole, third = divmod(k - r, _SIDE)
-            weights[r, k, whole + 1 : whole + 5] = _cubic_weights(third / _SIDE)
-    kernel = np.zeros((MIDDLE_TIME + 1, _SIDE, _SIDE, _SIDE**2, *2 * [2 * _REACH + 1]))
+    weights = np.zeros((SIDE, SIDE, 2 * _REACH + 1))  # position r, place in the block, tap
+    for r in range(SIDE):
+        for k in range(SIDE):
+            whole, third = divmod(k - r, SIDE)
+            weights[r, k, whole + 1 : whole + 5] = _cubic_weights(third / SIDE)
+    kernel = np.zeros((MIDDLE_TIME + 1, SIDE, SIDE, SIDE**2, *2 * [2 * _REACH + 1]))
     for t, position in enumerate(order):
-        r, c = divmod(position, _SIDE)
+        r, c = divmod(position, SIDE)
         outer = np.einsum("ki,lj->klij", weights[r], weights[c])
         kernel[abs(t - MIDDLE_TIME), :, :, position] = outer
     return torch.from_numpy(kernel).flatten(0, 2)
@@ -185,15 +165,6 @@ def _views_at_once(model: TWNet, view_yx: tuple[int, int], budget: MemoryBudget)
     device = next(model.parameters()).device
     wanted = _PIXELS_AT_ONCE.get(device.type, _PIXELS_AT_ONCE["cpu"]) // pixels
     return max(min(budget.available // needed, wanted), 1)
-
-
-def check_scanned(shape: Sequence[int], name: str = "views") -> None:
-    """Raise `UserError` if arrays of this shape are not interlaced views of a 3 x 3 scan."""
-    if len(shape) < 3 or 0 in shape or shape[-2] % _SIDE or shape[-1] % _SIDE:
-        raise UserError(
-            f"{name}: shape {tuple(shape)}; interlaced views of a 3 x 3 scan have sides that are "
-            "multiples of 3: crop them from the first scan position on"
-        )
 
 
 def correct_motion(

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from scopekit.errors import UserError
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.progress import progress_bar
-from scopekit.volumes import StackFile, open_stack
+from scopekit.volumes import StackFile
 from serenet import __version__
 from serenet.batch import Batch, run_all
-from serenet.inputs import find_stacks
+from serenet.inputs import find_stacks, open_scanned
 from serenet.models import load_checkpoint
-from serenet.motion import check_scanned, checked_order, correct_motion
+from serenet.motion import correct_motion
 from serenet.motion_network import TWNet
 from serenet.motion_picture import save_motion_picture
+from serenet.scan import checked_order
 
 _VIEWS_READ_AT_ONCE = 16
 _ALL = slice(None)
@@ -108,8 +109,7 @@ def correct_files(inputs: list[Path], options: MotionOptions) -> list[Path]:
         return {"frame": frame, "rms_change": math.sqrt(squares / target.size)}
 
     def work(path: Path) -> Path:
-        stack = open_stack(path)
-        check_scanned(stack.shape, str(path))
+        stack = open_scanned(path)
         n_views, height, width = stack.shape[-3:]
         return batch(stack.voxel_um or (1.0, 1.0, 1.0)).run(stack, (n_views, height, width), solve)
 

@@ -8,8 +8,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from optics import sample_views
-from serenet.motion import MIDDLE_TIME, check_scanned
-from serenet.rectification import SCAN_ORDER
+from serenet.scan import MIDDLE_TIME, SCAN_ORDER, SIDE, check_scanned
 
 
 def scan_moving(
@@ -51,6 +50,6 @@ def scan_moving(
         offset = [(t - MIDDLE_TIME) * step for step in drift]
         moved = np.stack([ndimage.shift(view, offset, prefilter=False) for view in spline])
         exposure = sample_views(torch.from_numpy(moved).to(projected), lateral_scale)
-        r, c = divmod(position, 3)
-        interlaced[:, r::3, c::3] = exposure[:, r::3, c::3]
+        r, c = divmod(position, SIDE)
+        interlaced[:, r::SIDE, c::SIDE] = exposure[:, r::SIDE, c::SIDE]
     return interlaced

@@ -27,8 +27,8 @@ from scopekit.volumes import StackFile, VolumeWriter, open_frames
 from serenet.inputs import require_tiff
 from serenet.lattice import Lattice, find_lattice
 from serenet.lattice_picture import save_lattice_picture
+from serenet.scan import SCAN_ORDER
 
-SCAN_ORDER = (6, 7, 8, 5, 2, 1, 0, 3, 4)
 _LEAST_GAIN = 0.1
 _LEAST_LEVEL = 0.02
 _MAX_RESAMPLING = 1.3

@@ -26,13 +26,12 @@ from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile, open_stack, write_volume
 from serenet.inputs import require_tiff
 from serenet.microscope import load_preset, preset_for_model
-from serenet.motion import check_scanned
 from serenet.moving_scan import scan_moving
+from serenet.scan import SIDE, check_scanned
 
 # Views projected together: they share the volume's transforms.
 _VIEWS_AT_ONCE = 13
 _HDF5_OVERHEAD = 2**16
-_SCANNED = 3
 
 
 def make_psf(
@@ -157,7 +156,7 @@ def project_file(
     _check_voxel(stack, preset)
     drift = None
     if drift_um is not None:
-        if preset.scanning != _SCANNED:
+        if preset.scanning != SIDE:
             raise UserError(f"--drift: {psf} is of a microscope that does not scan 3 x 3 positions")
         if not all(math.isfinite(step) for step in drift_um):
             raise UserError(f"--drift {drift_um[0]} {drift_um[1]}: give numbers of um")
