@@ -39,10 +39,10 @@ def strength_at(vibration: Vibration, epoch: int) -> Strength:
     Each parameter goes from its ``min`` to its ``max``; ``noise_inv_var_alpha``, which divides,
     from ``max`` to ``min``.
     """
-    share = min(epoch / vibration.max_step, 1.0)
+    share: float = min(epoch / vibration.max_step, 1.0)
 
     def between(limits: Range, share: float) -> float:
-        return limits.min + share * (limits.max - limits.min)
+        return float(limits.min + share * (limits.max - limits.min))
 
     return Strength(
         b_sigma=between(vibration.b_sigma, share),
@@ -89,9 +89,10 @@ def draw_shifts(
 
 
 def shift_slices(stack: Tensor, shifts: Tensor) -> Tensor:
-    """Move what every slice shows: ``moved[z, y, x] = stack[z, y - shifts[z, 0], x - shifts[z, 1]]``.
+    """Move what every slice shows, by bilinear interpolation; differentiable in both.
 
-    Bilinear; beyond the border the outermost pixels go on. Differentiable in both.
+    With ``(s, t) = shifts[z]``, ``moved[z, y, x] = stack[z, y - s, x - t]``. Beyond the border the
+    outermost pixels go on.
 
     Parameters
     ----------
@@ -110,12 +111,10 @@ def shift_slices(stack: Tensor, shifts: Tensor) -> Tensor:
     y = torch.arange(height, dtype=stack.dtype, device=stack.device)[:, None]
     x = torch.arange(width, dtype=stack.dtype, device=stack.device)
     # grid_sample counts from -1 to 1 between the outer edges of the border pixels.
-    places = torch.stack(
-        torch.broadcast_tensors(
-            (2 * (x - shifts[..., 1]) + 1) / width - 1, (2 * (y - shifts[..., 0]) + 1) / height - 1
-        ),
-        dim=-1,
-    )
+    across = (2 * (x - shifts[..., 1]) + 1) / width - 1
+    along = (2 * (y - shifts[..., 0]) + 1) / height - 1
+    size = (batch * slices, height, width)
+    places = torch.stack([across.expand(size), along.expand(size)], dim=-1)
     slices_first = stack.transpose(1, 2).reshape(batch * slices, channels, height, width)
     moved = F.grid_sample(slices_first, places, padding_mode="border", align_corners=False)
     return moved.view(batch, slices, channels, height, width).transpose(1, 2)
