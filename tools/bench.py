@@ -8,15 +8,14 @@ resident size while the code runs.
 import argparse
 import json
 import math
-import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import psutil
 import torch
 import torch.nn.functional as F
+from bench_baselines import bench_baselines
+from timing import Result, compare, relative
 from torch import Tensor, nn
 
 import serenet
@@ -32,79 +31,14 @@ from optics import (
 )
 from optics.recorded import resize_matrix
 from scopekit.memory import keep_freed_memory
+from serenet.crop_recipe import Crop
 from serenet.networks import SeReNet
-from serenet.recipes import Crop, Optics, SelfSupervised
+from serenet.recipes import Optics, SelfSupervised
 from serenet.training_settings import Perceptual, load_settings
 
 PRESET = presets["nnum13"]
 VIEWS = PRESET.views[:13]
 SIDE = 429
-
-
-@dataclass
-class Result:
-    """One comparison; times in seconds."""
-
-    name: str
-    seconds: float
-    plain: str
-    plain_seconds: float
-    ratio: float
-    max_relative_difference: float
-    peak_gib: float
-    plain_peak_gib: float
-
-
-def measure(work: Callable[[], Tensor]) -> tuple[float, float, Tensor]:
-    """Return the seconds, the largest resident size in GiB, and the result."""
-    process = psutil.Process()
-    peak, done = process.memory_info().rss, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    try:
-        result = work()
-    finally:
-        seconds = time.perf_counter() - start
-        done.set()
-        watcher.join()
-    return seconds, peak / 2**30, result
-
-
-def compare(
-    name: str,
-    ours: Callable[[], Tensor],
-    plain_name: str,
-    plain: Callable[[], Tensor],
-    *,
-    scale: float = 1,
-    repeats: int = 3,
-    differ: Callable[[Tensor, Tensor], float],
-) -> Result:
-    """Time both in turn; ``scale`` is how much more work ours does than the plain run."""
-    times: list[tuple[float, float]] = []
-    peak, plain_peak, difference = 0.0, 0.0, 0.0
-    for _ in range(repeats):
-        seconds, gib, result = measure(ours)
-        plain_seconds, plain_gib, expected = measure(plain)
-        times.append((seconds, scale * plain_seconds))
-        peak, plain_peak = max(peak, gib), max(plain_peak, plain_gib)
-        difference = differ(result, expected)
-        del result, expected
-    best, plain_best = (min(column) for column in zip(*times, strict=True))
-    return Result(
-        name, best, plain_name, plain_best, plain_best / best, difference, peak, plain_peak
-    )
-
-
-def relative(result: Tensor, expected: Tensor) -> float:
-    return float((result - expected).abs().max() / expected.abs().max())
 
 
 def plain_psf(views: Sequence[int], depth_um: float, samples: int) -> Tensor:
@@ -363,6 +297,7 @@ CASES = {
     "update": bench_update,
     "network": bench_network,
     "training": bench_training_step,
+    "baselines": bench_baselines,
 }
 
 
