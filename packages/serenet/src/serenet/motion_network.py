@@ -3,7 +3,7 @@
 Its parameters bear the published names.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from scopekit.errors import UserError
 from serenet.network import Network
 
-TW_NAMES: tuple[tuple[str, Callable[[int], str]], ...] = ()
 _POSITIONS = 9
 _SIDE = 3
 _MOST_CHANNELS = 1024
@@ -43,14 +42,17 @@ class TWNet(Network):
 
     Attributes
     ----------
+    published_channels
+        Those of the published network.
     values_per_pixel
         Numbers that motion correction holds at once per pixel of an interlaced view (measured).
     """
 
     method = "twnet"
+    published_channels = (16, 16, 32, 32, 64)
     values_per_pixel = 55
 
-    def __init__(self, channels: Sequence[int] = (16, 16, 32, 32, 64)) -> None:
+    def __init__(self, channels: Sequence[int] = published_channels) -> None:
         super().__init__()
         first, deepest = channels[0], channels[-1]
         upwards = [*reversed(channels)]
@@ -103,7 +105,7 @@ class TWNet(Network):
         return x
 
 
-def build_twnet(channels: Any = (16, 16, 32, 32, 64)) -> TWNet:
+def build_twnet(channels: Any = TWNet.published_channels) -> TWNet:
     """Make a TW-Net with random weights.
 
     Raises

@@ -14,17 +14,21 @@ from scopekit.errors import UserError
 from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.progress import say
 from scopekit.run_folder import RunFolder, read_last
-from scopekit.training import train
+from scopekit.training import Recipe, train
 from serenet import __version__
 from serenet.baseline_recipes import FromRefocused, FromViews, VirtualScanning
-from serenet.crop_recipe import CropRecipe
 from serenet.microscope import load_preset
 from serenet.models import build_model, load_checkpoint, network_for_scale
+from serenet.motion_data import read_scanned_views
+from serenet.motion_network import TWNet
+from serenet.motion_recipe import MotionCorrection
+from serenet.moving_scenes import write_moving_scenes
 from serenet.network import Network
 from serenet.networks import SeReNet
 from serenet.perceptual import load_lpips
 from serenet.recipes import AxialFineTuning, Optics, SelfSupervised, Supervised
 from serenet.rl_network import RLNet
+from serenet.scan import SIDE
 from serenet.scan_network import VsNet
 from serenet.small_scenes import write_scenes
 from serenet.training_data import TrainingData
@@ -71,15 +75,21 @@ def train_method(
         world.wait()
         train(recipe, settings.loop(), folder, world, read_last(out))
     if world.is_first:
-        say(f"{out / 'checkpoints' / 'best.pt'}: use it with serenet reconstruct --checkpoint")
+        best = out / "checkpoints" / "best.pt"
+        if settings.method == "twnet":
+            say(f"{best}: use it with serenet correct-motion --checkpoint")
+            return
+        say(f"{best}: use it with serenet reconstruct --checkpoint")
         if settings.depths is not None:
             make = f"serenet psf {settings.optics} --depths {settings.depths} --out psf.h5"
             say(f"and --psf with a PSF of its depths: {make}")
 
 
-def _recipe(settings: TrainingSettings, out: Path, world: World) -> CropRecipe:
+def _recipe(settings: TrainingSettings, out: Path, world: World) -> Recipe[Any]:
     preset, make_psf = _microscope(settings)
     psf = functools.cache(make_psf)
+    if settings.method == "twnet":
+        return _motion_recipe(settings, preset, psf, out, world)
     training, validation = _data(settings, preset, psf, out, world)
     model = _model(settings, preset).to(world.device)
     model.lay_out()
@@ -104,6 +114,8 @@ def _microscope(settings: TrainingSettings) -> tuple[LightFieldPreset, Callable[
     preset = load_preset(settings.optics)
     if settings.method in _TAKES_ALL_VIEWS:
         preset = preset.model_copy(update={"views": tuple(range(preset.n_num**2))})
+    elif settings.method == "twnet":
+        preset = preset.model_copy(update={"views": (preset.central_view,)})
     if settings.depths is not None:
         preset = preset.with_middle_depths(settings.depths)
     if settings.psf is not None:
@@ -120,23 +132,61 @@ def _data(
     out: Path,
     world: World,
 ) -> tuple[TrainingData, TrainingData]:
-    wanted = {"training": settings.data, "validation": settings.validation or settings.data}
-    for n, (name, data) in enumerate(wanted.items()):
-        if data.simulated is not None:
-            folder = out / "simulated" / name
-            if world.is_first:
-                seeds = range(n * _VALIDATION_SEED + 1, n * _VALIDATION_SEED + 1 + data.simulated)
-                write_scenes(folder, seeds, preset, psf().to(world.device))
-            wanted[name] = Data(
-                views=folder / "views", volumes=folder / "volumes", repeat=data.repeat
-            )
-    world.wait()
+    def write(folder: Path, seeds: range) -> None:
+        write_scenes(folder, seeds, preset, psf().to(world.device))
+
+    wanted = _wanted_data(settings, out, world, write, "volumes")
     volumes = settings.needs_volumes
     training = TrainingData(wanted["training"], preset, settings.crop, paired=volumes)
     # serenet needs none, but is judged by them where they are given.
     volumes = volumes or (settings.method == "serenet" and wanted["validation"].volumes is not None)
     validation = TrainingData(wanted["validation"], preset, settings.crop, paired=volumes)
     return training, validation
+
+
+def _wanted_data(
+    settings: TrainingSettings,
+    out: Path,
+    world: World,
+    write: Callable[[Path, range], None],
+    truth: str,
+) -> dict[str, Data]:
+    """Return the data of training and validation; ``write(folder, seeds)`` what is simulated."""
+    wanted = {"training": settings.data, "validation": settings.validation or settings.data}
+    for n, (name, data) in enumerate(wanted.items()):
+        if data.simulated is not None:
+            folder = out / "simulated" / name
+            if world.is_first:
+                seeds = range(n * _VALIDATION_SEED + 1, n * _VALIDATION_SEED + 1 + data.simulated)
+                write(folder, seeds)
+            wanted[name] = Data(views=folder / "views", volumes=folder / truth, repeat=data.repeat)
+    world.wait()
+    return wanted
+
+
+def _motion_recipe(
+    settings: TrainingSettings,
+    preset: LightFieldPreset,
+    psf: Callable[[], Tensor],
+    out: Path,
+    world: World,
+) -> MotionCorrection:
+    if preset.scanning != SIDE:
+        raise UserError(
+            f"twnet learns from {SIDE} x {SIDE} scans; the optics have scanning {preset.scanning}"
+        )
+
+    def write(folder: Path, seeds: range) -> None:
+        write_moving_scenes(folder, seeds, preset, LightFieldOperator(psf().to(world.device)))
+
+    wanted = _wanted_data(settings, out, world, write, "still")
+    training, validation = (
+        read_scanned_views(wanted[name], settings.crop) for name in ("training", "validation")
+    )
+    model = _model(settings, preset).to(world.device)
+    assert isinstance(model, TWNet)
+    model.lay_out()
+    return MotionCorrection(model, training, validation, settings)
 
 
 def _model(settings: TrainingSettings, preset: LightFieldPreset) -> Network:
@@ -149,6 +199,8 @@ def _model(settings: TrainingSettings, preset: LightFieldPreset) -> Network:
         arguments = {"inChannels": len(preset.views), "outChannels": len(preset.depths_um)}
     elif settings.method == "vsnet":
         arguments = {"angRes": preset.n_num}
+    elif settings.method == "twnet":
+        arguments = {"channels": list(TWNet.published_channels)}
     model = build_model(settings.method, **arguments | settings.network)
     if start is not None:
         if (start.published_name, start.published_args) != (settings.method, model.published_args):

@@ -12,10 +12,10 @@ from scopekit.errors import UserError
 from scopekit.settings import describe_faults, read_yaml
 from scopekit.training import Loop, Precision
 
-Method = Literal["serenet", "renet", "fserenet", "vcdnet", "hylfmnet", "rlnet", "vsnet"]
+Method = Literal["serenet", "renet", "fserenet", "vcdnet", "hylfmnet", "rlnet", "vsnet", "twnet"]
 FAMILY = ("serenet", "renet", "fserenet")
 # Learn from light fields alone.
-_WITHOUT_VOLUMES = ("serenet", "vsnet")
+_WITHOUT_VOLUMES = ("serenet", "vsnet", "twnet")
 Count = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -35,9 +35,11 @@ class Data(_Section):
         Folder of view stacks.
     volumes
         Folder of volumes: ``NAME.tif`` belongs to the views ``NAME....tif``. Supervised methods
-        need it; in validation it adds the correlation with the truth.
+        need it; in validation it adds the correlation with the truth. For twnet: the views of
+        the samples at rest, ``NAME.tif`` or ``NAME_still.tif``, to judge by.
     simulated
-        Instead of folders: so many small volumes of tubes and bubbles, made on the spot.
+        Instead of folders: so many small volumes of tubes and bubbles, made on the spot; for
+        twnet, moving scenes of them.
     first, last
         Take only so many files from the start, then from the end, of the sorted names.
     repeat
@@ -124,7 +126,8 @@ class TrainingSettings(_Section):
         ``serenet``: self-supervised, from light fields alone. ``renet``: the same network
         supervised by volumes. ``fserenet``: a trained serenet, fine-tuned axially on volumes.
         ``vcdnet``, ``hylfmnet``, ``rlnet``: other networks, supervised by volumes. ``vsnet``:
-        virtual scanning, from scanned light fields alone.
+        virtual scanning, from scanned light fields alone. ``twnet``: motion correction, from
+        light fields scanned while the sample moved.
     optics
         Name of a microscope's preset, or its YAML file.
     depths
@@ -137,7 +140,8 @@ class TrainingSettings(_Section):
         What to learn from, and what to judge by; without ``validation``, the training data.
     network
         Published constructor arguments of the network, where they are not to be the published
-        ones: ``{channels_interp: 64}`` for vcdnet, ``{K: 2, channels: 32}`` for vsnet.
+        ones: ``{channels_interp: 64}`` for vcdnet, ``{K: 2, channels: 32}`` for vsnet,
+        ``{channels: [8, 8, 16]}`` for twnet.
     start_from
         Checkpoint, or the name of shipped weights; fserenet needs a serenet.
     crop
@@ -174,7 +178,7 @@ class TrainingSettings(_Section):
     psf_size: Annotated[int, Field(ge=3)] | None = None
     data: Data
     validation: Data | None = None
-    network: dict[str, int] = {}
+    network: dict[str, int | list[int]] = {}
     start_from: str | None = None
     crop: Annotated[int, Field(ge=8)] = 99
     brightness: Annotated[float, Field(gt=0, le=1)] = 0.1
