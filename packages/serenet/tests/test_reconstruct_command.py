@@ -8,6 +8,7 @@ import yaml
 
 from optics import open_psf, presets
 from scopekit.volumes import open_stack
+from serenet import build_model, save_checkpoint
 
 
 @pytest.fixture
@@ -235,3 +236,57 @@ def test_one_broken_file_does_not_stop_the_others(
     assert str(broken) in lines[1]
     names = [f"{s}_serenet{e}" for s in ("last", "views") for e in (".tif", ".yaml")]
     assert contents(tmp_path / "out") == names
+
+
+def test_predao_aligns_the_views_and_maps_their_shifts(
+    reconstruct, result, tmp_path, light_field, contents
+):
+    rows = np.array([divmod(a, 13) for a in presets["nnum13"].views])
+    # Whole view pixels, by a rule that no defocus explains.
+    moved = np.round(rows[:, ::-1] / 4).astype(int) - 1
+    still = np.broadcast_to(light_field()[:1], (49, 24, 21)).copy()
+    views = np.stack([np.roll(v, s, (0, 1)) for v, s in zip(still, moved, strict=True)])
+    tifffile.imwrite(tmp_path / "views.tif", np.stack([views, views]), metadata={"axes": "TCYX"})
+    outcome = reconstruct(tmp_path / "views.tif", "--predao", "--subpixel")
+    assert outcome.code == 0
+    names = contents(tmp_path / "out")
+    for frame in (0, 1):
+        assert f"views_serenet_shifts_{frame:04d}.png" in names
+        assert f"views_serenet_shifts_{frame:04d}.csv" in names
+    found = np.genfromtxt(
+        tmp_path / "out" / "views_serenet_shifts_0001.csv", delimiter=",", names=True
+    )
+    assert len(found) == 49
+    assert np.abs(found["dy_pixel"]).max() > 1
+    settings = settings_of(tmp_path)
+    assert settings["predao"] == "subpixel"
+    assert settings["frames"][0]["largest_view_shift_pixels"] > 1
+    assert result(frame=1).min() >= 0
+
+
+def test_subpixel_without_predao_is_refused(reconstruct, views_file):
+    assert "--subpixel belongs to --predao" in reconstruct(views_file, "--subpixel").error
+
+
+def test_networks_without_volumes_are_refused(serenet, tmp_path, views_file, contents):
+    checkpoint = tmp_path / "vsnet.pt"
+    model = build_model("vsnet", angRes=3, K=1, n_block=1, channels=2)
+    save_checkpoint(checkpoint, model)
+    arguments = ("reconstruct", views_file, "--out", tmp_path / "out", "--checkpoint")
+    refused = serenet(*arguments, checkpoint)
+    assert "give it to --virtual-scan" in refused.error
+    # 3 x 3 views are not those of the preset.
+    refused = serenet(*arguments, "demo", "--preset", "nnum13", "--virtual-scan", checkpoint)
+    assert "not a vsnet for 13 x 13 views" in refused.error
+    assert contents(tmp_path / "out") == []
+
+
+def test_relative_brightness_cannot_be_refined(serenet, tmp_path, views_file, small_psf):
+    checkpoint = tmp_path / "rlnet.pt"
+    save_checkpoint(checkpoint, build_model("rlnet"))
+    arguments = ("reconstruct", views_file, "--out", tmp_path / "out", "--checkpoint", checkpoint)
+    assert "give --preset or --psf" in serenet(*arguments).error
+    assert (
+        "--refine: a rlnet gives relative"
+        in serenet(*arguments, "--psf", small_psf, "--refine", 2).error
+    )
