@@ -1,35 +1,24 @@
-"""The command ``tenet``."""
+"""The command ``tenet``; its work is imported only when a command runs."""
 
 from typing import Annotated
 
 import typer
 
 from scopekit.cli import new_app, run, version_option
-from scopekit.errors import UserError
-from tenet import __version__
+from tenet import __version__, cli_psf, cli_training
 
-_HELP = """Two-photon image enhancement without ground truth.
-
-No command works yet; coming: demo, psf, pretrain, finetune, enhance, evaluate.
-"""
-
-app = new_app(_HELP)
+app = new_app("Two-photon image enhancement without ground truth.")
 
 
-@app.command(
-    help=_HELP,
-    no_args_is_help=True,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def refuse(
-    context: typer.Context,
-    _version: Annotated[bool, version_option("tenet", __version__)] = False,
-) -> None:
-    """Say of any command that it is not there yet."""
-    raise UserError(
-        f"tenet {' '.join(context.args)}: not yet available in version {__version__}; "
-        "CHANGELOG.md tells what is"
-    )
+@app.callback()
+def _options(version: Annotated[bool, version_option("tenet", __version__)] = False) -> None:
+    pass
+
+
+app.command()(cli_training.demo)
+app.command()(cli_psf.psf)
+app.command()(cli_training.pretrain)
+app.command()(cli_training.finetune)
 
 
 def main() -> None:

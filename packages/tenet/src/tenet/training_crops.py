@@ -1,6 +1,6 @@
 """Crops to train with: of labelled volumes, and of recorded stacks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scopekit.errors import UserError
+from tenet.alignment import SHIPPED, align, load_alignment
 from tenet.augmentation import clear_margin, draw_mask, draw_turn, turned
 from tenet.config_sections import LabelCrops, StackCrops, Vibration
 from tenet.label_volumes import LabelVolumes
-from tenet.recordings import find_recordings, read_recording, split_recordings
+from tenet.recordings import Recording, find_recordings, read_recording, split_recordings
 from tenet.vibration import Strength, draw_shifts, strength_at
 
 Array = NDArray[np.float32]
@@ -52,6 +53,7 @@ class Crop:
 class Crops(Protocol):
     """Where crops come from."""
 
+    data: LabelCrops | StackCrops
     number: int
 
     def draw(self, rng: np.random.Generator) -> Crop:
@@ -140,6 +142,8 @@ class RecordingCrops(_Augmented):
         Ends of the stems of files that are kept for the test.
     vibration
         How slices are displaced; ``None``: not.
+    align
+        Whether the stacks' slices are aligned first.
 
     Raises
     ------
@@ -148,12 +152,19 @@ class RecordingCrops(_Augmented):
     """
 
     def __init__(
-        self, data: StackCrops, left_out: tuple[str, ...], vibration: Vibration | None = None
+        self,
+        data: StackCrops,
+        left_out: tuple[str, ...],
+        vibration: Vibration | None = None,
+        *,
+        align: bool = False,
     ) -> None:
         super().__init__(data, vibration)
         files = find_recordings(Path(data.folderpath), left_out=left_out)
         files = split_recordings(files, train=data.train)
         self.stacks = [read_recording(path) for path in files]
+        if align:
+            self.stacks = [_aligned(stack) for stack in self.stacks]
         for stack in self.stacks:
             if any(n < c for n, c in zip(stack.volume.shape, data.image_crop, strict=True)):
                 raise UserError(
@@ -183,3 +194,9 @@ class RecordingCrops(_Augmented):
             shifts=self.shifts(rng),
             image=torch.from_numpy(best.copy())[None],
         )
+
+
+def _aligned(stack: Recording) -> Recording:
+    model = load_alignment() if SHIPPED.is_file() else None
+    aligned, _ = align(torch.from_numpy(stack.volume)[None, None], model)
+    return replace(stack, volume=aligned[0, 0].numpy().clip(0, 1))
