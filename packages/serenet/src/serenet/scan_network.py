@@ -141,7 +141,7 @@ class VsNet(Network):
         c = channels
         self.side, self.factor = side, factor
         self.n_views = side**2
-        self.values_per_view = (2 * n_groups + 12) * c
+        self.values_per_view = (2 * n_groups + 9.5) * c
         self.halo = 2 * n_groups * n_blocks + 5
         self.first_angular = _FromViews(1, c, side)
         self.first_field, self.first_spatial = _conv(1, c), _conv(1, c)
@@ -164,14 +164,20 @@ class VsNet(Network):
             angular, field, spatial = group(angular, field, spatial)
             kept.append((angular, field, spatial))
         angulars, fields, spatials = zip(*kept, strict=True)
-        del kept
         angular = _activate(self.joined_angular(torch.cat(angulars, dim=1)))
         spatial = _activate(self.joined_spatial(torch.cat(spatials, dim=1)))
         parts = (self.angular_to_field(angular), *fields, spatial)
         x = _activate(self.joined(torch.cat(parts, dim=1)))
-        residual = self.last(F.pixel_shuffle(self.finer(x), self.factor))
+        residual = F.pixel_shuffle(F.conv2d(x, self._last_kernels(), padding=1), self.factor)
         bicubic = F.interpolate(
             inputs, scale_factor=self.factor, mode="bicubic", align_corners=False
         )
         finer: Tensor = residual.view(batch, -1, *residual.shape[-2:]) + bicubic
         return finer[:, None]
+
+    def _last_kernels(self) -> Tensor:
+        """Return kernels (factor^2, C, 3, 3) of the last two convolutions, both linear, in one."""
+        weight = self.finer.weight
+        finer = weight.view(-1, self.factor**2, *weight.shape[1:])
+        kernels: Tensor = torch.einsum("c,cs...->s...", self.last.weight.flatten(), finer)
+        return kernels.contiguous(memory_format=torch.channels_last)
