@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scopekit.errors import UserError
 from scopekit.metrics import psnr
 from scopekit.training import Validation
 from serenet.models import checkpoint_content
@@ -61,12 +60,7 @@ class MotionCorrection:
     data, validation
         Views to learn from, and to judge by.
     settings
-        The run's; ``brightness`` and ``noise`` do not apply.
-
-    Raises
-    ------
-    UserError
-        If the crop is not a multiple of 3.
+        The run's, ``crop`` a multiple of 3; ``brightness`` and ``noise`` do not apply.
     """
 
     best_by = "psnr"
@@ -78,8 +72,6 @@ class MotionCorrection:
         validation: Sequence[ScannedView],
         settings: TrainingSettings,
     ) -> None:
-        if settings.crop % SIDE:
-            raise UserError(f"crop {settings.crop}: twnet needs a multiple of {SIDE}")
         self.model, self.settings = model, settings
         self._data, self._validation = data, validation
         self.n_samples = len(data) * settings.data.repeat

@@ -175,6 +175,11 @@ def _motion_recipe(
         raise UserError(
             f"twnet learns from {SIDE} x {SIDE} scans; the optics have scanning {preset.scanning}"
         )
+    if settings.crop % SIDE:
+        raise UserError(f"crop {settings.crop}: twnet needs a multiple of {SIDE}")
+    model = _model(settings, preset).to(world.device)
+    assert isinstance(model, TWNet)
+    model.lay_out()
 
     def write(folder: Path, seeds: range) -> None:
         write_moving_scenes(folder, seeds, preset, LightFieldOperator(psf().to(world.device)))
@@ -183,9 +188,6 @@ def _motion_recipe(
     training, validation = (
         read_scanned_views(wanted[name], settings.crop) for name in ("training", "validation")
     )
-    model = _model(settings, preset).to(world.device)
-    assert isinstance(model, TWNet)
-    model.lay_out()
     return MotionCorrection(model, training, validation, settings)
 
 
