@@ -1,12 +1,18 @@
 """What a published SeReNet training YAML may hold; its strings are parsed, never evaluated."""
 
+import inspect
 import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from scopekit.errors import UserError
+from serenet.models import build_model
+from serenet.registry import MODELS
+from serenet.scan import SIDE
 from serenet.training_settings import Count, Method, Rate, Weight
 
 _CALL = re.compile(r"((?:\w+\.)*)(\w+)\(([^()]*)\)(?:\.cuda\(\))?")
@@ -27,9 +33,15 @@ _ALLOWED = ", ".join(
 _METHODS: dict[str, dict[str, Method]] = {
     "sere-wrapper": {"serenet": "serenet", "serenetup5": "serenet"},
     "fsere-wrapper": {"fserenet": "fserenet", "serenet": "renet", "serenetup5": "renet"},
+    "rlnet-wrapper": {"rlnet": "rlnet"},
+    "rlfm-vcdnet": {"vcdnet": "vcdnet", "hylfmnet": "hylfmnet"},
+    "vsnet-wrapper": {"vsnet": "vsnet"},
+    "twnet-wrapper": {"twnet": "twnet"},
 }
 # Without a model's name, the loss tells.
 _METHODS_BY_LOSS: dict[str, Method] = {"NLLMPGLoss": "fserenet", "L1Loss": "renet"}
+# Neither make volumes nor learn from them.
+WITHOUT_VOLUMES: tuple[Method, ...] = ("vsnet", "twnet")
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,14 @@ class WrapperArgs(_Section):
 
 
 class _Wrapper(_Section):
-    name: Literal["sere-wrapper", "fsere-wrapper"]
+    name: Literal[
+        "sere-wrapper",
+        "fsere-wrapper",
+        "rlnet-wrapper",
+        "rlfm-vcdnet",
+        "vsnet-wrapper",
+        "twnet-wrapper",
+    ]
     args: WrapperArgs = WrapperArgs()
 
 
@@ -154,15 +173,17 @@ class _Validation(_Data):
     wrapper: _Wrapper | None = None
 
 
-class _ModelArgs(_Section):
-    inChannels: Count | None = None  # noqa: N815
-    negative_slope: float = 0.1
-    usingbias: bool = True
+def _without_nulls(content: Any) -> Any:
+    return (
+        {k: v for k, v in content.items() if v is not None}
+        if isinstance(content, dict)
+        else content
+    )
 
 
 class _Model(_Section):
     name: str | None = None
-    args: _ModelArgs = _ModelArgs()
+    args: Annotated[dict[str, Any], BeforeValidator(_without_nulls)] = {}
 
 
 class _OptimizerArgs(_Section):
@@ -185,7 +206,7 @@ class _Losses(_Section):
 
 
 class PublishedConfig(_Section):
-    """A published training YAML of the SeReNet family."""
+    """A published training YAML."""
 
     train_dataset: _Training
     val_dataset: _Validation | None = None
@@ -205,21 +226,35 @@ class PublishedConfig(_Section):
     load_pretrain: _File = None
 
     @model_validator(mode="after")
-    def _check(self) -> "PublishedConfig":
-        if self.method is None and self.model.name is None:
-            raise ValueError("model.name is missing: it tells fserenet from renet")
-        if self.method is None:
-            wrapper = self.train_dataset.wrapper.name
+    def _check_method(self) -> "PublishedConfig":
+        wrapper = self.train_dataset.wrapper.name
+        if self.known_method is None and self.model.name is None:
+            one, other = dict.fromkeys(_METHODS[wrapper].values())
+            raise ValueError(f"model.name is missing: it tells {one} from {other}")
+        if self.known_method is None:
             raise ValueError(
                 f"model.name: {self.model.name!r} does not go with {wrapper}; known are "
                 + ", ".join(_METHODS[wrapper])
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_model(self) -> "PublishedConfig":
+        try:
+            with torch.device("meta"):
+                build_model(self._network, **self.network_args)
+        except UserError as failure:
+            raise ValueError(f"model.args: {failure}") from failure
+        return self
+
+    @model_validator(mode="after")
+    def _check_files(self) -> "PublishedConfig":
         if self.method == "fserenet" and self.load_pretrain is None:
             raise ValueError(
                 "load_pretrain is missing: fserenet starts from a trained serenet; name its "
                 "checkpoint there"
             )
-        if self.method != "serenet":
+        if self.method not in ("serenet", *WITHOUT_VOLUMES):
             for name, part in (("train", self.train_dataset), ("val", self.val_dataset)):
                 if part is not None and part.dataset.args.root_path_2 is None:
                     raise ValueError(
@@ -228,17 +263,46 @@ class PublishedConfig(_Section):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _check_crop(self) -> "PublishedConfig":
+        side = self.train_dataset.wrapper.args.inp_size
+        multiple = self.network_args.get("upscale_factor", SIDE)
+        if self.method in ("vsnet", "twnet") and side is not None and side % multiple:
+            raise ValueError(
+                f"train_dataset.wrapper.args.inp_size: {side}; {self.method} needs a multiple of "
+                f"{multiple}"
+            )
+        return self
+
     @property
     def pixel_loss(self) -> PublishedLoss | None:
         """The loss that compares pixels."""
         return self.loss_fns.pixel_loss1 or self.loss_fn
 
     @property
-    def method(self) -> Method | None:
+    def method(self) -> Method:
+        """What is trained."""
+        assert self.known_method is not None  # checked when read
+        return self.known_method
+
+    @property
+    def known_method(self) -> Method | None:
         """What is trained; ``None`` where the file does not tell."""
         wrapper = self.train_dataset.wrapper.name
+        methods = _METHODS[wrapper]
         if self.model.name is not None:
-            return _METHODS[wrapper].get(self.model.name)
-        if wrapper == "sere-wrapper":
-            return "serenet"
-        return _METHODS_BY_LOSS.get(self.pixel_loss.name) if self.pixel_loss else None
+            return methods.get(self.model.name)
+        if wrapper == "fsere-wrapper":
+            return _METHODS_BY_LOSS.get(self.pixel_loss.name) if self.pixel_loss else None
+        told = set(methods.values())
+        return told.pop() if len(told) == 1 else None
+
+    @property
+    def _network(self) -> str:
+        return self.model.name or ("serenet" if self.method == "renet" else self.method)
+
+    @property
+    def network_args(self) -> dict[str, Any]:
+        """The constructor arguments of the network, without those that it does not have."""
+        known = inspect.signature(MODELS[self._network].build).parameters
+        return {name: value for name, value in self.model.args.items() if name in known}

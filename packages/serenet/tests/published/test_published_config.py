@@ -210,7 +210,7 @@ VALIDATION = "val_dataset.wrapper.args"
             "psfinfo 'shift.mat': the PSF's shift is taken from the PS",
         ),
         ("serenet", f"{WRAPPER}.roi: [0, 9]", f"{WRAPPER}.roi [0, 9]: crops are taken from the"),
-        ("serenet", f"{VALIDATION}.normalize_high: 99", f"{VALIDATION}.normalize_high 99: this me"),
+        ("serenet", f"{VALIDATION}.normalize_high: 99", f"{VALIDATION}.normalize_high 99: serenet"),
         ("fserenet", "freeze_serenet: false", "freeze_serenet false: fserenet always freezes"),
         (
             "fserenet",

@@ -95,16 +95,6 @@ def test_other_plane_distances_are_refused(refused, value):
 
 # Refusals ----------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(
-    "wrapper", ["rlnet-wrapper", "rlfm-vcdnet", "vsnet-wrapper", "twnet-wrapper"]
-)
-def test_methods_not_trained_yet(refused, wrapper):
-    line = refused("serenet", f"train_dataset.wrapper.name: {wrapper}", "loss_fn: other()")
-    assert line.startswith(f"train_dataset.wrapper.name: {wrapper} is for ")
-    assert line.endswith("does not train yet; it trains serenet, renet, fserenet")
-
-
 FILES = "dataset.args"
 
 
