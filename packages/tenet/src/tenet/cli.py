@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-import typer
-
 from scopekit.cli import new_app, run, version_option
 from tenet import __version__, cli_psf, cli_training
 

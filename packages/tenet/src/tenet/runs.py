@@ -24,6 +24,8 @@ from tenet.model_files import moments_file
 from tenet.pretraining import Pretraining
 from tenet.training_crops import Crop, Crops, PhantomCrops
 
+_PICTURES = 10  # in a run
+
 
 class Trainable(Recipe[Crop], Protocol):
     """A recipe that tells where its crops come from."""
@@ -169,6 +171,7 @@ def execute(
             batch_size=execution.loop.batch_size,
             clip_norm=execution.clip_norm,
             seed=options.seed,
+            validate_every=max(execution.loop.n_epochs // _PICTURES, 1),
             save_every=execution.loop.n_epochs,
             plateau=Plateau(),
             early_stop=EarlyStop(execution.loop.es_patience),

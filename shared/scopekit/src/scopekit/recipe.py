@@ -115,9 +115,10 @@ class Loop:
     seed
         Of the samples' order and random numbers.
     plateau
-        When the rate falls by itself, instead of ``schedule``; validates after every epoch.
+        When the rate falls by itself, instead of ``schedule``; validates after every epoch, and
+        draws pictures every ``validate_every``.
     early_stop
-        When to end early; validates after every epoch.
+        When to end early; likewise.
     keep_moments
         Whether ``best.pt`` holds the optimizer's moments too.
     on_epoch

@@ -211,14 +211,13 @@ class _Trainer:
     def _judge(self, folder: RunFolder, row: dict[str, float]) -> str:
         """Validate if it is time, and keep the best; return what to say of it."""
         loop = self.loop
-        always = loop.plateau is not None or loop.early_stop is not None
-        due = always or self.epoch == loop.epochs or self.epoch % loop.validate_every == 0
-        if not due:
+        due = self.epoch == loop.epochs or self.epoch % loop.validate_every == 0
+        if not due and loop.plateau is None and loop.early_stop is None:
             return ""
         found = self._validate()
         row.update(found.scores)
         caption = ", ".join(f"{name} {value:.4g}" for name, value in found.scores.items())
-        if found.volumes:
+        if found.volumes and due:
             folder.write_picture(self.epoch, found.volumes, found.voxel_um, caption)
         score = found.scores[self.recipe.best_by]
         score = -score if found.lower_is_better else score

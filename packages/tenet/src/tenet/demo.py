@@ -1,0 +1,105 @@
+"""``tenet demo``: a phantom, its two-photon image, and what the network makes of it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from skimage.filters import threshold_otsu
+
+from scopekit.preview import save_preview
+from scopekit.progress import say
+from scopekit.settings import write_yaml
+from scopekit.volumes import write_volume
+from tenet.config import load_config, shipped_configs
+from tenet.imaging import Microscope
+from tenet.jnet import JNet, hill
+from tenet.model_files import WEIGHTS, load_model
+from tenet.pretraining import structure_iou
+from tenet.small_phantom import Array, tubes_and_solids
+
+_SHAPE = (128, 128, 128)
+NAME = "demo"
+
+
+def run_demo(
+    out: Path, device: torch.device, *, seed: int, overwrite: bool
+) -> dict[str, dict[str, float]]:
+    """Make a phantom, image it, enhance the image, and draw all beside the truth.
+
+    Parameters
+    ----------
+    out
+        Folder for ``truth.tif``, ``image.tif``, ``structure.tif``, ``brightness.tif``,
+        ``demo.png`` and ``demo.yaml``.
+    device
+        Where to compute.
+    seed
+        Of the phantom and the noise.
+    overwrite
+        Whether to replace the results of an earlier demo.
+
+    Returns
+    -------
+    dict
+        For the image, interpolated and cut at Otsu's threshold, and for the enhanced structure:
+        the intersection over union with the truth, and the error of the volume.
+    """
+    params = load_config(shipped_configs()[NAME]).params
+    model = load_model(WEIGHTS / f"{NAME}_pretrain.pt", params).to(device)
+    fine_um = (params.res_lateral,) * 3
+    coarse_um = (params.res_axial, params.res_lateral, params.res_lateral)
+    say("imaging a phantom")
+    truth, brightness = tubes_and_solids(seed, _SHAPE)
+    image = image_of(brightness, model, seed)
+    say("enhancing its image")
+    with torch.no_grad():
+        structure, found_brightness = model.enhance(hill(image))
+        smooth = F.interpolate(image, size=_SHAPE, mode="trilinear")
+    volumes = {"truth": truth, "structure": _array(structure), "image": _array(image)}
+    volumes["brightness"] = _array(found_brightness)
+    for name, volume in volumes.items():
+        voxel_um = coarse_um if name == "image" else fine_um
+        write_volume(out / f"{name}.tif", volume, voxel_um, overwrite=overwrite)
+    cut = float(threshold_otsu(_array(smooth)))  # type: ignore[no-untyped-call]
+    results = {
+        "image": scores_of(_array(smooth), truth, cut),
+        "enhanced": scores_of(volumes["structure"], truth, params.threshold),
+    }
+    shown = {
+        "image": _array(smooth),
+        "enhanced": volumes["structure"] * volumes["brightness"],
+        "truth": brightness,
+    }
+    captions = [
+        f"IoU {score['iou']:.3f}, volume {100 * score['volume_error']:+.0f} %"
+        for score in results.values()
+    ]
+    save_preview(
+        out / "demo.png", shown, fine_um, overwrite=overwrite, captions=[*captions, "simulated"]
+    )
+    write_yaml(out / "demo.yaml", {"seed": seed, **results}, overwrite=overwrite)
+    return results
+
+
+def image_of(brightness: Array, model: JNet, seed: int) -> torch.Tensor:
+    """Return the image (1, 1, Z / scale, Y, X) of a phantom (Z, Y, X) by the analytic PSF.
+
+    With the noise of the model.
+    """
+    learnt = Microscope.of(model)
+    true = Microscope(learnt.image, model.image.analytic, learnt.a, learnt.sigma)
+    return true.record(torch.from_numpy(brightness)[None, None].to(learnt.a.device), [seed])
+
+
+def scores_of(volume: Array, truth: Array, threshold: float) -> dict[str, float]:
+    """Return ``iou`` and ``volume_error`` of what is above a threshold."""
+    found = int((volume >= threshold).sum())
+    true = int((truth > 0.5).sum())
+    iou = structure_iou(torch.from_numpy(volume), torch.from_numpy(truth), threshold)
+    return {"iou": iou, "volume_error": found / true - 1}
+
+
+def _array(volume: torch.Tensor) -> Array:
+    array: Array = np.asarray(volume[0, 0].cpu().numpy(), np.float32)
+    return array
