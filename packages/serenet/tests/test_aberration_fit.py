@@ -91,6 +91,7 @@ def test_shifts_are_those_of_the_psf():
     expected = psf_shift(phase_space_psf(preset, [0.0], size=121, aberrations=aberrations))[:, 0]
     error = aberration_shifts(aberrations, preset) - expected
     assert error.norm() < 0.25 * expected.norm()
+    assert aberration_shifts({}, preset).tolist() == [[0, 0]] * 7
 
 
 def test_dark_views_have_no_aberrations(shift):

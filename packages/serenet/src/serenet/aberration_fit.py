@@ -26,9 +26,12 @@ FITTED = (
     "coma_y",
     "trefoil_x",
     "trefoil_y",
-    "spherical",
 )
-"""The aberrations looked for. Tilt only moves the image, and defocus is depth."""
+"""The aberrations looked for.
+
+Tilt only moves the image; defocus is depth, and so, over the views' range, is most of the spherical
+aberration.
+"""
 
 # Finer details in cycles per view pixel are mostly noise, coarser ones do not tell positions.
 _FINEST, _COARSEST = 0.35, 0.06
@@ -159,5 +162,6 @@ def aberration_shifts(aberrations: Mapping[str, float], preset: LightFieldPreset
     limit = preset.numerical_aperture / preset.wavelength_um
     places = view_coordinates(preset.views, preset.n_num)
     pupil = (places * preset.view_step / limit).requires_grad_()
-    waves = wavefront(zernike_coefficients(aberrations), pupil[:, 0], pupil[:, 1])
+    # Tilt of nothing keeps the gradient defined without aberrations.
+    waves = wavefront({1: 0.0, **zernike_coefficients(aberrations)}, pupil[:, 0], pupil[:, 1])
     return -torch.autograd.grad(waves.sum(), pupil)[0] / limit / preset.pixel_um
