@@ -381,20 +381,22 @@ def compare(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Compare reconstructions with the truth: correlation, PSNR, SSIM, and a picture.
+    """Compare reconstructions with the truth: correlation, PSNR, SSIM, resolution, and a picture.
+
+    Resolution is found by decorrelation analysis; '-' where it gives none.
 
     Example: **serenet compare truth.tif results/cell_serenet.tif --out comparison**
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    from serenet.comparison import compare_files
+    from serenet.comparison import as_text, compare_files
 
     rows = compare_files(truth, results, out, border=border, blur=blur, overwrite=overwrite)
-    table = Table("file", "correlation", "PSNR (dB)", "SSIM")
-    for row in rows:
-        numbers = (f"{row['correlation']:.4f}", f"{row['psnr_db']:.2f}", f"{row['ssim']:.4f}")
-        table.add_row(str(row["file"]), *numbers)
+    measures = ("correlation", "PSNR (dB)", "SSIM", "lateral (µm)", "axial (µm)")
+    table = Table(Column("file", overflow="fold"), *measures)
+    for cells in as_text(rows):
+        table.add_row(*cells)
     Console().print(table)
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,21 @@ from scipy.ndimage import gaussian_filter
 from scopekit.errors import UserError
 from scopekit.metrics import correlation, match_brightness, psnr, ssim
 from scopekit.outputs import make_folder, require_new, whole_file
-from scopekit.preview import save_preview
+from scopekit.progress import say
 from scopekit.volumes import open_stack
+from serenet.comparison_figure import save_comparison
+from serenet.decorrelation import volume_resolution
 
-COLUMNS = ("file", "correlation", "psnr_db", "ssim")
+COLUMNS = (
+    "file",
+    "correlation",
+    "psnr_db",
+    "ssim",
+    "lateral_um",
+    "axial_um",
+    "truth_lateral_um",
+    "truth_axial_um",
+)
 
 
 def compare_files(
@@ -30,7 +41,9 @@ def compare_files(
     """Measure results against a truth; write ``comparison.csv`` and ``comparison.png``.
 
     Correlation is Pearson's. PSNR and SSIM are taken after the result's gain and offset are
-    fitted to the truth by least squares, since reconstructions have arbitrary units.
+    fitted to the truth by least squares, since reconstructions have arbitrary units. Resolution is
+    found by decorrelation analysis in the planes and sections where the truth has most contrast;
+    it is NaN where the analysis gives none, and where no file tells the voxel size.
 
     Parameters
     ----------
@@ -55,42 +68,88 @@ def compare_files(
     for path in (table, figure):
         require_new(path, overwrite=overwrite)
     reference, voxel_um = _read(truth)
-    titles = _titles(results)
+    shape = reference.shape
     if blur is not None:
         if not all(0 <= n < math.inf for n in blur):
             raise UserError(f"--blur {' '.join(f'{n:g}' for n in blur)}: give numbers from 0")
         reference = gaussian_filter(reference, blur)
     window = _window(reference.shape, border)
-    volumes = {truth.stem: reference[window]}
+    reference = reference[window]
+    volumes = [reference]
     rows: list[dict[str, str | float]] = []
-    for path, title in zip(results, titles, strict=True):
+    for path in results:
         volume, own_voxel_um = _read(path)
         voxel_um = voxel_um or own_voxel_um
-        if volume.shape != reference.shape:
-            raise UserError(
-                f"{path}: shape {volume.shape}; the truth {truth} has {reference.shape}"
-            )
-        inner = volume[window]
-        fitted = match_brightness(reference[window], inner)
+        if volume.shape != shape:
+            raise UserError(f"{path}: shape {volume.shape}; the truth {truth} has {shape}")
+        volume = volume[window]
+        fitted = match_brightness(reference, volume)
         rows.append(
             {
                 "file": str(path),
-                "correlation": correlation(reference[window], inner),
-                "psnr_db": psnr(reference[window], fitted),
-                "ssim": ssim(reference[window], fitted),
+                "correlation": correlation(reference, volume),
+                "psnr_db": psnr(reference, fitted),
+                "ssim": ssim(reference, fitted),
             }
         )
-        volumes[title] = inner
-    captions = ["truth"] + [f"correlation {row['correlation']:.3f}" for row in rows]
+        volumes.append(volume)
+    if voxel_um is None:
+        say("no file tells the voxel size: resolution is left out")
+    resolutions = [_resolution(volume, voxel_um, reference) for volume in volumes]
+    captions = [_microns(*resolutions[0])]
+    for row, found in zip(rows, resolutions[1:], strict=True):
+        row.update(zip(COLUMNS[4:], (*found, *resolutions[0]), strict=True))
+        captions.append(f"correlation {row['correlation']:.3f}\n{_microns(*found)}")
     with whole_file(table, overwrite=overwrite) as partial:
         with partial.open("w", newline="") as handle:
             writer = csv.DictWriter(handle, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
-        save_preview(
-            figure, volumes, voxel_um or (1.0, 1.0, 1.0), overwrite=overwrite, captions=captions
+        save_comparison(
+            figure,
+            volumes,
+            voxel_um or (1.0, 1.0, 1.0),
+            titles=["truth", *_titles(results)],
+            captions=captions,
+            overwrite=overwrite,
         )
     return rows
+
+
+def as_text(rows: Sequence[Mapping[str, str | float]]) -> list[list[str]]:
+    """Return the table to print: the truth, then every result; '-' stands for NaN.
+
+    Columns are the file, correlation, PSNR, SSIM, lateral and axial resolution.
+    """
+    digits = (4, 2, 4, 3, 3)
+    truth = [math.nan, math.nan, math.nan, *(rows[0][name] for name in COLUMNS[6:])]
+    lines = [("truth", truth)]
+    lines += [(str(row["file"]), [row[name] for name in COLUMNS[1:6]]) for row in rows]
+    return [
+        [name, *(_number(value, n) for value, n in zip(values, digits, strict=True))]
+        for name, values in lines
+    ]
+
+
+def _number(value: str | float, digits: int) -> str:
+    return "-" if math.isnan(float(value)) else f"{value:.{digits}f}"
+
+
+def _resolution(
+    volume: NDArray[np.float32],
+    voxel_um: tuple[float, float, float] | None,
+    chosen: NDArray[np.float32],
+) -> tuple[float, float]:
+    if voxel_um is None:
+        return math.nan, math.nan
+    return volume_resolution(volume, voxel_um, chosen)
+
+
+def _microns(lateral_um: float, axial_um: float) -> str:
+    lateral, axial = (
+        "not found" if math.isnan(n) else f"{n:.2f} µm" for n in (lateral_um, axial_um)
+    )
+    return f"resolution {lateral}, axial {axial}"
 
 
 def _titles(results: Sequence[Path]) -> list[str]:

@@ -9,7 +9,7 @@ finer signal, and the farthest maximum that they leave is the cut-off.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +29,8 @@ _LEAST_FALL = 1e-3
 _SIGNIFICANT = 3.0
 _WIDEST_TAPER = 20
 _LEAST_SIDE = 16
-# As many must lie below the cut-off.
-_LEAST_COEFFICIENTS = 100
+# Coarser maxima come from what the faded edges leave of slow changes.
+_LEAST_PERIODS = 4
 # Half angle of the sector of frequencies taken to be along an axis.
 _SECTOR = math.radians(22.5)
 
@@ -57,8 +57,8 @@ def image_resolution(image: Image, pixel_um: float) -> float:
     Returns
     -------
     float
-        In um; NaN if there is no maximum, as in noise and flat images, or one so coarse that only
-        a few frequencies are below it.
+        In um; NaN if there is no maximum, as in noise and flat images, or only one coarser than a
+        quarter of the image.
     """
     return _resolution([image], (pixel_um, pixel_um), along=None)
 
@@ -105,11 +105,15 @@ def _most_contrast(volume: Image, axis: int) -> NDArray[np.intp]:
     return np.argsort(-contrast, kind="stable")[: math.ceil(len(contrast) / 10)]
 
 
-def _resolution(images: Iterable[Image], pixel_um: tuple[float, float], along: int | None) -> float:
+def _resolution(images: Sequence[Image], pixel_um: tuple[float, float], along: int | None) -> float:
     spectrum = _spectrum(images, pixel_um, along)
-    nyquist_um = 2 * (max(pixel_um) if along is None else pixel_um[along])
     cutoff = math.nan if spectrum is None else _cutoff(spectrum)
-    return nyquist_um / cutoff
+    side, step_um = (
+        (min(images[0].shape), max(pixel_um))
+        if along is None
+        else (images[0].shape[along], pixel_um[along])
+    )
+    return 2 * step_um / cutoff if cutoff * side / 2 >= _LEAST_PERIODS else math.nan
 
 
 def _spectrum(
@@ -184,4 +188,4 @@ def _maximum(spectrum: Spectrum, width: float | None) -> tuple[float, float] | N
     if not len(fallen):
         return None
     top = int(d[: fallen[-1]].argmax())
-    return ((top + 1) / _RINGS, float(d[top])) if count[top] >= _LEAST_COEFFICIENTS else None
+    return (top + 1) / _RINGS, float(d[top])
