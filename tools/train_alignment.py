@@ -18,7 +18,7 @@ from scopekit.training import Loop, train
 from tenet.alignment import alignment_content
 from tenet.alignment_network import DeepAlignNet
 from tenet.alignment_training import AlignmentSettings, AlignmentTraining
-from tenet.config import load_config
+from tenet.config import Config, load_config
 from tenet.imaging_model import ImagingModel
 from tenet.vibration import strength_at
 
@@ -26,7 +26,7 @@ MIXES = ("mixture", "thin-lines", "deformed-solids", "mixture")
 SIDE = 176
 
 
-def field(config, number: int) -> NDArray[np.float32]:
+def field(config: Config, number: int) -> NDArray[np.float32]:
     """Return the noiseless image (24, 176, 176) of phantom ``number``, its maximum 1."""
     rng = np.random.default_rng(number)
     mix = MIXES[number % len(MIXES)]
@@ -39,11 +39,28 @@ def field(config, number: int) -> NDArray[np.float32]:
         counts=(count,),
         objects=mix,
     )
-    bright = np.stack([np.array(labelz, np.float32) for _, labelz in phantom.planes(0)])
+    return imaged(config, np.stack([labelz.astype(np.float32) for _, labelz in phantom.planes(0)]))
+
+
+def slanted_field(config: Config) -> NDArray[np.float32]:
+    """Return the noiseless image of parallel lines that slant by 1 pixel a slice along y."""
+    scale = config.params.scale
+    rng = np.random.default_rng(0)
+    bright = np.zeros((24 * scale, SIDE, SIDE), np.float32)
+    for y, x in rng.integers(-24, SIDE, (60, 2)):
+        for z in range(len(bright)):
+            top = max(y + z // scale, 0)
+            bright[z, top : max(y + z // scale + 7, 0), max(x, 0) : max(x + 7, 0)] = 1
+    return imaged(config, bright)
+
+
+def imaged(config: Config, bright: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the noiseless image of a volume (Z, Y, X), its maximum 1."""
     imaging = ImagingModel(config.params)
     with torch.no_grad():
         image = imaging(torch.from_numpy(bright)[None, None], imaging.analytic)[0, 0]
-    return (image / image.max()).numpy()
+    brightest: NDArray[np.float32] = (image / image.max()).numpy()
+    return brightest
 
 
 def main() -> None:
@@ -51,7 +68,7 @@ def main() -> None:
     parser.add_argument("config", help="the published configuration of the beads")
     parser.add_argument("out", type=Path, help="folder of the run")
     parser.add_argument("--fields", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=26)
     arguments = parser.parse_args()
     config = load_config(arguments.config)
     fields = [field(config, number) for number in range(arguments.fields)]

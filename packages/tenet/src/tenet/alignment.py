@@ -6,7 +6,6 @@ aligning takes away what jumps from slice to slice, and leaves the mean and the 
 z as recorded, unless the drift is known to be none of the structure's.
 """
 
-import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -82,8 +81,8 @@ def correlate_neighbours(stack: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     steps = [np.zeros(2)]
     for previous, current in pairwise(stack):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of empty slices, whose shift is 0
+        step = np.zeros(2)
+        if np.ptp(previous) and np.ptp(current):  # else nothing tells
             step, *_ = phase_cross_correlation(  # type: ignore[no-untyped-call]
                 current, previous, upsample_factor=_PER_PIXEL, normalization=None
             )
