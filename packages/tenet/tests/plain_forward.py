@@ -178,8 +178,12 @@ def blur(sharp: Tensor, section: Tensor, params: Mapping[str, Any], stride: int)
     kernel = kernel / kernel.sum()
     ratio = params["res_axial"] // params["res_lateral"]
     before = int((size_z - ratio + 1) // 2), size_y // 2, size_x // 2
-    # Zeros behind as far as the planes, rows and columns of the image need.
-    depth, height, width = sharp.shape[2:]
-    margin = (before[2], size_x, before[1], size_y, before[0], size_z)
-    image = F.conv3d(F.pad(sharp, margin), kernel[None, None], stride=(stride, 1, 1))
-    return image[:, :, : depth // stride, :height, :width]
+    # Zeros behind as far as the image needs: as many planes as fit, all rows and columns.
+    depth, planes = sharp.shape[2], sharp.shape[2] // stride
+    behind = (
+        (planes - 1) * stride + size_z - before[0] - depth,
+        size_y - 1 - before[1],
+        size_x - 1 - before[2],
+    )
+    margin = [part for axis in (2, 1, 0) for part in (before[axis], behind[axis])]
+    return F.conv3d(F.pad(sharp, margin), kernel[None, None], stride=(stride, 1, 1))
