@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.progress import say
-from scopekit.volumes import StackFile
+from scopekit.volumes import StackFile, VoxelSize
 from serenet.inputs import find_stacks, open_scanned
 from serenet.motion import brightness_range
 from serenet.training_settings import Data
@@ -26,6 +26,8 @@ class ScannedView:
     ----------
     source
         The file's name, for messages.
+    voxel_um
+        (z, y, x) step, um; 1 where the file does not tell.
     view
         (H, W), divided by its 99.99 percentile.
     dark_and_bright
@@ -35,6 +37,7 @@ class ScannedView:
     """
 
     source: str
+    voxel_um: VoxelSize
     view: Image
     dark_and_bright: tuple[float, float]
     still: Image | None
@@ -102,7 +105,8 @@ def _scanned_view(stack: StackFile, frame: int, still: StackFile | None) -> Scan
         peak = np.float32(1)
     view = view / peak
     at_rest = None if still is None else np.nan_to_num(_central_view(still, frame)) / peak
-    return ScannedView(source, view, brightness_range(view), at_rest)
+    voxel_um = stack.voxel_um or (1.0, 1.0, 1.0)
+    return ScannedView(source, voxel_um, view, brightness_range(view), at_rest)
 
 
 def _central_view(stack: StackFile, frame: int) -> Image:

@@ -52,7 +52,7 @@ class _ViewBatch(Batch):
         """Draw the central view of the first frame before and after, and the difference."""
         middle = len(volume) // 2
         (before,) = source.read_window([middle], _ALL, _ALL)
-        save_motion_picture(picture, before, volume[middle].copy(), self.voxel_um[1:])
+        save_motion_picture(picture, before, volume[middle].copy(), source.voxel_um)
         release()
 
 

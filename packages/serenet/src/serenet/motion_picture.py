@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scopekit.outputs import whole_file
+from scopekit.volumes import VoxelSize
 
 _PANEL_INCHES = 4.2
 
@@ -16,7 +17,7 @@ def save_motion_picture(
     path: Path,
     before: NDArray[np.float32],
     after: NDArray[np.float32],
-    yx_pixel_um: tuple[float, float],
+    voxel_um: VoxelSize | None,
 ) -> None:
     """Draw a view before and after correction, on one grey scale, and what was changed.
 
@@ -26,18 +27,19 @@ def save_motion_picture(
         The PNG to write; an existing one is replaced.
     before, after
         (Y, X).
-    yx_pixel_um
-        Size of a pixel, um.
+    voxel_um
+        (z, y, x) step in um; ``None`` if it is not known.
     """
-    height_um, width_um = (n * um for n, um in zip(before.shape, yx_pixel_um, strict=True))
+    _, y_step, x_step = voxel_um or (1.0, 1.0, 1.0)
+    height, width = before.shape[0] * y_step, before.shape[1] * x_step
     figure = Figure(
-        figsize=(3 * _PANEL_INCHES + 1, _PANEL_INCHES * min(height_um / width_um, 3) + 0.7),
+        figsize=(3 * _PANEL_INCHES + 1, _PANEL_INCHES * min(height / width, 3) + 0.7),
         dpi=120,
         layout="constrained",
     )
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    extent = (0, width_um, height_um, 0)
+    extent = (0, width, height, 0)
     low, high = np.percentile(before, (1, 99.8))
     for axes, view, title in zip(panels, (before, after), ("scanned", "corrected"), strict=False):
         axes.imshow(view, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="nearest")
@@ -49,6 +51,6 @@ def save_motion_picture(
     )
     panels[2].set_title("corrected - scanned")
     figure.colorbar(drawn, ax=panels[2], shrink=0.8)
-    panels[0].set_xlabel("µm")
+    panels[0].set_xlabel("µm" if voxel_um else "pixels")
     with whole_file(path, overwrite=True) as partial:
         figure.savefig(partial, format="png")

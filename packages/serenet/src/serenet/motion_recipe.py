@@ -116,7 +116,8 @@ class MotionCorrection:
             title = "target" if field.still is None else "at rest"
             pictures = {"scanned": field.view[None], "corrected": corrected.numpy()}
             drawn = drawn or pictures | {title: truth[None]}
-        return Validation({name: float(np.mean(s)) for name, s in scores.items()}, drawn)
+        means = {name: float(np.mean(s)) for name, s in scores.items()}
+        return Validation(means, drawn, self._validation[0].voxel_um)
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the network as `serenet.load_checkpoint` reads it."""
