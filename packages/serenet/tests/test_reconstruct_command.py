@@ -247,7 +247,7 @@ def test_predao_aligns_the_views_and_maps_their_shifts(
     still = np.broadcast_to(light_field()[:1], (49, 24, 21)).copy()
     views = np.stack([np.roll(v, s, (0, 1)) for v, s in zip(still, moved, strict=True)])
     tifffile.imwrite(tmp_path / "views.tif", np.stack([views, views]), metadata={"axes": "TCYX"})
-    outcome = reconstruct(tmp_path / "views.tif", "--predao", "--subpixel")
+    outcome = reconstruct(tmp_path / "views.tif", "--predao", "--predao-by", "subpixel")
     assert outcome.code == 0
     names = contents(tmp_path / "out")
     for frame in (0, 1):
@@ -260,12 +260,15 @@ def test_predao_aligns_the_views_and_maps_their_shifts(
     assert np.abs(found["dy_pixel"]).max() > 1
     settings = settings_of(tmp_path)
     assert settings["predao"] == "subpixel"
-    assert settings["frames"][0]["largest_view_shift_pixels"] > 1
+    assert settings["frames"][0]["predao"]["largest_shift_pixels"] > 1
     assert result(frame=1).min() >= 0
 
 
-def test_subpixel_without_predao_is_refused(reconstruct, views_file):
-    assert "--subpixel belongs to --predao" in reconstruct(views_file, "--subpixel").error
+def test_fitted_aberrations_are_told(reconstruct, tmp_path, views_file):
+    assert reconstruct(views_file, "--predao").code == 0
+    (frame,) = settings_of(tmp_path)["frames"]
+    assert set(frame["predao"]["waves_rms"]) >= {"astigmatism", "coma_x"}
+    assert (tmp_path / "out" / "views_serenet_shifts.png").exists()
 
 
 def test_networks_without_volumes_are_refused(serenet, tmp_path, views_file, contents):

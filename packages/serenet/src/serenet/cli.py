@@ -9,10 +9,7 @@ import typer
 from scopekit.cli import (
     Device,
     DeviceOption,
-    MemoryOption,
     OutFolderOption,
-    OutputType,
-    OutputTypeOption,
     OverwriteOption,
     SeedOption,
     new_app,
@@ -20,23 +17,9 @@ from scopekit.cli import (
     version_option,
     whole_numbers,
 )
-from serenet import __version__, cli_motion, cli_training
+from serenet import __version__, cli_motion, cli_reconstruction, cli_training
 
 app = new_app("3D reconstruction for light-field microscopy, scanned (sLFM) or not.")
-
-InputsArgument = Annotated[
-    list[Path], typer.Argument(help="View stacks (TIFF), or folders of them.", show_default=False)
-]
-PreviewOption = Annotated[
-    bool, typer.Option("--no-preview", help="Draw no picture beside the result.")
-]
-PSFOption = Annotated[
-    Path | None, typer.Option("--psf", help="PSF file, from 'serenet psf'.", show_default=False)
-]
-BackgroundOption = Annotated[
-    float | None,
-    typer.Option(help="Counts to subtract.", show_default="1 % quantile of each light field"),
-]
 
 
 class ViewChoice(StrEnum):
@@ -172,143 +155,8 @@ def project(
     print(f"{out}: {' x '.join(str(n) for n in views.shape)} (views, y, x)")
 
 
-@app.command()
-def reconstruct(
-    inputs: InputsArgument,
-    checkpoint: Annotated[Path, typer.Option(help="Trained network (.pth, .pt).")],
-    out: OutFolderOption,
-    psf: PSFOption = None,
-    psf_shift: Annotated[
-        Path | None,
-        typer.Option(help="PSF shift alone (.pt, .npy) instead of --psf.", show_default=False),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="nnum13, nnum15 or an optics YAML.", show_default="by the checkpoint"),
-    ] = None,
-    background: BackgroundOption = None,
-    predao: Annotated[
-        bool,
-        typer.Option(
-            "--predao",
-            help="Digital adaptive optics: undo the shifts that aberrations gave the views; draws "
-            "a map of them.",
-        ),
-    ] = False,
-    subpixel: Annotated[
-        bool, typer.Option("--subpixel", help="With --predao: shifts to fractions of a pixel.")
-    ] = False,
-    virtual_scan: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="VSNET",
-            help="Checkpoint of a vsnet, to begin with: makes an unscanned light field (all "
-            "views) a scanned one.",
-            show_default=False,
-        ),
-    ] = None,
-    refine: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="N",
-            help="Refine by N physics updates, a view each (25 is good); stops by itself when "
-            "views left out fit worse.",
-        ),
-    ] = 0,
-    half: Annotated[
-        bool, typer.Option("--half", help="Half precision: faster, errors below 1 %.")
-    ] = False,
-    max_memory_gb: MemoryOption = None,
-    device: DeviceOption = Device.auto,
-    dtype: OutputTypeOption = OutputType.float32,
-    no_preview: PreviewOption = False,
-    overwrite: OverwriteOption = False,
-) -> None:
-    """Reconstruct volumes from view stacks with a trained network.
-
-    A stack holds all n_num x n_num views or the network's subset; series (T, A, Y, X) and any
-    number of files and folders are welcome. Without --psf the PSF shift is computed from the
-    optics of the preset.
-
-    Example: **serenet reconstruct views.tif --checkpoint serenet.pth --out results**
-    """
-    from scopekit.errors import UserError
-    from serenet.reconstruct_files import ReconstructOptions, reconstruct_files
-
-    if subpixel and not predao:
-        raise UserError("--subpixel belongs to --predao: give both")
-    options = ReconstructOptions(
-        checkpoint=checkpoint,
-        out=out,
-        psf=psf,
-        psf_shift=psf_shift,
-        preset=preset,
-        background=background,
-        virtual_scan=virtual_scan,
-        predao="no" if not predao else "subpixel" if subpixel else "pixel",
-        refine=refine,
-        half=half,
-        max_memory_gb=max_memory_gb,
-        device=device.value,
-        dtype=dtype.value,
-        preview=not no_preview,
-        overwrite=overwrite,
-    )
-    reconstruct_files(inputs, options)
-
-
-@app.command()
-def deconvolve(
-    inputs: InputsArgument,
-    out: OutFolderOption,
-    psf: PSFOption = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="nnum13, nnum15 or an optics YAML; without --psf the PSF is computed from it.",
-            show_default=False,
-        ),
-    ] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="Sweeps over all views.")] = 3,
-    tv: Annotated[
-        float, typer.Option(min=0.0, help="Total variation weight: 0.002 a little, 0.02 strong.")
-    ] = 0.0,
-    stop_at_change: Annotated[
-        float, typer.Option(min=0.0, help="Stop when a sweep changes less than this share.")
-    ] = 0.0,
-    background: BackgroundOption = None,
-    max_memory_gb: MemoryOption = None,
-    device: DeviceOption = Device.auto,
-    dtype: OutputTypeOption = OutputType.float32,
-    no_preview: PreviewOption = False,
-    overwrite: OverwriteOption = False,
-) -> None:
-    """Reconstruct volumes iteratively: ordered-subset Richardson-Lucy, one view at a time.
-
-    An interrupted run goes on where it stopped when the same command is given again. Fields too
-    large for the memory are cut into windows with half a PSF around, which give the whole within
-    0.2 %.
-
-    Example: **serenet deconvolve views.tif --psf psf.h5 --iterations 3 --out results**
-    """
-    from serenet.deconvolve_files import DeconvolveOptions, deconvolve_files
-
-    options = DeconvolveOptions(
-        out=out,
-        psf=psf,
-        preset=preset,
-        iterations=iterations,
-        tv=tv,
-        stop_at_change=stop_at_change,
-        background=background,
-        max_memory_gb=max_memory_gb,
-        device=device.value,
-        dtype=dtype.value,
-        preview=not no_preview,
-        overwrite=overwrite,
-    )
-    deconvolve_files(inputs, options)
+app.command()(cli_reconstruction.reconstruct)
+app.command()(cli_reconstruction.deconvolve)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile
 from serenet import __version__
+from serenet.aberration_fit import aberration_shifts, fit_aberrations
 from serenet.batch import Batch, run_all
 from serenet.inputs import find_stacks, open_views, read_views
 from serenet.iterative import ViewSubsets, oblique_first
@@ -51,7 +52,7 @@ class ReconstructOptions:
     preset: str | None = None
     background: float | None = None
     virtual_scan: Path | None = None
-    predao: Literal["no", "pixel", "subpixel"] = "no"
+    predao: Literal["no", "fit", "correlation", "subpixel"] = "no"
     half: bool = False
     max_memory_gb: float | None = None
     device: str = "auto"
@@ -156,6 +157,11 @@ def _set_up(options: ReconstructOptions) -> _Setup:
     preset = load_preset(options.preset) if options.preset else None
     shift = None
     if isinstance(model, VCDNet | HyLFMNet):
+        if options.predao == "fit":
+            raise UserError(
+                f"--predao: fitting aberrations needs the PSF's shift, which a {model.method} goes "
+                "without; add --predao-by subpixel"
+            )
         microscope = microscope_of_views(model.n_views, model.n_depths, options.psf, preset)
     else:
         n_views = model.n_views if isinstance(model, VolumeNetwork) else None
@@ -219,7 +225,7 @@ class _Solver:
         if self._setup.scan is not None:
             views = self._scanned(views, self._setup.scan, label)
         if self._options.predao != "no":
-            views, record["largest_view_shift_pixels"] = self._aligned(views)
+            views, record["predao"] = self._aligned(views)
         check_inputs(views, self._setup.model, self._setup.shift)
         gain = brightness_gain(views) if self._setup.model.in_counts else 1.0
         if gain != 1:
@@ -245,13 +251,22 @@ class _Solver:
             )
         return finer[list(self._preset.views)]
 
-    def _aligned(self, views: Tensor) -> tuple[Tensor, float]:
-        preset = self._preset
-        scale, subpixel = preset.lateral_scale, self._options.predao == "subpixel"
-        shifts = view_shifts(views, preset.views, preset.n_num, scale, subpixel=subpixel)
+    def _aligned(self, views: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        preset, scale, by = self._preset, self._preset.lateral_scale, self._options.predao
+        record: dict[str, Any] = {}
+        if by == "fit":
+            assert self._setup.shift is not None
+            found = fit_aberrations(views, preset, self._setup.shift)
+            record["waves_rms"] = {name: round(value, 4) for name, value in found.items()}
+            shifts = aberration_shifts(found, preset)
+        else:
+            shifts = view_shifts(
+                views, preset.views, preset.n_num, scale, subpixel=by == "subpixel"
+            )
         self.view_shifts.append(shifts)
         # Cubic interpolation overshoots.
-        return shift_views(views, shifts / scale).clamp_(min=0), float(shifts.abs().max())
+        aligned = shift_views(views, shifts / scale).clamp_(min=0)
+        return aligned, {**record, "largest_shift_pixels": float(shifts.abs().max())}
 
     def _apply_network(
         self,
