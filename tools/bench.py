@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from bench_baselines import bench_baselines
+from bench_two_photon import bench_two_photon
 from timing import Result, compare, relative
 from torch import Tensor, nn
 
@@ -298,6 +299,7 @@ CASES = {
     "network": bench_network,
     "training": bench_training_step,
     "baselines": bench_baselines,
+    "two-photon": bench_two_photon,
 }
 
 

@@ -1,0 +1,53 @@
+"""The two-photon blur against a full-resolution FFT convolution with every tenth plane kept."""
+
+import torch
+from timing import Result, compare, relative
+from torch import Tensor
+
+from optics import blur_and_downsample, blur_padding
+from optics.convolution import fast_size
+
+SCALE, KERNEL, VOLUME = 10, (201, 51, 51), (240, 112, 112)
+
+
+def plain_blur(volume: Tensor, kernel: Tensor, padding: tuple[int, int, int]) -> Tensor:
+    """Return the planes of a convolution of the whole volume, padded to the full linear size."""
+    sizes = [fast_size(n + k - 1) for n, k in zip(volume.shape[2:], kernel.shape, strict=True)]
+    spectrum = torch.fft.rfftn(volume, s=sizes) * torch.fft.rfftn(kernel.flip(0, 1, 2), s=sizes)
+    full = torch.fft.irfftn(spectrum, s=sizes)
+    z, y, x = (k - 1 - p for k, p in zip(kernel.shape, padding, strict=True))
+    depth, height, width = volume.shape[2:]
+    return full[:, :, z : z + depth : SCALE, y : y + height, x : x + width]
+
+
+def bench_two_photon() -> list[Result]:
+    generator = torch.Generator().manual_seed(0)
+    volume = torch.rand((1, 1, *VOLUME), generator=generator)
+    kernel = torch.rand(KERNEL, generator=generator)
+    kernel /= kernel.sum()
+    padding = blur_padding(KERNEL, res_axial=0.5, res_lateral=0.05)
+    inputs = (volume.clone().requires_grad_(), kernel.clone().requires_grad_())
+
+    def gradient(image: Tensor) -> Tensor:
+        return torch.cat([g.flatten() for g in torch.autograd.grad(image.square().sum(), inputs)])
+
+    name = f"two-photon blur, {VOLUME} with {KERNEL} to every {SCALE}th plane"
+    plain = "real FFT convolution at full resolution, then strided"
+    return [
+        compare(
+            name,
+            lambda: blur_and_downsample(volume, kernel, SCALE, padding),
+            plain,
+            lambda: plain_blur(volume, kernel, padding),
+            repeats=5,
+            differ=relative,
+        ),
+        compare(
+            f"{name}, with the gradients of both",
+            lambda: gradient(blur_and_downsample(*inputs, SCALE, padding)),
+            plain,
+            lambda: gradient(plain_blur(*inputs, padding)),
+            repeats=5,
+            differ=relative,
+        ),
+    ]
