@@ -6,10 +6,10 @@ import tifffile
 import torch
 from scipy.ndimage import convolve
 
-from optics import LightFieldOperator, phase_space_psf
+from optics import LightFieldOperator, add_camera_noise, phase_space_psf
 from scopekit.distributed import World
 from scopekit.training import Loop, train
-from serenet import build_model, correct_motion
+from serenet import build_model, correct_motion, load_checkpoint
 from serenet.motion import exposures_by_distance
 from serenet.motion_data import read_scanned_views
 from serenet.motion_recipe import MotionCorrection, without_outliers
@@ -124,3 +124,22 @@ def test_it_removes_motion_from_an_unseen_scene(trained, central, speed, share_l
         for views in (moving, correct_motion(moving, trained))
     )
     assert after < share_left * before
+
+
+@pytest.mark.parametrize(("speed", "share_left"), [(0.5, 0.6), (1.0, 0.4)])
+def test_the_shipped_network_removes_motion(central, speed, share_left):
+    still, moving = moving_scene(102, [(0.6 * speed, -0.8 * speed)] * 9, *central)
+    corrected = correct_motion(moving, load_checkpoint("demo_twnet"))
+    before, after = (float((v - still).square().mean().sqrt()) for v in (moving, corrected))
+    assert after < share_left * before
+
+
+def test_the_shipped_network_passes_a_scene_at_rest_within_its_noise(central):
+    still, _ = moving_scene(103, [(0.0, 0.0)] * 9, *central)
+    still = still + 0.2 * torch.quantile(still, 0.999)
+    generator = torch.Generator().manual_seed(0)
+    counts = add_camera_noise(still, photons=500, read_noise=2, generator=generator)
+    expected = still * 500 / still.max()
+    corrected = correct_motion(counts, load_checkpoint("demo_twnet"))
+    noise, error = (float((v - expected).square().mean().sqrt()) for v in (counts, corrected))
+    assert error < noise
