@@ -123,7 +123,7 @@ def test_a_stack_of_a_batch_is_aligned_as_alone():
 
 
 @settings(max_examples=12)
-@given(st.integers(2, 20), st.integers(16, 70), st.integers(16, 70), st.sampled_from(["c", "r"]))
+@given(st.integers(1, 20), st.integers(16, 70), st.integers(16, 70), st.sampled_from(["c", "r"]))
 def test_any_size_gives_finite_shifts(slices, height, width, content):
     generator = torch.Generator().manual_seed(0)
     stack = torch.zeros(1, 1, slices, height, width)
@@ -136,6 +136,11 @@ def test_any_size_gives_finite_shifts(slices, height, width, content):
     assert found.mean(dim=2).abs().max() < 1e-4
     if content == "c":
         assert found.abs().max() < 1e-3
+
+
+def test_small_slices_are_refused():
+    with pytest.raises(UserError, match="15 x 40 pixels are too small to be aligned"):
+        load_alignment()(torch.rand(1, 1, 4, 15, 40))
 
 
 def test_correlation_finds_steps_of_flat_structure():

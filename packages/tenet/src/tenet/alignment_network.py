@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scopekit.errors import UserError
 from tenet.vibration import shift_slices
 
 # Pixels that are averaged, step by step.
@@ -43,22 +44,32 @@ class DeepAlignNet(nn.Module):
         Parameters
         ----------
         stack
-            (B, 1, Z, Y, X), in any unit; at least 16 x 16 pixels, and 2 slices.
+            (B, 1, Z, Y, X), in any unit; at least 16 x 16 pixels.
 
         Returns
         -------
         Tensor
             (steps, B, Z, 2); the last are the estimate. A slice shifted by s shows at y + s
             what lies at y.
+
+        Raises
+        ------
+        UserError
+            If the slices are too small.
         """
         height, width = stack.shape[-2:]
+        if min(height, width) < _LEAST_SIDE * min(_POOLS):
+            raise UserError(
+                f"slices of {height} x {width} pixels are too small to be aligned: give at least "
+                f"{_LEAST_SIDE * min(_POOLS)} x {_LEAST_SIDE * min(_POOLS)}"
+            )
         axes = (2, 3, 4)
         spread = stack.std(dim=axes, keepdim=True).clamp(min=1e-6)
         stack = (stack - stack.mean(dim=axes, keepdim=True)) / spread
         shifts = stack.new_zeros(stack.shape[0], stack.shape[2], 2)
         found, last_pool = [], 0
         for pool in _POOLS:
-            if min(height, width) < _LEAST_SIDE * pool and pool > min(_POOLS):
+            if min(height, width) < _LEAST_SIDE * pool:
                 continue
             level = self.levels[str(pool)]
             assert isinstance(level, _Level)

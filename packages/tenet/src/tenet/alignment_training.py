@@ -36,7 +36,7 @@ class AlignmentSettings:
     strength
         Of the vibration; samples have 0.3 to 1 times that.
     crop
-        Side of the stacks, pixels.
+        Side of the stacks, pixels; at least 64, for all of the network to be used.
     margin
         Largest shift, pixels: fields are that much larger on every side, so that no border shows.
     loss_mode

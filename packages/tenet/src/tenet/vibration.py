@@ -81,6 +81,7 @@ def draw_shifts(
     amplitude = generator.gamma(strength.amp_alpha, size=2)
     omega = generator.gamma(strength.omega_alpha, size=2)
     phase = generator.uniform(0, 2 * np.pi, 2)
+    # Never 0, as it divides.
     steadiness = np.maximum(generator.gamma(strength.noise_inv_var_alpha, size=2), 1e-3)
     jitter = generator.normal(size=(slices, 2)) / steadiness
     shifts = drift * t + amplitude * np.cos(omega * t + phase) + jitter
