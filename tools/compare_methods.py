@@ -1,7 +1,7 @@
 """Train every method on the same small bubtub data and compare them on groups none has seen.
 
 Writes ``table.md``, ``table.csv`` and ``figure.png``. What is there already is not made again, so
-an interrupted run goes on. About an hour on one core.
+an interrupted run goes on. About 40 minutes on one core.
 
 Example: python tools/compare_methods.py --out comparison
 """
@@ -34,29 +34,29 @@ from serenet.scan_network import VsNet
 from serenet.virtual_scan import virtual_scan
 
 PRESET = presets["nnum13"]
-DEPTHS, PSF_SIZE, SIDE = 41, 99, 143
+DEPTHS, PSF_SIZE, SIDE = 21, 99, 143
 VIEW_UM = (1.0, PRESET.pixel_um * PRESET.lateral_scale, PRESET.pixel_um * PRESET.lateral_scale)
 TRAINING_GROUPS, TEST_GROUPS = range(1, 16), range(16, 31)
 PHOTONS, READ_NOISE = 500.0, 3.0
 SHOWN = 22  # a group of bubbles
 BORDER = (2, 10)  # planes and pixels at the border, where views are cut off
 COSINE = {"kind": "cosine", "warmup_epochs": 1}
-# Five to six minutes each on one core.
+# A few minutes each on one core.
 TRAININGS: dict[str, dict[str, Any]] = {
-    "serenet": {"crop": 24, "epochs": 13, "learning_rate": 0.001, "perceptual": {"weight": 0}},
-    "renet": {"crop": 24, "epochs": 16, "learning_rate": 0.001},
-    "fserenet": {"crop": 24, "epochs": 16, "learning_rate": 0.001},
+    "serenet": {"crop": 24, "epochs": 18, "learning_rate": 0.001, "perceptual": {"weight": 0}},
+    "renet": {"crop": 24, "epochs": 20, "learning_rate": 0.001},
+    "fserenet": {"crop": 24, "epochs": 12, "learning_rate": 0.001},
     "vcdnet": {
-        "crop": 12,
-        "epochs": 8,
+        "crop": 8,
+        "epochs": 13,
         "learning_rate": 0.001,
         "network": {"channels_interp": 64},
     },
-    "hylfmnet": {"crop": 24, "epochs": 16, "learning_rate": 0.0002},
+    "hylfmnet": {"crop": 24, "epochs": 30, "learning_rate": 0.0005},
     "rlnet": {"crop": 15, "epochs": 16, "learning_rate": 0.001},
     "vsnet": {
         "crop": 33,
-        "epochs": 40,
+        "epochs": 30,
         "learning_rate": 0.001,
         "network": {"K": 2, "n_block": 2, "channels": 16},
     },

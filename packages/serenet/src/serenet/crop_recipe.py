@@ -1,5 +1,6 @@
 """What all training recipes share: random crops of light fields, dimmed, with noise."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,5 +110,6 @@ class CropRecipe:
 
 
 def mean_scores(scores: dict[str, list[float]]) -> dict[str, float]:
-    """Return the mean of every score."""
-    return {name: float(np.mean(values)) for name, values in scores.items()}
+    """Return the mean of every score over the fields that have it; an empty one may not."""
+    finite = {name: [v for v in values if math.isfinite(v)] for name, values in scores.items()}
+    return {n: float(np.mean(values)) if values else math.nan for n, values in finite.items()}

@@ -16,6 +16,7 @@ from serenet.tiling import Tile, resize_window
 
 _DOWN = (64, 128, 256, 512, 512, 512)
 _HYLFM_CHANNELS = 7  # of its 3D part
+_DARK = -3.0
 
 
 class _DownBlock(nn.Module):
@@ -188,6 +189,10 @@ class HyLFMNet(VolumeNetwork):
             nn.Conv3d(c, 1, 1),
             nn.Sigmoid(),
         )
+        # Most of a volume is dark: from 0.5, learning would overshoot into a flat sigmoid.
+        last = self.deep[-2]
+        assert isinstance(last, nn.Conv3d) and last.bias is not None
+        nn.init.constant_(last.bias, _DARK)
 
     @property
     def enlargement(self) -> int:
