@@ -190,9 +190,7 @@ class HyLFMNet(VolumeNetwork):
             nn.Sigmoid(),
         )
         # Most of a volume is dark: from 0.5, learning would overshoot into a flat sigmoid.
-        last = self.deep[-2]
-        assert isinstance(last, nn.Conv3d) and last.bias is not None
-        nn.init.constant_(last.bias, _DARK)
+        nn.init.constant_(self.deep[-2].bias, _DARK)  # type: ignore[arg-type]
 
     @property
     def enlargement(self) -> int:
