@@ -98,7 +98,8 @@ def write_psf(config: Config, folder: Path, *, seed: int, overwrite: bool) -> li
     fine = (axial / params.scale, lateral, lateral)
     write_volume(paths["_kernel.tif"], kernel.numpy(), fine, overwrite=overwrite)
     with whole_file(paths[".png"], overwrite=overwrite) as partial:
-        _draw(both, config.name).savefig(partial, format="png")
+        title = f"PSF of {config.name}" + (", two photons" if params.photons == 2 else "")
+        _draw(both, title).savefig(partial, format="png")
 
     lines = [f"neural PSF: mean squared error {fit.mse:.2e} after {fit.steps} steps"]
     for name, profiles in both.items():
@@ -111,26 +112,26 @@ def _text(width_um: float | None) -> str:
     return "beyond the section" if width_um is None else f"{width_um:.3f} um"
 
 
-def _draw(both: dict[str, Profiles], name: str) -> Figure:
+def _draw(both: dict[str, Profiles], title: str) -> Figure:
     """Draw the xz views of both PSFs, their difference, and profiles through the focus."""
     analytic, neural = both["analytic"], both["neural"]
     figure = Figure(figsize=(11, 6.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"PSF of {name}")
+    figure.suptitle(title)
     grid = figure.add_gridspec(2, 6, height_ratios=(1.15, 1))
     axes = [figure.add_subplot(grid[0, n : n + 2]) for n in (0, 2, 4)]
-    for panel, (title, profiles) in zip(axes, both.items(), strict=False):
-        _show(figure, panel, title, profiles.section, profiles, "viridis", (0, 1))
+    for panel, (name, profiles) in zip(axes, both.items(), strict=False):
+        _show(figure, panel, name, profiles.section, profiles, "viridis", (0, 1))
     difference = neural.section - analytic.section
     limit = max(float(np.abs(difference).max()), 1e-6)
     _show(figure, axes[2], "neural - analytic", difference, analytic, "RdBu_r", (-limit, limit))
     across, along = (figure.add_subplot(grid[1, n : n + 3]) for n in (0, 3))
-    for (title, profiles), style in zip(both.items(), ("-", "--"), strict=True):
+    for (name, profiles), style in zip(both.items(), ("-", "--"), strict=True):
         rows, radii = profiles.section.shape
         r = np.arange(1 - radii, radii) * profiles.lateral_um
         z = (np.arange(rows) - (rows - 1) / 2) * profiles.axial_um
         row = profiles.section[profiles.focus]
-        label = f"{title}, FWHM "
+        label = f"{name}, FWHM "
         across.plot(r, np.r_[row[:0:-1], row], style, label=label + _text(profiles.lateral_fwhm_um))
         along.plot(z, profiles.section[:, 0], style, label=label + _text(profiles.axial_fwhm_um))
     for panel, axis in ((across, "x"), (along, "z")):
