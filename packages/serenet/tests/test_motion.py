@@ -123,7 +123,8 @@ def test_one_bright_pixel_in_the_dark(model):
 def test_batches_of_views_do_not_matter(model):
     views = textured(7, 48, 45)
     done = []
-    tight = MemoryBudget(available=4 * model.values_per_pixel * 48 * 45 * 2, total=10**9)
+    two_views = 4 * model.values_per_pixel * 48 * 45 * 2
+    tight = MemoryBudget(available=two_views + 4 * views.numel(), total=10**9)
     few = correct_motion(views, model, budget=tight, advance=done.append)
     assert done == [2, 2, 2, 1]
     assert torch.allclose(few, correct_motion(views, model), rtol=1e-5)

@@ -146,7 +146,7 @@ def weight_times(views: Tensor, by_distance: Tensor, mask: Tensor) -> Tensor:
     return m * views + (1 - m) * weighted / total
 
 
-def _views_at_once(model: TWNet, view_yx: tuple[int, int], budget: MemoryBudget) -> int:
+def _views_at_once(model: TWNet, view_yx: tuple[int, int], available: int) -> int:
     """Return how many views of this size to take together.
 
     Raises
@@ -156,15 +156,15 @@ def _views_at_once(model: TWNet, view_yx: tuple[int, int], budget: MemoryBudget)
     """
     pixels = view_yx[0] * view_yx[1]
     needed = 4 * model.values_per_pixel * pixels
-    if needed > budget.available:
+    if needed > available:
         raise UserError(
             f"views of {view_yx[0]} x {view_yx[1]} pixels need {needed / 1e9:.2g} GB each, "
-            f"{budget.available / 1e9:.2g} GB are left: give a larger --max-memory-gb, close "
+            f"{max(available, 0) / 1e9:.2g} GB are left: give a larger --max-memory-gb, close "
             "other programs, or crop the views"
         )
     device = next(model.parameters()).device
     wanted = _PIXELS_AT_ONCE.get(device.type, _PIXELS_AT_ONCE["cpu"]) // pixels
-    return max(min(budget.available // needed, wanted), 1)
+    return max(min(available // needed, wanted), 1)
 
 
 def correct_motion(
@@ -211,8 +211,10 @@ def correct_motion(
         raise UserError("views: NaN or infinite values; replace them by numbers first")
     order = checked_order(scan_order)
     device = next(model.parameters()).device
-    budget = budget or memory_budget(device)
-    step = _views_at_once(model, (views.shape[-2], views.shape[-1]), budget)
+    available = (budget or memory_budget(device)).available
+    if device == views.device:
+        available -= 4 * views.numel()  # the result
+    step = _views_at_once(model, (views.shape[-2], views.shape[-1]), available)
     corrected = torch.empty(views.shape, device=views.device)
     was_training = model.training
     model.eval()
