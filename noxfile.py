@@ -26,7 +26,7 @@ COMMANDS = {
     "tenet": "packages/tenet",
     "datagen": "data_generation",
 }
-WITH_DEMO = ("serenet",)
+WITH_DEMO = ("serenet", "tenet")
 
 # The installed packages are checked, not the folders they came from.
 os.environ.pop("PYTHONPATH", None)

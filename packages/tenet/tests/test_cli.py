@@ -1,9 +1,15 @@
+"""The command line explains itself, at once."""
+
+import re
 import subprocess
 import sys
 
 import pytest
+import typer
 
-from tenet import __version__
+from tenet import __version__, cli
+
+COMMANDS = sorted(typer.main.get_command(cli.app).commands)
 
 
 def tenet(*arguments):
@@ -16,16 +22,40 @@ def test_version():
     assert (shown.returncode, shown.stdout) == (0, f"tenet {__version__}\n")
 
 
-def test_help_says_what_is_coming():
+def test_help_lists_every_command():
     shown = tenet("--help")
     assert shown.returncode == 0
-    assert "No command works yet" in shown.stdout
+    assert {"demo", "psf", "pretrain", "finetune"} <= set(COMMANDS)
+    for command in COMMANDS:
+        assert re.search(rf"^\W*{command}\s", shown.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("arguments", [["enhance"], ["psf", "--out", "x", "--help-me"]])
-def test_commands_are_refused_in_one_line(arguments):
-    refused = tenet(*arguments)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command):
+    shown = tenet(command, "--help")
+    assert shown.returncode == 0
+    assert re.search(rf"Example:\s+tenet {command}", shown.stdout)
+
+
+def test_help_needs_no_pytorch():
+    script = (
+        "import sys, tenet.cli; print(*sorted({'torch', 'numpy', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_name_that_is_none_is_told(command):
+    refused = tenet(command, "no_such_model")
     assert refused.returncode == 2
-    assert refused.stdout == ""
-    assert refused.stderr.startswith(f"error: tenet {' '.join(arguments)}: not yet available")
+    assert refused.stderr.startswith("error: no_such_model: no such file, nor")
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_wrong_mode_is_told():
+    refused = tenet("finetune", "demo", "--mode", "half")
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr

@@ -9,6 +9,9 @@ from tenet.replicate_padding import empty_padded, fill_margin
 
 # A slab of this size passes through the block's layers while it is in the cache.
 _SLAB_BYTES = 16 * 2**20
+# Statistics of single crops, some of them nearly empty, differ too much for PyTorch's 0.1: scores
+# of the validation would jump from epoch to epoch.
+_MOMENTUM = 0.01
 
 
 class ResidualBlock(nn.Module):
@@ -26,9 +29,9 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, dropout: float, *, keep: bool = True) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm3d(channels)
+        self.bn1 = nn.BatchNorm3d(channels, momentum=_MOMENTUM)
         self.conv1 = nn.Conv3d(channels, channels, 3)
-        self.bn2 = nn.BatchNorm3d(channels)
+        self.bn2 = nn.BatchNorm3d(channels, momentum=_MOMENTUM)
         self.conv2 = nn.Conv3d(channels, channels, 3)
         self.dropout, self.keep = dropout, keep
 
