@@ -1,7 +1,7 @@
 """Train every method on the same small bubtub data and compare them on groups none has seen.
 
 Writes ``table.md``, ``table.csv`` and ``figure.png``. What is there already is not made again, so
-an interrupted run goes on. About 40 minutes on one core.
+an interrupted run goes on. Half an hour on one core.
 
 Example: python tools/compare_methods.py --out comparison
 """
@@ -43,20 +43,20 @@ BORDER = (2, 10)  # planes and pixels at the border, where views are cut off
 COSINE = {"kind": "cosine", "warmup_epochs": 1}
 # A few minutes each on one core.
 TRAININGS: dict[str, dict[str, Any]] = {
-    "serenet": {"crop": 24, "epochs": 18, "learning_rate": 0.001, "perceptual": {"weight": 0}},
-    "renet": {"crop": 24, "epochs": 20, "learning_rate": 0.001},
-    "fserenet": {"crop": 24, "epochs": 12, "learning_rate": 0.001},
+    "serenet": {"crop": 24, "epochs": 8, "learning_rate": 0.001, "perceptual": {"weight": 0}},
+    "renet": {"crop": 24, "epochs": 10, "learning_rate": 0.001},
+    "fserenet": {"crop": 24, "epochs": 6, "learning_rate": 0.001},
     "vcdnet": {
         "crop": 8,
-        "epochs": 13,
+        "epochs": 6,
         "learning_rate": 0.001,
         "network": {"channels_interp": 64},
     },
-    "hylfmnet": {"crop": 24, "epochs": 30, "learning_rate": 0.0005},
-    "rlnet": {"crop": 15, "epochs": 16, "learning_rate": 0.001},
+    "hylfmnet": {"crop": 24, "epochs": 12, "learning_rate": 0.0005},
+    "rlnet": {"crop": 15, "epochs": 6, "learning_rate": 0.001},
     "vsnet": {
         "crop": 33,
-        "epochs": 30,
+        "epochs": 12,
         "learning_rate": 0.001,
         "network": {"K": 2, "n_block": 2, "channels": 16},
     },
