@@ -38,7 +38,7 @@ DEPTHS, PSF_SIZE, SIDE = 21, 99, 143
 VIEW_UM = (1.0, PRESET.pixel_um * PRESET.lateral_scale, PRESET.pixel_um * PRESET.lateral_scale)
 TRAINING_GROUPS, TEST_GROUPS = range(1, 16), range(16, 31)
 PHOTONS, READ_NOISE = 500.0, 3.0
-SHOWN = 22  # a group of bubbles
+SHOWN = 17  # a group of tubes
 BORDER = (2, 10)  # planes and pixels at the border, where views are cut off
 COSINE = {"kind": "cosine", "warmup_epochs": 1}
 # A few minutes each on one core.
