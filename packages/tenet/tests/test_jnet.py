@@ -105,9 +105,7 @@ def test_it_equals_the_plain_definition_forward_and_backward(small, training, ch
             torch.testing.assert_close(tensor, statistics[name])
 
 
-@pytest.mark.parametrize("slab_bytes", [1, 3000, 10**9])
-def test_slabs_do_not_show(small, monkeypatch, slab_bytes):
-    monkeypatch.setattr("tenet.residual_block._SLAB_BYTES", slab_bytes)
+def test_it_equals_the_plain_definition_in_single_precision(small):
     model = small(hidden_channels_list=[4, 6, 8]).eval()
     image = torch.rand(2, 1, 4, 8, 12)
     with torch.no_grad():

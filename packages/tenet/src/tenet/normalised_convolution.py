@@ -22,11 +22,6 @@ class _Mode(NamedTuple):
     keep: bool
 
 
-def per_channel(values: Tensor) -> Tensor:
-    """Return (C,) values as (C, 1, 1, 1)."""
-    return values[:, None, None, None]
-
-
 def normalised_convolution(
     x: Tensor, norm: nn.BatchNorm3d, conv: nn.Conv3d, *, dropout: float = 0.0, keep: bool = True
 ) -> Tensor:
@@ -68,19 +63,15 @@ def normalised_convolution(
     return out
 
 
-def folded_norm(norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (C,) of a norm in evaluation mode."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return scale, norm.bias - norm.running_mean * scale
+def _per_channel(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
 
 
 def _activated(x: Tensor, scale: Tensor, shift: Tensor, kept: Tensor | None) -> Tensor:
     """Return ``pad(relu(x scale + shift) kept)``."""
     padded = empty_padded(x)
     middle = inner(padded)
-    torch.addcmul(per_channel(shift), x, per_channel(scale), out=middle).clamp_min_(0)
+    torch.addcmul(_per_channel(shift), x, _per_channel(scale), out=middle).clamp_min_(0)
     if kept is not None:
         middle.mul_(kept)
     fill_margin(padded)

@@ -6,13 +6,10 @@ from torch import Tensor
 _INNER = (slice(None), slice(None), slice(1, -1), slice(1, -1), slice(1, -1))
 
 
-def empty_padded(x: Tensor, *, before: int = 1, after: int = 1) -> Tensor:
-    """Return memory for (B, C, D, H, W) ``x`` with a margin of one voxel, channels last.
-
-    ``before`` and ``after`` are the margin's planes in z.
-    """
+def empty_padded(x: Tensor) -> Tensor:
+    """Return memory for (B, C, D, H, W) ``x`` with a margin of one voxel, channels last."""
     b, c, d, h, w = x.shape
-    shape = (b, c, before + d + after, h + 2, w + 2)
+    shape = (b, c, d + 2, h + 2, w + 2)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
 
 
@@ -21,17 +18,15 @@ def inner(padded: Tensor) -> Tensor:
     return padded[_INNER]
 
 
-def fill_margin(padded: Tensor, *, before: int = 1, after: int = 1) -> None:
+def fill_margin(padded: Tensor) -> None:
     """Repeat the outermost voxels of the inner part in the margin."""
-    planes = padded[:, :, before : padded.shape[2] - after]
+    planes = padded[:, :, 1:-1]
     planes[..., 1:-1, 0].copy_(planes[..., 1:-1, 1])
     planes[..., 1:-1, -1].copy_(planes[..., 1:-1, -2])
     planes[..., 0, :].copy_(planes[..., 1, :])
     planes[..., -1, :].copy_(planes[..., -2, :])
-    if before:
-        padded[:, :, 0].copy_(padded[:, :, 1])
-    if after:
-        padded[:, :, -1].copy_(padded[:, :, -2])
+    padded[:, :, 0].copy_(padded[:, :, 1])
+    padded[:, :, -1].copy_(padded[:, :, -2])
 
 
 def fold_margin(gradient: Tensor) -> Tensor:
