@@ -324,7 +324,7 @@ def refused(serenet, tmp_path, **changes):
         ({"data": {"simulated": 2, "repeats": 1}}, r"data.repeats: unknown key; known are views"),
         ({"crop": "wide"}, r"crop: .*valid integer.*now 'wide'"),
         ({"crop": 3}, r"crop: .*greater than or equal to 8.*now 3"),
-        ({"method": "unet"}, r"method: .*'serenet', 'renet', .* or 'vsnet'.*now 'unet'"),
+        ({"method": "unet"}, r"method: .*'serenet', 'renet', .* or 'twnet'.*now 'unet'"),
         ({"optics": "nnum12"}, r"'nnum12' is neither a preset"),
         ({"learning_rate": -1}, r"learning_rate: .*greater than 0"),
         ({"brightness": 0}, r"brightness: .*greater than 0"),
