@@ -35,7 +35,8 @@ def hill(image: Tensor) -> Tensor:
     """
     power: Tensor = image.clamp(min=0) ** _HILL_POWER
     half = _HILL_HALF**_HILL_POWER
-    return (half + 1) * power / (half + power)
+    lifted: Tensor = (half + 1) * power / (half + power)
+    return lifted
 
 
 def quantise(structure: Tensor, threshold: float) -> tuple[Tensor, Tensor]:

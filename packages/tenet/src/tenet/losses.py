@@ -100,7 +100,7 @@ class _MRF(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x)
         ctx.arguments = (order, dilation, weights)
-        means = [_mean_energy(item, order, dilation, weights) for item in x.split(1)]
+        means = [_mean_energy(item, order, dilation, weights) for item in x.chunk(len(x))]
         return torch.stack(means).mean()
 
     @staticmethod
@@ -108,7 +108,7 @@ class _MRF(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
         scale = upstream / len(x)
-        gradients = [_energy_gradient(item, *ctx.arguments).mul_(scale) for item in x.split(1)]
+        gradients = [_energy_gradient(item, *ctx.arguments).mul_(scale) for item in x.chunk(len(x))]
         return torch.cat(gradients), None, None, None
 
 
