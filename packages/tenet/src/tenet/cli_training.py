@@ -45,9 +45,7 @@ def demo(
 
     scores = run_demo(out, choose_device(device.value), seed=seed, overwrite=overwrite)
     for name, score in scores.items():
-        print(
-            f"{name}: IoU {score['iou']:.3f}, volume error {100 * score['volume_error']:+.1f} %"
-        )
+        print(f"{name}: IoU {score['iou']:.3f}, volume error {100 * score['volume_error']:+.1f} %")
     print(f"picture: {out / 'demo.png'}")
 
 
