@@ -109,6 +109,7 @@ def normalise(state: State, name: str, x: Tensor, training: bool) -> Tensor:
         state[f"{name}.weight"],
         state[f"{name}.bias"],
         training,
+        momentum=0.01,
     )
 
 
