@@ -21,6 +21,8 @@ import tifffile
 import torch
 import torch.nn.functional as F
 import yaml
+from matplotlib.image import imread, imsave
+from skimage.transform import rescale
 
 from optics import add_camera_noise, open_psf, presets
 from scopekit.preview import save_preview
@@ -39,6 +41,7 @@ VIEW_UM = (1.0, PRESET.pixel_um * PRESET.lateral_scale, PRESET.pixel_um * PRESET
 TRAINING_GROUPS, TEST_GROUPS = range(1, 16), range(16, 31)
 PHOTONS, READ_NOISE = 500.0, 3.0
 SHOWN = 17  # a group of tubes
+PANELS_IN_A_ROW = 5
 BORDER = (2, 10)  # planes and pixels at the border, where views are cut off
 COSINE = {"kind": "cosine", "warmup_epochs": 1}
 # A few minutes each on one core.
@@ -231,7 +234,7 @@ def unscanned(out: Path, psf: Path, scan: Path | None) -> Callable[[Path, Path],
 
 
 def measure(out: Path, method: Method) -> dict[str, Any]:
-    folder = out / "results" / method.title.replace(" ", "_").replace(",", "")
+    folder = folder_of(out, method)
     scores: dict[str, list[float]] = {name: [] for name in METRICS}
     seconds = []
     for group in TEST_GROUPS:
@@ -251,6 +254,10 @@ def measure(out: Path, method: Method) -> dict[str, Any]:
         "training_s": method.training_s,
         "seconds": float(np.median(seconds)),
     }
+
+
+def folder_of(out: Path, method: Method) -> Path:
+    return out / "results" / method.title.replace(" ", "_").replace(",", "")
 
 
 def recorded_views(out: Path, group: int) -> Path:
@@ -287,10 +294,19 @@ def draw(out: Path, methods: list[Method]) -> None:
     reference = open_stack(truth(out, SHOWN))
     volumes = {"truth": reference.read()}
     for method in methods:
-        folder = out / "results" / method.title.replace(" ", "_").replace(",", "")
-        volumes[method.title] = open_stack(folder / f"group{SHOWN:03d}.tif").read()
+        volumes[method.title] = open_stack(folder_of(out, method) / f"group{SHOWN:03d}.tif").read()
     voxel_um = reference.voxel_um or (1.0, 1.0, 1.0)
-    save_preview(out / "figure.png", volumes, voxel_um, overwrite=True)
+    rows = []
+    titles = list(volumes)
+    for first in range(0, len(titles), PANELS_IN_A_ROW):
+        row = out / f"row{first}.png"
+        part = {title: volumes[title] for title in titles[first : first + PANELS_IN_A_ROW]}
+        save_preview(row, part, voxel_um, overwrite=True)
+        rows.append(imread(row))
+        row.unlink()
+    widest = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0))) for row in rows]
+    imsave(out / "figure.png", rescale(np.vstack(padded)[..., :3], 0.4, channel_axis=2))
 
 
 if __name__ == "__main__":
