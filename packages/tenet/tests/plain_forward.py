@@ -109,7 +109,8 @@ def normalise(state: State, name: str, x: Tensor, training: bool) -> Tensor:
         state[f"{name}.weight"],
         state[f"{name}.bias"],
         training,
-        momentum=0.01,
+        # Of the U-Net, whose statistics differ much from crop to crop; else PyTorch's own.
+        momentum=0.1 if "neuripsf" in name else 0.01,
     )
 
 
