@@ -174,7 +174,7 @@ def the_methods(out: Path, others: dict[str, str]) -> list[Method]:
 
     methods = [
         Method("refocused mean", lambda views, folder: refocus(psf, views, folder)),
-        Method("deconvolved, 3 sweeps", deconvolved),
+        Method("deconvolved, 3 sweeps of 169 views", deconvolved),
     ]
     for name in TRAININGS:
         if name != "vsnet":
