@@ -1,9 +1,9 @@
 """Measure whether fine-tuning without truth finds structure, and the PSF, of another microscope.
 
 Phantoms are imaged with an axially longer PSF than the one that the demo's weights were trained
-for. For each, the weights are fine-tuned on that image alone, by the losses of ``tenet finetune`` but
-without EWC and masks, and compared before and after: overlap with the true structure, and distance of the neural PSF's section
-from the true one.
+for. For each, the weights are fine-tuned on that image alone, by the losses of ``tenet finetune``
+but without EWC and masks, and compared before and after: overlap with the true structure, and
+distance of the neural PSF's section from the true one.
 """
 
 import argparse
