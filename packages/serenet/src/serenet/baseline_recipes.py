@@ -17,7 +17,8 @@ from serenet.recipes import peak_signal_to_noise
 from serenet.reconstruction import reconstruct, refocused_share
 from serenet.rl_network import RLNet
 from serenet.scan_network import VsNet
-from serenet.view_networks import HyLFMNet, VCDNet, normalise, percentiles
+from serenet.view_networks import HyLFMNet, VCDNet
+from serenet.views import normalise, percentiles
 from serenet.virtual_scan import virtual_scan
 
 _FIRST_ESTIMATE_WEIGHT = 0.1

@@ -167,7 +167,7 @@ class _Solver:
         volume_yx = (target.shape[-2], target.shape[-1])
         order = oblique_first(self._preset)
         subsets = ViewSubsets(views, self._view_psf, self._preset, volume_yx, order)
-        label = stack.path.name if stack.n_frames == 1 else f"{stack.path.name} [{frame}]"
+        label = stack.frame_name(frame)
         fits: list[list[float]] = []
         with progress_bar(label, len(windows) * self._options.iterations) as advance:
             for number, window in enumerate(windows):

@@ -94,7 +94,6 @@ def _at_rest(stack: StackFile, at_rest: dict[str, Path], folder: Path) -> StackF
 
 
 def _scanned_view(stack: StackFile, frame: int, still: StackFile | None) -> ScannedView:
-    source = stack.path.name + (f" [{frame}]" if stack.n_frames > 1 else "")
     view = _central_view(stack, frame)
     if not np.isfinite(view).all():
         say(f"warning: {stack.path}: NaN or infinite values count as 0")
@@ -106,7 +105,7 @@ def _scanned_view(stack: StackFile, frame: int, still: StackFile | None) -> Scan
     view = view / peak
     at_rest = None if still is None else np.nan_to_num(_central_view(still, frame)) / peak
     voxel_um = stack.voxel_um or (1.0, 1.0, 1.0)
-    return ScannedView(source, voxel_um, view, brightness_range(view), at_rest)
+    return ScannedView(stack.frame_name(frame), voxel_um, view, brightness_range(view), at_rest)
 
 
 def _central_view(stack: StackFile, frame: int) -> Image:

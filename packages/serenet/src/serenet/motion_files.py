@@ -93,7 +93,7 @@ def correct_files(inputs: list[Path], options: MotionOptions) -> list[Path]:
         target: NDArray[np.float32],
         release: Callable[[], None],
     ) -> dict[str, Any]:
-        label = stack.path.name if stack.n_frames == 1 else f"{stack.path.name} [{frame}]"
+        label = stack.frame_name(frame)
         squares = 0.0
         with progress_bar(label, len(target)) as advance:
             for first in range(0, len(target), _VIEWS_READ_AT_ONCE):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from serenet.tiling import Tile
+
 
 class Network(nn.Module):
     """A network made by `serenet.build_model`, which fills in what it was made from.
@@ -36,6 +38,12 @@ class Network(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.dim()])
 
 
+def precision(device: torch.device, *, half: bool) -> torch.autocast:
+    """Return the context in which a network computes: bfloat16 on the CPU, float16 on CUDA."""
+    dtype = torch.bfloat16 if device.type == "cpu" else torch.float16
+    return torch.autocast(device.type, dtype, enabled=half)
+
+
 class VolumeNetwork(Network):
     """A network that makes a volume, coarser or finer than the volume's own grid.
 
@@ -62,6 +70,10 @@ class VolumeNetwork(Network):
     def enlarged(self, inputs: Tensor) -> Tensor:
         """Return the volume before the final resize, (B, 1, D, h enlargement, w enlargement)."""
         raise NotImplementedError
+
+    def enlarged_tile(self, inputs: Tensor, tile: Tile, field: tuple[int, ...]) -> Tensor:
+        """Return the same of a tile of a field of that height and width."""
+        return self.enlarged(inputs)
 
     def peak_values(self, n_depths: int) -> float:
         """Return how many numbers are held at once per view pixel (measured)."""

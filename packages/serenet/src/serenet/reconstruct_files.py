@@ -219,7 +219,7 @@ class _Solver:
         target: NDArray[np.float32],
         release: Callable[[], None],
     ) -> dict[str, Any]:
-        label = stack.path.name if stack.n_frames == 1 else f"{stack.path.name} [{frame}]"
+        label = stack.frame_name(frame)
         record: dict[str, Any] = {"frame": frame}
         views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
         if self._setup.scan is not None:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget, memory_budget
-from serenet.network import Network, VolumeNetwork
+from serenet.network import Network, VolumeNetwork, precision
 from serenet.networks import SeReNet
 from serenet.rl_network import RLNet
 from serenet.tiling import Demand, Tile, cut_field, resize_window, volume_shape
-from serenet.view_networks import HyLFMNet, VCDNet, normalise, percentiles
-from serenet.views import decompose, decompose_window
+from serenet.view_networks import HyLFMNet, VCDNet
+from serenet.views import decompose, decompose_window, normalise, percentiles
 
 
 def prepare(views: Tensor, model: Network, shift: Tensor | None, scale: float) -> Tensor:
@@ -144,17 +144,12 @@ def reconstruct_tile(
         (D, rows, columns), float32, not negative.
     """
     device = next(model.parameters()).device
-    dtype = torch.bfloat16 if device.type == "cpu" else torch.float16
-    with torch.autocast(device.type, dtype, enabled=half):
+    with precision(device, half=half):
         if isinstance(model, RLNet):
             return _sharpened(prepared.to(device), model, scale, tile).clamp_(min=0)
         assert isinstance(model, VolumeNetwork)
         inputs = _window(prepared.to(device), model, shift, scale, tile)
-        if isinstance(model, VCDNet):
-            enlarged = model.enlarged(inputs, tile, prepared.shape[-2:])
-        else:
-            enlarged = model.enlarged(inputs)
-        enlarged = enlarged[0, 0].float()
+        enlarged = model.enlarged_tile(inputs, tile, prepared.shape[-2:])[0, 0].float()
     del inputs
     for axis, (place, covered, n) in enumerate(
         zip(

@@ -45,7 +45,7 @@ class LightField:
     @property
     def source(self) -> str:
         """The file's name, for messages."""
-        return self.views.path.name + (f" [{self.frame}]" if self.views.n_frames > 1 else "")
+        return self.views.frame_name(self.frame)
 
 
 class TrainingData:

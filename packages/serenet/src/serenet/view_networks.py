@@ -4,7 +4,6 @@ Both are 2D networks whose channels become depths. As SeReNet's baselines they w
 same volumes; the definitions are those of that comparison (Lu et al., Nature Methods 2025).
 """
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -99,19 +98,25 @@ class VCDNet(VolumeNetwork):
         """Lateral pixels before the final resize per view pixel."""
         return 16
 
-    def enlarged(
-        self, inputs: Tensor, tile: Tile | None = None, field: tuple[int, ...] = ()
-    ) -> Tensor:
-        """Return the volume before the final resize, of views (B, A, h, w).
+    def enlarged(self, inputs: Tensor) -> Tensor:
+        """Return the volume before the final resize, of views (B, A, h, w) in [0, 1]."""
+        kept, deepest = self._downwards(inputs)
+        return self._upwards(kept, deepest)
 
-        Parameters
-        ----------
-        inputs
-            Views, normalised to [0, 1].
-        tile, field
-            Which part of a field of which height and width the inputs are; left out: all of it.
-            An odd field's deepest level is resized by a little less than 2.
+    def enlarged_tile(self, inputs: Tensor, tile: Tile, field: tuple[int, ...]) -> Tensor:
+        """Return the same of a tile of a field of that height and width.
+
+        An odd field's deepest level is resized by a little less than 2, so where a pixel comes
+        to lie depends on the whole field.
         """
+        kept, deepest = self._downwards(inputs)
+        for axis, (place, n) in enumerate(
+            zip((tile.rows, tile.columns), field, strict=True), start=2
+        ):
+            deepest = resize_window(deepest, axis, place, place[0] // 2, -(-n // 2), n)
+        return self._upwards(kept, deepest)
+
+    def _downwards(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
         x = self.first(inputs.contiguous(memory_format=torch.channels_last))
         for conv in self.interpolation:
             x = conv(F.pixel_shuffle(x, 2).contiguous(memory_format=torch.channels_last))
@@ -120,13 +125,11 @@ class VCDNet(VolumeNetwork):
         for block in self.down:
             kept.append(x)
             x = block(x)
-        if tile is not None:
-            for axis, (place, n) in enumerate(
-                zip((tile.rows, tile.columns), field, strict=True), start=2
-            ):
-                x = resize_window(x, axis, place, place[0] // 2, -(-n // 2), n)
-        for up, skip in zip(reversed(self.up), reversed(kept), strict=True):
-            x = up(x, skip)
+        return kept, x
+
+    def _upwards(self, kept: list[Tensor], x: Tensor) -> Tensor:
+        for up in reversed(self.up):
+            x = up(x, kept.pop())
         return torch.tanh(x)[:, None]
 
     def peak_values(self, n_depths: int) -> float:
@@ -207,31 +210,3 @@ class HyLFMNet(VolumeNetwork):
     def peak_values(self, n_depths: int) -> float:
         """Return how many numbers are held at once per view pixel (measured)."""
         return 400.0 * n_depths
-
-
-def normalise(views: Tensor, low: float, high: float) -> Tensor:
-    """Return ``(views - p_low) / (p_high - p_low + 1e-3)`` clamped to [0, 1].
-
-    Parameters
-    ----------
-    views
-        Any shape, counts.
-    low, high
-        Percentiles, 0 to 100, over all values.
-    """
-    bottom, top = percentiles(views, (low, high))
-    return ((views - bottom) / (top - bottom + 1e-3)).clamp_(0, 1)
-
-
-def percentiles(values: Tensor, shares: Sequence[float]) -> list[float]:
-    """Return percentiles (0 to 100) over all values, of any number of them."""
-    flat = values.detach().cpu().flatten()
-    count = len(flat)
-    found = []
-    for share in shares:
-        rank = (count - 1) * share / 100
-        # torch.quantile refuses more than 2^24 numbers.
-        below = torch.kthvalue(flat, int(rank) + 1).values
-        above = torch.kthvalue(flat, min(int(rank) + 2, count)).values
-        found.append(float(torch.lerp(below, above, rank - int(rank))))
-    return found

@@ -1,6 +1,7 @@
 """Views of a light field: selection, background, and digital refocusing."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -29,6 +30,26 @@ def subtract_background(views: Tensor, background: float | None = None) -> Tenso
     if not math.isfinite(background):
         raise UserError(f"--background {background}: give a number of counts")
     return (views - background).clamp_(min=0)
+
+
+def normalise(views: Tensor, low: float, high: float) -> Tensor:
+    """Return ``(views - p_low) / (p_high - p_low + 1e-3)`` clamped to [0, 1].
+
+    Parameters
+    ----------
+    views
+        Any shape, counts.
+    low, high
+        Percentiles, 0 to 100, over all values.
+    """
+    bottom, top = percentiles(views, (low, high))
+    return ((views - bottom) / (top - bottom + 1e-3)).clamp_(0, 1)
+
+
+def percentiles(values: Tensor, shares: Sequence[float]) -> list[float]:
+    """Return percentiles (0 to 100) over all values."""
+    # torch.quantile refuses more than 2^24 numbers.
+    return [float(p) for p in np.percentile(values.detach().cpu().numpy(), shares)]
 
 
 def decompose(views: Tensor, shift: Tensor) -> Tensor:

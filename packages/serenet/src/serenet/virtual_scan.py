@@ -7,6 +7,7 @@ from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.memory import memory_budget
+from serenet.network import precision
 from serenet.scan_network import VsNet
 from serenet.tiling import Demand, cut_field
 
@@ -54,10 +55,9 @@ def virtual_scan(
     budget = memory_budget(device, max_memory_gb)
     what = f"virtual scanning of {model.n_views} views"
     tiles = cut_field(field, factor, demand, budget, device.type, what, half=half)
-    dtype = torch.bfloat16 if device.type == "cpu" else torch.float16
     for tile in tiles:
         inputs = views[None, :, slice(*tile.rows), slice(*tile.columns)].to(device)
-        with torch.autocast(device.type, dtype, enabled=half):
+        with precision(device, half=half):
             result = model(inputs)[0, 0]
         (top, bottom), (left, right) = tile.volume_rows, tile.volume_columns
         y, x = top - factor * tile.rows[0], left - factor * tile.columns[0]

@@ -60,6 +60,10 @@ class StackFile:
     dtype: np.dtype
     voxel_um: VoxelSize | None
 
+    def frame_name(self, frame: int) -> str:
+        """Return the file's name, with the time point where there are several."""
+        return self.path.name + (f" [{frame}]" if self.n_frames > 1 else "")
+
     @property
     def n_frames(self) -> int:
         """Number of time points: 1 for a single stack."""
