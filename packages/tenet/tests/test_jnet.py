@@ -1,9 +1,7 @@
 """JNet against its plain definition, the manifest of the published one, and golden values."""
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +19,7 @@ from tenet.normalised_convolution import normalised_convolution
 from tenet.replicate_padding import pad_by_one
 from tenet.residual_block import ResidualBlock
 
-_spec = importlib.util.spec_from_file_location(
-    "plain_jnet", Path(__file__).with_name("plain_jnet.py")
-)
-plain_jnet = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(plain_jnet)
+from .plain_jnet import PlainUNet
 
 
 def randomise(model, seed=0):
@@ -53,7 +47,7 @@ def small(write_config):
 
 def plain_of(model):
     params = model.params
-    plain = plain_jnet.PlainUNet(
+    plain = PlainUNet(
         params.hidden_channels_list, params.nblocks, params.dropout, model.image.scale
     )
     own = model.state_dict()

@@ -14,26 +14,8 @@ from scipy.special import j0
 from optics.errors import OpticsError
 from optics.gibson_lanni import gaussian_section, gibson_lanni
 
-# Those of the published bead model.
-BEADS: dict[str, Any] = {
-    "size_x": 51,
-    "size_y": 51,
-    "size_z": 201,
-    "NA": 0.7,
-    "wavelength": 0.9,
-    "ns": 1.4,
-    "ng0": 1.5,
-    "ng": 1.5,
-    "ni0": 1.33,
-    "ni": 1.33,
-    "ti0": 150,
-    "tg0": 170,
-    "tg": 170,
-    "res_lateral": 0.05,
-    "res_axial": 0.5,
-    "pZ": 0,
-    "scale": 10,
-}
+from .bead_microscope import BEADS
+
 OIL = {"NA": 1.4, "wavelength": 0.525, "ns": 1.33, "ni": 1.515, "ni0": 1.515, "ng": 1.52}
 GAUSSIAN = {
     **{k: BEADS[k] for k in ("size_x", "size_y", "size_z", "res_lateral", "scale")},

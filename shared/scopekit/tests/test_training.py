@@ -2,11 +2,8 @@
 
 import csv
 import math
-import os
 import subprocess
 import sys
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,99 +12,11 @@ import torch
 from torch import nn
 
 from scopekit.checkpoints import read_checkpoint
-from scopekit.distributed import World, process_group
+from scopekit.distributed import process_group
 from scopekit.errors import UserError
-from scopekit.plateau import EarlyStop, Plateau
 from scopekit.run_folder import RunFolder, read_last
-from scopekit.training import Loop, Validation, train
 
-CPU = torch.device("cpu")
-ALONE = World(0, 1, CPU)
-
-
-@dataclass
-class Point:
-    source: str
-    x: torch.Tensor
-    y: torch.Tensor
-
-
-class Line:
-    """y = 2 x - 1 with noise; the model has dropout, so that it draws random numbers too."""
-
-    n_samples = 12
-    best_by = "closeness"
-    memory_settings = "batch_size (now 1)"
-
-    def __init__(self, stop_at=None, broken=None):
-        torch.manual_seed(3)
-        self.model = nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.2), nn.ReLU(), nn.Linear(8, 1))
-        self.stop_at, self.broken = stop_at, broken
-        self.seen = []
-        self.steps = 0
-
-    def sample(self, item, rng):
-        x = (
-            torch.tensor(
-                [
-                    item / 6 - 1,
-                ],
-                dtype=torch.float32,
-            )
-            + 0.1 * rng.standard_normal()
-        )
-        return Point(f"point{item}.tif", x.float(), 2 * x.float() - 1)
-
-    def losses(self, network, samples):
-        self.steps += 1
-        if self.steps == self.stop_at:
-            os._exit(9)
-        self.seen += [s.source for s in samples]
-        x, y = (torch.stack([getattr(s, name) for s in samples]) for name in "xy")
-        error = (network(x) - y).square().mean()
-        if self.broken and self.steps == 5:
-            error = self.broken(error)
-        return {
-            "error": error,
-            "small": 0.01 * sum(p.square().sum() for p in self.model.parameters()),
-        }
-
-    def validate(self):
-        assert not self.model.training
-        x = torch.linspace(-1, 1, 5)[:, None]
-        y = self.model(x).detach()
-        error = float((y - 2 * x + 1).square().mean())
-        volume = y.reshape(5, 1, 1).expand(5, 6, 7).numpy()
-        return Validation({"closeness": -error}, {"line": volume})
-
-    def checkpoint(self):
-        return {"state": {k: v.clone() for k, v in self.model.state_dict().items()}}
-
-
-def loop(**changes):
-    return Loop(
-        **{"epochs": 4, "learning_rate": 0.05, "validate_every": 2, "save_every": 3} | changes
-    )
-
-
-def run(path, recipe, resume=False, world=ALONE, **changes):
-    folder = RunFolder(path, {"epochs": 4, "rate": 1}, resume=resume, overwrite=False)
-    folder.begin()
-    train(recipe, loop(**changes), folder, world, read_last(path))
-    return read_checkpoint(path / "checkpoints" / "last.pt")
-
-
-def equal(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a if k not in UNTIMED)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
-
-
-UNTIMED = ("seconds", "waiting_share")
+from .line_recipe import CPU, Line, equal, run
 
 
 def test_it_learns_and_leaves_its_files(tmp_path):
@@ -162,7 +71,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, optimizer):
     killed = tmp_path / "killed"
     script = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import test_training as t; from pathlib import Path\n"
+        "import line_recipe as t; from pathlib import Path\n"
         f"t.run(Path({str(killed)!r}), t.Line(stop_at=31), optimizer={optimizer!r})"
     )
     process = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
@@ -304,7 +213,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import test_training as t; from pathlib import Path\n"
+        "import line_recipe as t; from pathlib import Path\n"
         "from scopekit.distributed import process_group\n"
         "recipe = t.Line(); recipe.model[1] = t.nn.Identity()\n"
         "path = Path(sys.argv[1])\n"
@@ -332,111 +241,3 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     a, b = (r["training"]["history"][-1]["loss"] for r in (two, one))
     assert a == pytest.approx(b, rel=1e-5)
-
-
-class Loss(Line):
-    """Told by a loss that the test makes up, the first ones falling."""
-
-    best_by = "error"
-
-    def __init__(self, losses, stop_at=None):
-        super().__init__(stop_at)
-        self.given = losses
-
-    def validate(self):
-        # What epoch it is follows from the steps, in a resumed run too.
-        return Validation({"error": self.given[self.done - 1]}, lower_is_better=True)
-
-    def on_epoch(self, epoch):
-        self.done = epoch + 1
-
-
-LOSSES = [5.0, 4.0, 3.0, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5]
-needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
-PLATEAU = Plateau(patience=2, factor=0.5, warmup_epochs=2, warmup_factor=0.1)
-
-
-def run_loss(path, recipe, resume=False, **changes):
-    return run(path, recipe, resume, epochs=12, on_epoch=recipe.on_epoch, **changes)
-
-
-def test_of_losses_the_lowest_is_the_best(tmp_path):
-    run_loss(tmp_path / "run", Loss(LOSSES), validate_every=1)
-    best = read_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")
-    assert best["training"]["epoch"] == 3
-    assert "moments" not in best["training"]
-
-
-@needs_timm
-def test_the_rate_warms_up_and_falls_on_a_plateau(tmp_path):
-    last = run_loss(tmp_path / "run", Loss(LOSSES), plateau=PLATEAU)
-    rates = [row["learning_rate"] for row in last["training"]["history"]]
-    # Each is set after the epoch before: two of warm-up; the loss stops falling after the third,
-    # so after the sixth, and again after the ninth, patience is at an end.
-    warm = [0.005, 0.0275, 0.05]
-    assert rates == pytest.approx(warm + [0.05] * 3 + [0.025] * 3 + [0.0125] * 3)
-
-
-@needs_timm
-def test_a_killed_run_keeps_the_plateau(tmp_path):
-    whole = run_loss(tmp_path / "whole", Loss(LOSSES), plateau=PLATEAU)
-    killed = tmp_path / "killed"
-    script = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "import test_training as t; from pathlib import Path\n"
-        f"t.run_loss(Path({str(killed)!r}), t.Loss(t.LOSSES, stop_at=65), plateau=t.PLATEAU)"
-    )
-    process = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
-    assert process.returncode == 9
-    assert read_last(killed)["training"]["epoch"] == 5  # amid the patience
-    resumed = run_loss(killed, Loss(LOSSES), resume=True, plateau=PLATEAU)
-    assert equal(resumed, whole)
-
-
-def test_a_run_ends_when_the_moving_mean_stops_falling(tmp_path):
-    stop = EarlyStop(patience=3, window=2)
-    last = run_loss(tmp_path / "run", Loss(LOSSES), early_stop=stop)
-    # Means of two from the second epoch on: 4.5, 3.5, 3.25, 3.5, ...; the lowest after the fourth.
-    assert last["training"]["epoch"] == 7
-    assert (tmp_path / "run" / "checkpoints" / "epoch-0007.pt").exists()
-    with pytest.raises(UserError, match=r"has its 7 epochs.*the validation had stopped improving"):
-        run_loss(tmp_path / "run", Loss(LOSSES), resume=True, early_stop=stop)
-
-
-@pytest.mark.parametrize(
-    ("losses", "expected"),
-    [
-        ([], False),
-        ([1.0, 1.0], False),
-        ([3.0, 2.0, 1.0, 0.5, 0.4], False),
-        ([1.0, 1.0, 1.0, 2.0, 2.0], True),
-        ([1.0, 1.0, 1.0, 2.0, -1.0], False),
-    ],
-)
-def test_when_to_stop(losses, expected):
-    assert EarlyStop(patience=2).is_reached(losses) is expected
-
-
-def test_moments_start_where_they_were(tmp_path):
-    run(tmp_path / "first", Line(), epochs=2, keep_moments=True)
-    moments = read_checkpoint(tmp_path / "first/checkpoints/best.pt")["training"]["moments"]
-    assert set(moments) == {"0.weight", "0.bias", "3.weight", "3.bias"}
-    states = []
-    for given in (None, moments, {"0.weight": moments["3.weight"]}):
-        recipe = Line()
-        path = tmp_path / str(len(states))
-        folder = RunFolder(path, {}, resume=False, overwrite=False)
-        folder.begin()
-        train(recipe, loop(epochs=1), folder, ALONE, moments=given)
-        states.append(read_checkpoint(path / "checkpoints" / "last.pt")["state"])
-    assert not equal(states[0], states[1])
-    assert equal(states[0], states[2])  # other shapes are left alone
-
-
-def test_the_number_of_the_epoch_is_told_before_its_samples(tmp_path):
-    told = []
-    recipe = Line()
-    sample = recipe.sample
-    recipe.sample = lambda item, rng: (told.append("sample"), sample(item, rng))[1]
-    run(tmp_path / "run", recipe, epochs=2, on_epoch=told.append)
-    assert told == [0, *12 * ["sample"], 1, *12 * ["sample"]]

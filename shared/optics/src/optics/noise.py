@@ -68,6 +68,14 @@ def add_camera_noise(
     return counts + offset + read_noise * normal
 
 
+def _require_one_shape(prediction: Tensor, target: Tensor) -> None:
+    if prediction.shape != target.shape:
+        raise OpticsError(
+            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must "
+            "have the same shape"
+        )
+
+
 class NLLMPG(nn.Module):
     """Negative log-likelihood of an image under mixed Poisson-Gaussian noise.
 
@@ -123,11 +131,7 @@ class NLLMPG(nn.Module):
         OpticsError
             If the shapes differ.
         """
-        if prediction.shape != target.shape:
-            raise OpticsError(
-                f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must "
-                "have the same shape"
-            )
+        _require_one_shape(prediction, target)
         loss: Tensor = _MixtureLoss.apply(  # type: ignore[no-untyped-call]
             prediction, target - self.mean, self._terms
         )
@@ -224,11 +228,7 @@ class TwoPhotonNLL(nn.Module):
         OpticsError
             If the shapes differ.
         """
-        if prediction.shape != target.shape:
-            raise OpticsError(
-                f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must "
-                "have the same shape"
-            )
+        _require_one_shape(prediction, target)
         shot, rest = (
             torch.as_tensor(value, dtype=prediction.dtype, device=prediction.device).clamp(
                 min=_LEAST_NOISE
