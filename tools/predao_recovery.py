@@ -109,7 +109,7 @@ def main() -> None:
             given = {part: share * waves for part, share in parts.items()}
             fields, _ = record(truths, preset, size, given)
             aligned = [serenet.predao(v, preset.views, preset.n_num, scale) for v in fields]
-            fits = [fit_aberrations(v, preset, shift) for v in fields]
+            fits = [fit_aberrations(v, preset) for v in fields]
             undone = [
                 shift_views(v, aberration_shifts(fit, preset) / scale)
                 for v, fit in zip(fields, fits, strict=True)

@@ -159,8 +159,8 @@ def _set_up(options: ReconstructOptions) -> _Setup:
     if isinstance(model, VCDNet | HyLFMNet):
         if options.predao == "fit":
             raise UserError(
-                f"--predao: fitting aberrations needs the PSF's shift, which a {model.method} goes "
-                "without; add --predao-by subpixel"
+                f"--predao: aberrations are fitted to the bright views that a serenet takes; a "
+                f"{model.method} takes all of them, add --predao-by subpixel"
             )
         microscope = microscope_of_views(model.n_views, model.n_depths, options.psf, preset)
     else:
@@ -255,8 +255,7 @@ class _Solver:
         preset, scale, by = self._preset, self._preset.lateral_scale, self._options.predao
         record: dict[str, Any] = {}
         if by == "fit":
-            assert self._setup.shift is not None
-            found = fit_aberrations(views, preset, self._setup.shift)
+            found = fit_aberrations(views, preset)
             record["waves_rms"] = {name: round(value, 4) for name, value in found.items()}
             shifts = aberration_shifts(found, preset)
         else:
