@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from timing import Result, compare, relative
+from timing import Bench, Result, Work, counted_flops
 from torch import Tensor
 
 import serenet
@@ -52,33 +52,45 @@ def published_state(model: torch.nn.Module, parts: Iterable[tuple[str, str]]) ->
 
 
 @torch.no_grad()
-def bench_baselines() -> list[Result]:
+def bench_hylfmnet(bench: Bench) -> list[Result]:
     generator = torch.Generator().manual_seed(0)
     model = serenet.build_model("hylfmnet").eval()
+    side = 8 if bench.tiny else 48
+    views = torch.rand((1, 169, side, side), generator=generator)
+    work = Work(counted_flops(model, views, SCALE), 4 * views.numel(), bench.float32)
+    model.to(bench.device)
     plain = published_state(model, HYLFM_PARTS)
     model.lay_out()
-    views = torch.rand((1, 169, 48, 48), generator=generator)
-    results = [
-        compare(
-            "forward of hylfmnet, 169 x 48 x 48 to 101 planes",
+    views = views.to(bench.device)
+    return [
+        bench.compare(
+            f"forward of hylfmnet, 169 x {side} x {side} to 101 planes",
             lambda: model(views, SCALE)[:, 0],
             "contiguous float32",
             lambda: plain_hylfmnet(plain, views, SCALE),
-            differ=relative,
+            work,
         )
     ]
+
+
+@torch.no_grad()
+def bench_vsnet(bench: Bench) -> list[Result]:
+    generator = torch.Generator().manual_seed(0)
     scan = serenet.build_model("vsnet").eval()
-    plain_scan = published_state(scan, VS_PARTS)
+    side = 4 if bench.tiny else 12
+    light_field = torch.rand((1, 169, side, side), generator=generator)
+    work = Work(counted_flops(scan, light_field), 4 * 10 * light_field.numel(), bench.float32)
+    scan.to(bench.device)
+    plain = published_state(scan, VS_PARTS)
     scan.lay_out()
-    light_field = torch.rand((1, 169, 12, 12), generator=generator)
-    results.append(
-        compare(
-            "forward of vsnet, 169 x 12 x 12",
+    light_field = light_field.to(bench.device)
+    return [
+        bench.compare(
+            f"forward of vsnet, 169 x {side} x {side}",
             lambda: scan(light_field)[:, 0],
             "interlaced image, dilated convolutions, contiguous float32",
-            lambda: plain_vsnet(plain_scan, light_field, 13, 4, 4, 3),
+            lambda: plain_vsnet(plain, light_field, 13, 4, 4, 3),
+            work,
             repeats=2,
-            differ=relative,
         )
-    )
-    return results
+    ]
