@@ -16,6 +16,7 @@ from optics.psf_files import PSFFile, open_psf, write_psf
 from optics.recorded import RecordedLightField
 from optics.sampling import sample_views, sampled_size, volume_size
 from optics.two_photon_blur import blur_and_downsample, blur_padding, section_to_kernel
+from optics.two_photon_operator import TwoPhotonOperator
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "RecordedLightField",
     "Subset",
     "TwoPhotonNLL",
+    "TwoPhotonOperator",
     "add_camera_noise",
     "add_two_photon_noise",
     "blur_and_downsample",

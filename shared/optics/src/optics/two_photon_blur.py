@@ -120,27 +120,44 @@ def blur_and_downsample(
         raise OpticsError(
             f"padding {padding} of a kernel {tuple(kernel.shape)}: give 0 to below its size"
         )
-    batch, _, depth, height, width = volume.shape
-    # The planes k scale + p of each phase p; the last ones may lack a plane.
-    phases = F.pad(volume[:, 0], (0, 0, 0, 0, 0, -depth % scale))
-    phases = phases.reshape(batch, -1, scale, height, width).transpose(1, 2)
+    taps, window = split_kernel(kernel, scale, padding, tuple(volume.shape[2:]))
+    image: Tensor = _SumOfConvolutions.apply(  # type: ignore[no-untyped-call]
+        split_planes(volume[:, 0], scale), taps, window
+    )
+    return image[:, None]
+
+
+def split_planes(volume: Tensor, scale: int) -> Tensor:
+    """Return the planes k scale + p of each phase p: (B, scale, K, H, W) of (B, D, H, W).
+
+    The last phases may lack a plane, which is 0 then.
+    """
+    batch, depth, height, width = volume.shape
+    padded = F.pad(volume, (0, 0, 0, 0, 0, -depth % scale))
+    return padded.reshape(batch, -1, scale, height, width).transpose(1, 2)
+
+
+def split_kernel(
+    kernel: Tensor, scale: int, padding: tuple[int, int, int], zyx_shape: tuple[int, ...]
+) -> tuple[Tensor, "Window"]:
+    """Return the kernels (scale, K, Y, X) with which the phases are convolved, and the window.
+
+    Their sum, in that window, is the image of a volume of shape ``zyx_shape``.
+    """
     # A correlation is the convolution with the turned kernel.
     lead = -padding[0] % scale
     tail = -(kernel.shape[0] + lead) % scale
     taps = F.pad(kernel, (0, 0, 0, 0, lead, tail))
     taps = taps.reshape(-1, scale, *kernel.shape[1:]).transpose(0, 1)
     before = ((padding[0] + lead) // scale, *padding[1:])
-    window = _Window(
+    window = Window(
         corner=tuple(k - 1 - p for k, p in zip(taps.shape[1:], before, strict=True)),
-        shape=(depth // scale, height, width),
+        shape=(zyx_shape[0] // scale, *zyx_shape[1:]),
     )
-    image: Tensor = _SumOfConvolutions.apply(  # type: ignore[no-untyped-call]
-        phases, taps.flip(1, 2, 3), window
-    )
-    return image[:, None]
+    return taps.flip(1, 2, 3), window
 
 
-class _Window(NamedTuple):
+class Window(NamedTuple):
     """What is wanted of a full convolution, in (z, y, x)."""
 
     corner: tuple[int, ...]
@@ -163,7 +180,7 @@ class _SumOfConvolutions(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, volumes: Tensor, kernels: Tensor, window: _Window) -> Tensor:
+    def forward(ctx: Any, volumes: Tensor, kernels: Tensor, window: Window) -> Tensor:
         ctx.save_for_backward(volumes, kernels)
         ctx.window = window
         sizes = window.sizes(volumes.shape[2:], kernels.shape[1:])
