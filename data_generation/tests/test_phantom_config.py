@@ -5,7 +5,12 @@ import json
 import pytest
 
 from datagen import label_folders
-from datagen.phantom_config import SECTION, find_config, read_simulation_config
+from datagen.phantom_config import (
+    SECTION,
+    find_config,
+    read_simulation_config,
+    read_voxel_um,
+)
 
 VALID = {
     "dataset_name": "_small",
@@ -49,8 +54,16 @@ def test_the_published_configuration_drives_it_unchanged(datagen, reference, tmp
     assert options == {"jobs": 2, "overwrite": False}
     assert (phantoms.number, phantoms.size, phantoms.seed) == (20, (1200, 500, 500), 0)
     assert phantoms.objects == "mixture"
+    assert phantoms.voxel_um == pytest.approx((0.05, 0.05, 0.05))
     assert [phantoms.counts[i] for i in (0, 1, 15)] == [2500, 2438, 1563]
     assert phantoms.counts[16:] == (2500, 2250, 2000, 1750)
+
+
+def test_the_voxel_size_is_that_of_the_result(tmp_path, write):
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({"params": {"res_axial": 0.8, "scale": 4, "res_lateral": 0.1}}))
+    assert read_voxel_um(path) == pytest.approx((0.2, 0.1, 0.1))
+    assert read_voxel_um(write()) == (0.05, 0.05, 0.05)
 
 
 def test_a_bare_name_is_looked_up_among_the_experiments(
@@ -120,7 +133,7 @@ def test_no_phantoms_at_all_is_an_error(datagen, write, tmp_path):
     [
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
-        ("[]", f"the section {SECTION} is missing"),
+        ("[]", "expected an object {...}, found list"),
         ('{"params": {}}', f"the section {SECTION} is missing"),
         (f'{{"{SECTION}": 3}}', f"{SECTION}: 3; allowed: a section"),
     ],

@@ -128,12 +128,13 @@ def phantoms(
     Example: **datagen phantoms JNet_beads --out . --jobs 2**
     """
     from datagen.label_folders import make_label_set
-    from datagen.phantom_config import find_config, read_simulation_config
+    from datagen.phantom_config import find_config, read_simulation_config, read_voxel_um
     from datagen.phantoms import phantom_set
 
-    section = read_simulation_config(find_config(config))
+    path = find_config(config)
+    section = read_simulation_config(path)
     folder = out / section.dataset_name
-    phantom = phantom_set(section, objects.value, seed)
+    phantom = phantom_set(section, objects.value, seed, read_voxel_um(path))
     make_label_set(phantom, folder, jobs=jobs, overwrite=overwrite)
 
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from scopekit.outputs import whole_file
-from scopekit.preview import Projections, orthogonal_projections
+from scopekit.preview import Projections, draw_scale_bar, orthogonal_projections
 from scopekit.volumes import VoxelSize
 
 _PICTURE_INCHES = 2.6
@@ -25,7 +25,6 @@ _HEADER_INCHES = 0.42
 _DPI = 160
 # Longest side of a projection kept: what a picture of this size can show.
 _KEPT_PIXELS = 640
-_BAR_LENGTHS_UM = np.outer(10.0 ** np.arange(-1, 5), (1, 2, 5)).ravel()
 
 
 @dataclass(frozen=True)
@@ -169,16 +168,5 @@ def _draw(axes: Axes, item: SheetItem, gap_um: float, um_per_inch: float) -> Non
         axes.add_patch(
             Rectangle((left, top), side, down, fill=False, edgecolor="0.35", linewidth=0.5)
         )
-    bar = float(_BAR_LENGTHS_UM[np.abs(_BAR_LENGTHS_UM - width / 4).argmin()])
     thick, margin = 0.025 * um_per_inch, 0.06 * um_per_inch
-    corner = (width - bar - margin, height - margin - thick)
-    axes.add_patch(Rectangle(corner, bar, thick, facecolor="white"))
-    axes.text(
-        corner[0] + bar / 2,
-        corner[1] - margin / 3,
-        f"{bar:g} µm",
-        color="white",
-        fontsize=6.5,
-        ha="center",
-        va="bottom",
-    )
+    draw_scale_bar(axes, (width, height), thick, margin, fontsize=6.5)

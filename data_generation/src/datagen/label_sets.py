@@ -12,7 +12,7 @@ import numpy as np
 from datagen.label_files import Plane, Size, read_planes, write_volume_files
 from scopekit.volumes import VoxelSize
 
-# Of the published TENET configurations; phantoms and lines, drawn in voxels, only show it.
+# Of the published TENET configurations; what is drawn in voxels only shows it.
 PUBLISHED_VOXEL_UM: VoxelSize = (0.05, 0.05, 0.05)
 Row = dict[str, Any]
 Projections = tuple[Plane, Plane, Plane]

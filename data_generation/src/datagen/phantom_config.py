@@ -1,12 +1,14 @@
 """The section ``simulation_data_generation`` of a TENET configuration (JSON)."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from datagen.label_sets import PUBLISHED_VOXEL_UM
 from scopekit.errors import UserError
+from scopekit.settings import read_json
+from scopekit.volumes import VoxelSize
 
 SECTION = "simulation_data_generation"
 CONFIG_FOLDER = Path("experiments/configs")
@@ -100,14 +102,24 @@ def read_simulation_config(path: Path) -> SimulationConfig:
     return config
 
 
+def read_voxel_um(path: Path) -> VoxelSize:
+    """Return the (z, y, x) step of the labels that the section params of a JSON file tells, um.
+
+    Where it tells none, that of the published configurations.
+    """
+    params = read_json(path).get("params")
+    keys = ("res_axial", "scale", "res_lateral")
+    found: list[Any] = [params.get(key) for key in keys] if isinstance(params, dict) else []
+    told = [float(n) for n in found if isinstance(n, int | float) and n > 0]
+    if len(told) != len(keys):
+        return PUBLISHED_VOXEL_UM
+    axial, scale, lateral = told
+    return axial / scale, lateral, lateral
+
+
 def _read_section(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as failure:
-        raise UserError(f"{path}: cannot be read ({failure.strerror}); check the path") from failure
-    except ValueError as failure:
-        raise UserError(f"{path}: not valid JSON ({failure})") from failure
-    if not isinstance(content, dict) or SECTION not in content:
+    content = read_json(path)
+    if SECTION not in content:
         raise UserError(f"{path}: the section {SECTION} is missing; add it to make phantoms")
     section = content[SECTION]
     if not isinstance(section, dict):

@@ -13,6 +13,7 @@ from datagen.label_sets import PUBLISHED_VOXEL_UM, LabelSet
 from datagen.phantom_config import SimulationConfig
 from datagen.phantom_painting import Placed, painted_planes
 from datagen.phantom_shapes import SOLIDS, Voxels, deformed_solid, rotated_bar
+from scopekit.volumes import VoxelSize
 
 _LINE_NODES, _SOLID_NODES = 5, 5
 _LINE_THRESHOLD = 0.1
@@ -126,7 +127,12 @@ class PhantomSet(LabelSet):
         return draw_object(MIXES[self.objects], generator), generator.integers(0, self.size)
 
 
-def phantom_set(config: SimulationConfig, objects: str, seed: int) -> PhantomSet:
+def phantom_set(
+    config: SimulationConfig,
+    objects: str,
+    seed: int,
+    voxel_um: VoxelSize = PUBLISHED_VOXEL_UM,
+) -> PhantomSet:
     """Return the phantoms that a configuration describes, those to train with first.
 
     Parameters
@@ -137,6 +143,8 @@ def phantom_set(config: SimulationConfig, objects: str, seed: int) -> PhantomSet
         A key of `MIXES`.
     seed
         Of the whole set.
+    voxel_um
+        (z, y, x) step, for the scale bar.
     """
     counts = [
         *object_counts(config.train_num, config.train_object_num_max, config.train_object_num_min),
@@ -145,7 +153,7 @@ def phantom_set(config: SimulationConfig, objects: str, seed: int) -> PhantomSet
     return PhantomSet(
         number=len(counts),
         size=config.image_size,
-        voxel_um=PUBLISHED_VOXEL_UM,
+        voxel_um=voxel_um,
         seed=seed,
         counts=tuple(counts),
         objects=objects,

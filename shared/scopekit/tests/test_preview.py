@@ -29,6 +29,20 @@ def picture(path):
         return np.asarray(image.convert("L"))
 
 
+def test_the_scale_bar_is_seen_on_a_bright_ground(tmp_path):
+    volume = np.ones((5, 20, 30), np.float32)
+    volume[:, :, :10] = 0
+    path = tmp_path / "preview.png"
+    save_preview(path, {"result": volume}, (2, 1, 1), overwrite=False)
+    grey = picture(path)
+    per_um = (grey.shape[1] - 2 * 0.15 * 160) / (30 + 0.6 + 10)
+    left, top = 0.15 * 160, 0.62 * 160
+    corner = grey[int(top + 16 * per_um) : int(top + 19.8 * per_um)]
+    corner = corner[:, int(left + 22 * per_um) : int(left + 29.8 * per_um)]
+    assert np.median(corner) == 255
+    assert (corner == 0).mean() > 0.02
+
+
 def test_the_picture_shows_the_brightest_spot_in_three_views(tmp_path):
     # 20 x 30 um in the plane and 10 um deep: panels of 30 and 10 um, 3.6 apart by 2 %.
     volume = np.zeros((5, 20, 30), np.float32)

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from scopekit.outputs import whole_file
@@ -15,6 +17,8 @@ from scopekit.volumes import VoxelSize
 
 Projections = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 _BAR_LENGTHS_UM = np.outer(10.0 ** np.arange(-1, 5), (1, 2, 5)).ravel()
+# So that white is seen on white.
+_OUTLINE = [withStroke(linewidth=2, foreground="black")]
 
 
 def orthogonal_projections(volume: Iterable[NDArray[np.float32]]) -> Projections:
@@ -98,19 +102,47 @@ def _draw(
     axes.set_xlim(0, width + gap_um + depth)
     axes.set_ylim(bottom + depth, 0)
     axes.set_axis_off()
+    label_look: dict[str, Any] = {"color": "0.7", "fontsize": 8, "va": "top"}
+    label_look["path_effects"] = _OUTLINE
     for x, y, label in ((0, 0, "xy"), (0, bottom, "xz"), (width + gap_um, 0, "zy")):
-        axes.text(x + gap_um / 2, y + gap_um / 2, label, color="0.7", fontsize=8, va="top")
+        axes.text(x + gap_um / 2, y + gap_um / 2, label, **label_look)
 
-    bar = _BAR_LENGTHS_UM[np.abs(_BAR_LENGTHS_UM - width / 5).argmin()]
-    thickness = 0.012 * height
-    corner = (width - bar - gap_um, height - gap_um - thickness)
-    axes.add_patch(Rectangle(corner, bar, thickness, facecolor="white"))
+    draw_scale_bar(axes, (width, height), 0.012 * height, gap_um, fontsize=9)
+
+
+def draw_scale_bar(
+    axes: Axes,
+    size_um: tuple[float, float],
+    thickness_um: float,
+    margin_um: float,
+    fontsize: float,
+) -> None:
+    """Draw a scale bar of about a fifth of the width, and its length, at the lower right.
+
+    Parameters
+    ----------
+    axes
+        In um, y downwards.
+    size_um
+        Width and height of the picture, whose upper left corner is at 0, 0.
+    thickness_um, margin_um
+        Of the bar, and around it.
+    fontsize
+        Of the length.
+    """
+    width, height = size_um
+    bar = float(_BAR_LENGTHS_UM[np.abs(_BAR_LENGTHS_UM - width / 5).argmin()])
+    left, top = width - bar - margin_um, height - margin_um - thickness_um
+    axes.add_patch(
+        Rectangle((left, top), bar, thickness_um, facecolor="white", path_effects=_OUTLINE)
+    )
     axes.text(
-        corner[0] + bar / 2,
-        corner[1] - thickness,
+        left + bar / 2,
+        top - thickness_um,
         f"{bar:g} µm",
         color="white",
-        fontsize=9,
+        fontsize=fontsize,
         ha="center",
         va="bottom",
+        path_effects=_OUTLINE,
     )
