@@ -174,5 +174,5 @@ def test_the_installed_program(tmp_path, volume_file, small_psf):
     )
     assert again.returncode == 2
     assert again.stderr == f"error: {views} exists: add --overwrite to replace it, or choose " + (
-        "another name\n"
+        "another --out\n"
     )

@@ -93,7 +93,7 @@ def test_project_a_drifting_volume(serenet, tmp_path, volume, small_psf, small_p
     at_rest = open_stack(out).read()
     drift = ("--drift", small_preset.pixel_um, -0.5)
     error = serenet(*command, *drift).error
-    assert error == f"error: {out} exists: add --overwrite to replace it, or choose another name"
+    assert error == f"error: {out} exists: add --overwrite to replace it, or choose another --out"
     outcome = serenet(*command, *drift, "--overwrite")
     assert outcome.code == 0, outcome.err
     still = open_stack(tmp_path / "moving_still.tif")

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from scopekit.errors import UserError
-from scopekit.outputs import make_folder, require_new, require_space, whole_file
+from scopekit.outputs import make_folder, require_new, require_space, require_writable, whole_file
 
 
 def write_half(path, failure, *, overwrite=False):
@@ -49,6 +49,14 @@ def test_results_are_replaced_only_on_demand(tmp_path):
     with whole_file(path, overwrite=True) as partial:
         partial.write_text("newer")
     assert path.read_text() == "newer"
+
+
+def test_what_can_be_written_is_known_before(tmp_path):
+    require_writable(tmp_path / "new" / "newer")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*newer: a part of that path is a file"):
+        require_writable(tmp_path / "file" / "newer")
 
 
 def test_a_folder_is_never_replaced(tmp_path):

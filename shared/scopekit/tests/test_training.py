@@ -159,7 +159,7 @@ def test_a_failing_sample_reaches_the_user(tmp_path):
 
 def test_a_finished_run_says_how_to_train_on(tmp_path):
     run(tmp_path / "run", Line())
-    with pytest.raises(UserError, match="has its 4 epochs: raise 'epochs'"):
+    with pytest.raises(UserError, match="has its 4 epochs: raise epochs"):
         run(tmp_path / "run", Line(), resume=True)
     longer = run(tmp_path / "run", Line(), resume=True, epochs=6)
     assert equal(longer["state"], run(tmp_path / "at_once", Line(), epochs=6)["state"])

@@ -45,6 +45,8 @@ OutputTypeOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random numbers.")]
 
+# Which package holds it depends on typer's version.
+_USAGE_ERROR: Any = typer.BadParameter.__base__
 _OUT_OF_MEMORY = "out of memory: give a smaller --max-memory-gb, or close other programs"
 
 
@@ -86,9 +88,11 @@ def run(app: typer.Typer) -> None:
     """Run ``app``; what the user can mend ends in one line on standard error and exit code 2."""
     warnings.showwarning = _show_warning
     try:
-        app()
+        code = app(standalone_mode=False)
     except UserError as failure:
         _fail(str(failure))
+    except _USAGE_ERROR as failure:
+        _fail_usage(failure)
     except ValueError as failure:
         # The optics raise their own kind, which is meant for the user too.
         if not getattr(failure, "for_user", False):
@@ -104,6 +108,16 @@ def run(app: typer.Typer) -> None:
         if "out of memory" not in str(failure).lower():
             raise
         _fail("out of memory on the device: give a smaller --max-memory-gb, or --device cpu")
+    else:
+        sys.exit(code)
+
+
+def _fail_usage(failure: Any) -> NoReturn:
+    message = failure.format_message()
+    if not message:  # the help was shown instead, as nothing was asked for
+        sys.exit(failure.exit_code)
+    command = failure.ctx.command_path if failure.ctx is not None else Path(sys.argv[0]).name
+    _fail(f"{message.rstrip('.')}; see {command} --help")
 
 
 def _fail(line: str) -> NoReturn:

@@ -40,12 +40,30 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"cannot write {folder}: {_REMEDIES[errno.EACCES]}")
 
 
-def require_new(path: Path, *, overwrite: bool) -> None:
-    """Raise `UserError` if ``path`` exists and may not be replaced."""
+def require_writable(folder: Path) -> None:
+    """Raise `UserError` if ``folder`` can be neither written to nor made; make nothing."""
+    there = next(
+        place for place in (folder.absolute(), *folder.absolute().parents) if _exists(place)
+    )
+    if not there.is_dir():
+        raise UserError(f"cannot write {folder}: {_REMEDIES[errno.ENOTDIR]}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write {folder}: {_REMEDIES[errno.EACCES]}")
+
+
+def _exists(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:  # a part of the path is a file, or closed to us
+        return False
+
+
+def require_new(path: Path, *, overwrite: bool, another: str = "another --out") -> None:
+    """Raise `UserError` if ``path`` exists and may not be replaced; ``another`` is a remedy."""
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; give a file name")
     if path.exists() and not overwrite:
-        raise UserError(f"{path} exists: add --overwrite to replace it, or choose another name")
+        raise UserError(f"{path} exists: add --overwrite to replace it, or choose {another}")
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

@@ -98,6 +98,8 @@ class Loop:
         Number of epochs; in one, every sample is drawn once.
     learning_rate
         The rate that ``schedule`` scales.
+    epochs_key, rate_key
+        What these two are called where the user sets them.
     schedule
         ``schedule(epoch)``, epoch a real number from 0: factor of the learning rate.
     optimizer
@@ -127,6 +129,8 @@ class Loop:
 
     epochs: int
     learning_rate: float
+    epochs_key: str = "epochs"
+    rate_key: str = "learning_rate"
     schedule: Callable[[float], float] = lambda _: 1.0
     optimizer: Literal["adam", "sgd"] = "adam"
     batch_size: int = 1

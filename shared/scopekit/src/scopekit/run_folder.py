@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
-from scopekit.outputs import make_folder, whole_file
+from scopekit.outputs import make_folder, require_writable, whole_file
 from scopekit.preview import save_preview
 from scopekit.progress import say
 from scopekit.settings import read_yaml, write_yaml
@@ -48,6 +48,8 @@ class RunFolder:
         Go on with the run that the folder holds.
     overwrite
         Start anew where the folder holds a run.
+    another
+        What the user chooses for another folder.
 
     Raises
     ------
@@ -57,7 +59,13 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        another: str = "another --out",
     ) -> None:
         self.path = path
         self.last = path / "checkpoints" / "last.pt"
@@ -66,15 +74,16 @@ class RunFolder:
         self._kept = path / "settings.yaml"
         self._resumes = resume and self.last.exists()
         if self._resumes:
-            _require_same(self._kept, read_yaml(self._kept), settings)
+            _require_same(self._kept, read_yaml(self._kept), settings, another)
         elif self.last.exists() and not overwrite:
             raise UserError(
                 f"{path} holds a training run: add --resume to go on with it, --overwrite to "
-                "start anew, or choose another --out"
+                f"start anew, or choose {another}"
             )
         found = {f.name for f in path.iterdir()} if path.is_dir() else set()
         if any(name not in _OWN_NAMES and not name.startswith(".") for name in found):
-            raise UserError(f"{path} holds other files than a training run: choose another --out")
+            raise UserError(f"{path} holds other files than a training run: choose {another}")
+        require_writable(path)
         if resume and not self._resumes:
             say(f"{path} holds no run to go on with: starting one")
         self._writer: SummaryWriter | None = None
@@ -145,7 +154,7 @@ def read_last(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _require_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _require_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any], another: str) -> None:
     names = [n for n in {**old, **new} if n not in _MAY_CHANGE and old.get(n) != new.get(n)]
     if names:
         name = names[0]
@@ -155,7 +164,7 @@ def _require_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
             name, was, now = f"{name}.{part}", was.get(part), now.get(part)
         raise UserError(
             f"{path}: this run was started with other settings ({', '.join(names)}): "
-            f"{name} was {was}, is {now}; set it back, or choose another --out"
+            f"{name} was {was}, is {now}; set it back, or choose {another}"
         )
 
 

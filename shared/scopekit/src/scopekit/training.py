@@ -103,7 +103,9 @@ class _Trainer:
             why = "to train on"
             if self.epoch < self.loop.epochs:
                 why = "has no effect: the validation had stopped improving"
-            raise UserError(f"this run has its {self.epoch} epochs: raise 'epochs' {why}")
+            raise UserError(
+                f"this run has its {self.epoch} epochs: raise {self.loop.epochs_key} {why}"
+            )
         n_steps = (self.loop.epochs - self.epoch) * self.steps_per_epoch
         bar = progress_bar("training", n_steps) if self.folder else nullcontext(_no_bar)
         try:
@@ -181,7 +183,7 @@ class _Trainer:
         ):
             raise UserError(
                 f"the loss is {terms['loss']:g}, its gradient {norm:g}, in {where}: look at that "
-                f"file, or lower learning_rate (now {self._rate():g}){self._kept()}"
+                f"file, or lower {loop.rate_key} (now {self._rate():g}){self._kept()}"
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
