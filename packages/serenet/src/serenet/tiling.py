@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scopekit.cuts import least_work, possible_cuts, smallest_part, with_surround
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget
 
@@ -100,58 +101,23 @@ def cut_field(
     fixed = _WORK_SPACE + 4 * demand.field_values * field[0] * field[1]
     area = (budget.available * _PLANNED[device] - fixed) / per_pixel
     halo = demand.halo
-    possible = [_possible_cuts(n, halo, demand.step) for n in field]
-    fitting = [
-        (rows[0] * columns[0], rows[2], columns[2])
-        for rows, columns in itertools.product(*possible)
-        if rows[1] * columns[1] <= area
-    ]
-    if not fitting:
-        rows, columns = (min(sides for _, sides, _ in of_axis) for of_axis in possible)
-        least = (rows * columns * per_pixel + fixed) / _PLANNED[device]
+    smallest = max(_SMALLEST_CORE, 2 * demand.step)
+    possible = [possible_cuts(n, halo, demand.step, smallest) for n in field]
+    cuts = least_work(possible, area)
+    if cuts is None:
+        least = (smallest_part(possible) * per_pixel + fixed) / _PLANNED[device]
         needed = (budget.total - budget.available + least) / GB
         raise UserError(
             f"--max-memory-gb {budget.total / GB:.2f} is too small for {what}; "
             f"give at least {math.ceil(needed * 20) / 20:.2f}"
         )
-    cuts = min(fitting)[1:]
     return [
         Tile(
-            *(_with_surround(core, n, halo) for core, n in zip(cores, field, strict=True)),
+            *(with_surround(core, n, halo) for core, n in zip(cores, field, strict=True)),
             *(_in_volume(core, n, scale) for core, n in zip(cores, field, strict=True)),
         )
-        for cores in ((r, c) for r in _pairs(cuts[0]) for c in _pairs(cuts[1]))
+        for cores in itertools.product(*(cut.cores for cut in cuts))
     ]
-
-
-def _possible_cuts(n: int, halo: int, step: int) -> list[tuple[int, int, list[int]]]:
-    """Return (sum of the tiles' sides, the largest side, borders) for every number of tiles."""
-    possible = []
-    smallest = max(_SMALLEST_CORE, 2 * step)
-    for count in range(1, max((n - 2 * halo) // smallest, 1) + 1):
-        cuts = _equal_cuts(n, halo, step, count)
-        sides = [b - a for a, b in (_with_surround(core, n, halo) for core in _pairs(cuts))]
-        possible.append((sum(sides), max(sides), cuts))
-    return possible
-
-
-def _equal_cuts(n: int, halo: int, step: int, count: int) -> list[int]:
-    """Return borders of ``count`` parts that are equal together with their surround.
-
-    Small tiles at the field's border, which needs no surround, would make convolutions choose
-    algorithms that take several times the memory.
-    """
-    side = (n + 2 * halo * (count - 1)) / count
-    inner = (step * round((halo + i * (side - 2 * halo)) / step) for i in range(1, count))
-    return [0, *inner, n]
-
-
-def _pairs(cuts: list[int]) -> list[tuple[int, int]]:
-    return list(itertools.pairwise(cuts))
-
-
-def _with_surround(core: tuple[int, int], n: int, halo: int) -> tuple[int, int]:
-    return max(core[0] - halo, 0), min(core[1] + halo, n)
 
 
 def _in_volume(core: tuple[int, int], n: int, scale: float) -> tuple[int, int]:
