@@ -21,6 +21,9 @@ FOLDERS = {
     "tenet": "./packages/tenet",
     "data_generation": "./data_generation",
 }
+# What only some users need.
+EXTRAS = {"scopekit": "[zarr]", "serenet": "[dask]", "tenet": "[zarr]"}
+WITH_EXTRAS = [folder + EXTRAS.get(name, "") for name, folder in FOLDERS.items()]
 COMMANDS = {
     "serenet": "packages/serenet",
     "tenet": "packages/tenet",
@@ -39,7 +42,7 @@ def install(session: nox.Session, *requirements: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run all tests, then the installation check; arguments after -- go to pytest alone."""
-    install(session, *FOLDERS.values(), "pytest", "hypothesis")
+    install(session, *WITH_EXTRAS, "pytest", "hypothesis")
     session.run("pytest", *session.posargs)
     if not session.posargs:
         session.notify("install")
@@ -107,7 +110,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device, where there is one."""
-    install(session, *FOLDERS.values(), "pytest", "hypothesis")
+    install(session, *WITH_EXTRAS, "pytest", "hypothesis")
     found = session.run(
         "python", "-c", "import torch; print(torch.cuda.is_available())", silent=True
     )

@@ -1,16 +1,13 @@
-"""TIFF stacks with voxel sizes: volumes (Z, Y, X), view stacks (A, Y, X), and series of them.
+"""Stacks of images with voxel sizes: volumes (Z, Y, X), view stacks (A, Y, X), series of them.
 
-Written files carry ImageJ metadata, which ImageJ, Fiji, napari and the OME Bio-Formats readers
-understand: voxel size in um and hyperstack axes.
+They are read from TIFF and OME-Zarr, and written as TIFF with ImageJ metadata, which ImageJ, Fiji,
+napari and the OME Bio-Formats readers understand: voxel size in um and hyperstack axes. OME-Zarr
+is written by `scopekit.zarr_stores`.
 """
 
-import logging
 import math
-import mmap
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -20,164 +17,50 @@ from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.outputs import require_space, whole_file
-from scopekit.tiff_metadata import imagej_arguments, read_voxel_um
+from scopekit.stack_file import StackFile, VoxelSize
+from scopekit.tiff_metadata import imagej_arguments
+from scopekit.tiff_stacks import inspect_tiff, release_pages
 
-VoxelSize = tuple[float, float, float]
-_DAMAGED = "damaged or cut short (an interrupted copy?); copy or export the file again"
-_HARMLESS = ("coercing invalid ASCII", "MMStack file name is invalid")
+__all__ = [
+    "StackFile",
+    "VolumeWriter",
+    "VoxelSize",
+    "is_zarr",
+    "open_frames",
+    "open_stack",
+    "scale_to_uint16",
+    "stack_stem",
+    "write_volume",
+]
 
-
-class _DamageLog(logging.Handler):
-    """Collects tifffile's warnings: it reads what is left of a broken file and only logs it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.found = False
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        self.found |= not any(text in message for text in _HARMLESS)
-
-
-@dataclass(frozen=True)
-class StackFile:
-    """A TIFF stack on disk, its pages not read yet.
-
-    Attributes
-    ----------
-    path
-        The file.
-    shape
-        (pages, Y, X), or (T, pages, Y, X) for a series.
-    dtype
-        Number type on disk.
-    voxel_um
-        (z, y, x) step in um, where the file tells it; z is 1 where it tells only x and y.
-    """
-
-    path: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    voxel_um: VoxelSize | None
-
-    def frame_name(self, frame: int) -> str:
-        """Return the file's name, with the time point where there are several."""
-        return self.path.name + (f" [{frame}]" if self.n_frames > 1 else "")
-
-    @property
-    def n_frames(self) -> int:
-        """Number of time points: 1 for a single stack."""
-        return self.shape[0] if len(self.shape) == 4 else 1
-
-    def read(self, frame: int = 0) -> NDArray[np.float32]:
-        """Read one time point.
-
-        Returns
-        -------
-        ndarray
-            (pages, Y, X), float32.
-
-        Raises
-        ------
-        UserError
-            If the file is damaged or holds NaN or infinite values.
-        """
-        stack = np.empty(self.shape[-3:], np.float32)
-        with _open(self.path) as tif:
-            pages = self._pages(tif, frame).reshape(stack.shape)
-            for index, page in enumerate(pages):
-                stack[index] = page
-                _release(pages)
-                if not np.isfinite(stack[index]).all():
-                    where = f"frame {frame}, page {index}" if self.n_frames > 1 else f"page {index}"
-                    raise UserError(
-                        f"{self.path}: NaN or infinite values ({where}, counted from 0); "
-                        "replace them by numbers first"
-                    )
-        return stack
-
-    def read_window(
-        self, pages: Sequence[int], rows: slice, columns: slice, frame: int = 0
-    ) -> NDArray[np.float32]:
-        """Read a window of some pages: of an uncompressed file, no more than that.
-
-        Returns
-        -------
-        ndarray
-            (pages, rows, columns), float32. NaN and infinite values are left as they are.
-        """
-        with _open(self.path) as tif:
-            stored = self._pages(tif, frame).reshape(self.shape[-3:])
-            return np.stack([stored[page, rows, columns] for page in pages]).astype(np.float32)
-
-    def _pages(self, tif: tifffile.TiffFile, frame: int) -> NDArray:
-        """Return the pages of one time point in the file's own number type."""
-        series = tif.series[0]
-        n_pages = self.shape[-3]
-        first = frame * n_pages
-        if len(tif.series) == self.n_frames > 1:
-            return tif.series[frame].asarray()
-        if len(tif.series) > 1:
-            return np.stack([page.asarray() for page in tif.series[first : first + n_pages]])
-        if series.dataoffset is None:
-            return tif.asarray(series=0, key=slice(first, first + n_pages))
-        page_bytes = math.prod(self.shape[-2:]) * self.dtype.itemsize
-        return np.memmap(
-            self.path,
-            dtype=series.dtype.newbyteorder(tif.byteorder),
-            mode="r",
-            offset=series.dataoffset + first * page_bytes,
-            shape=self.shape[-3:],
-        )
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[tifffile.TiffFile]:
-    """Open a TIFF; whatever is wrong with it becomes a `UserError` at the latest on leaving."""
-    log = _DamageLog()
-    logger = logging.getLogger("tifffile")
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(log)
-    try:
-        with tifffile.TiffFile(path) as tif:
-            yield tif
-        if log.found:
-            raise UserError(f"{path}: {_DAMAGED}")
-    except (UserError, MemoryError):
-        raise
-    except FileNotFoundError as failure:
-        raise UserError(f"{path}: no such file; check the path") from failure
-    except IsADirectoryError as failure:
-        raise UserError(f"{path}: a folder where a file was expected") from failure
-    except PermissionError as failure:
-        raise UserError(f"{path}: no permission to read it") from failure
-    except Exception as failure:  # a damaged file makes tifffile raise errors of any kind
-        if "not a TIFF file" in str(failure):
-            raise UserError(f"{path}: not a TIFF file; export the stack as TIFF") from failure
-        if "imagecodecs" in str(failure):
-            raise UserError(
-                f"{path}: its compression is not supported; save it uncompressed, or run "
-                "'pip install imagecodecs'"
-            ) from failure
-        raise UserError(f"{path}: {_DAMAGED}") from failure
-    finally:
-        logger.removeHandler(log)
-        logger.propagate = propagate
+def is_zarr(path: Path) -> bool:
+    """Whether the path is a Zarr store, or is named like one: a folder that counts as a file."""
+    return path.suffix.lower() == ".zarr" or any((path / mark).exists() for mark in _ZARR_MARKS)
+
+
+def stack_stem(path: Path) -> str:
+    """Return a stack's name without its ending: ``cell`` of ``cell.tif`` and ``cell.ome.zarr``."""
+    if path.suffix.lower() == ".zarr":
+        return path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem
+    return path.stem
 
 
 def open_stack(path: Path) -> StackFile:
-    """Inspect a TIFF stack without reading its pages.
+    """Inspect a TIFF stack or an OME-Zarr store without reading its pages.
 
     Parameters
     ----------
     path
-        A TIFF of real numbers with pages (pages, Y, X) or (T, pages, Y, X).
+        Real numbers, (pages, Y, X) or (T, pages, Y, X).
 
     Raises
     ------
     UserError
-        If the file is missing, not a TIFF, damaged, a colour image, a single 2D image, or holds
-        several channels.
+        If the file is missing, of another format, damaged, a colour image, a single 2D image, or
+        holds several channels.
     """
     stack = _inspect(path)
     if len(stack.shape) == 2:
@@ -189,12 +72,12 @@ def open_stack(path: Path) -> StackFile:
 
 
 def open_frames(path: Path) -> StackFile:
-    """Inspect a TIFF of camera frames without reading them.
+    """Inspect a file of camera frames without reading them.
 
     Parameters
     ----------
     path
-        A TIFF of real numbers: one image, or any number of them.
+        Real numbers: one image, or any number of them.
 
     Returns
     -------
@@ -212,56 +95,11 @@ def open_frames(path: Path) -> StackFile:
 
 
 def _inspect(path: Path) -> StackFile:
-    with _open(path) as tif:
-        shape = _stack_shape(path, tif)
-        dtype = tif.series[0].dtype
-        whole = _is_whole(tif, shape)
-        voxel_um = read_voxel_um(tif)
-    if not whole:
-        raise UserError(f"{path}: {_DAMAGED}")
-    if not 2 <= len(shape) <= 4 or dtype.kind not in "uif":
-        raise UserError(
-            f"{path}: shape {shape} of {dtype}; expected pages of grey values, "
-            "(pages, Y, X) or (T, pages, Y, X)"
-        )
-    return StackFile(path, shape, dtype, voxel_um)
+    if not is_zarr(path):
+        return inspect_tiff(path)
+    from scopekit.zarr_stacks import inspect_zarr
 
-
-def _stack_shape(path: Path, tif: tifffile.TiffFile) -> tuple[int, ...]:
-    series = tif.series[0]
-    sizes = list(zip(series.shape, series.axes, strict=True))
-    if any(axis == "S" and n > 1 for n, axis in sizes):
-        raise UserError(f"{path}: a colour image; export it as grey values")
-    sizes = [(n, axis) for n, axis in sizes if axis != "S"]
-    if len(tif.series) > 1:  # pages, or time points, written one by one
-        if any(s.shape != series.shape or s.dtype != series.dtype for s in tif.series):
-            raise UserError(f"{path}: its pages differ in size or type")
-        sizes = [(len(tif.series), "T"), *sizes]
-    while len(sizes) > 3 and any(n == 1 for n, _ in sizes[:-2]):
-        sizes.remove(next(size for size in sizes if size[0] == 1))
-    shape = tuple(n for n, _ in sizes)
-    if len(sizes) == 4 and sizes[0][1] in "CZ":
-        axes = "".join(axis for _, axis in sizes)
-        raise UserError(
-            f"{path}: axes {axes} {shape}; expected ZYX or TZYX: save each channel as its own file"
-        )
-    return shape
-
-
-def _is_whole(tif: tifffile.TiffFile, shape: tuple[int, ...]) -> bool:
-    """Whether the pages that the header promises are all in the file."""
-    series = tif.series[0]
-    if series.is_multifile:
-        return True  # a missing file is logged
-    n_values = math.prod(shape)
-    if len(tif.series) == 1 and series.dataoffset is not None:
-        end = series.dataoffset + n_values * series.dtype.itemsize
-        if end > tif.filehandle.size or len(tif.pages) == 1:
-            return bool(end <= tif.filehandle.size)
-    last = tif.pages[-1]
-    ends = [a + n for a, n in zip(last.dataoffsets, last.databytecounts, strict=True)]
-    n_pages = len(tif.pages)
-    return n_pages * tif.pages.first.size >= n_values and max(ends) <= tif.filehandle.size
+    return inspect_zarr(path)
 
 
 class VolumeWriter:
@@ -313,7 +151,7 @@ class VolumeWriter:
 
     def release(self) -> None:
         """Give the written pages back to the system; the file keeps them."""
-        _release(self.array)
+        release_pages(self.array)
 
     def __exit__(
         self,
@@ -337,13 +175,6 @@ def _map_new(path: Path, shape: tuple[int, ...], dtype: np.dtype, voxel_um: Voxe
         with path.open("r+b") as handle:
             os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
     return array
-
-
-def _release(array: NDArray) -> None:
-    """Give the pages of a mapped file back to the system, which keeps their content."""
-    mapping = getattr(array, "_mmap", None)
-    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def write_volume(
@@ -381,12 +212,12 @@ def _scale_into(target: Path, source: Path, voxel_um: VoxelSize) -> float:
     peak = 0.0
     for page in pages:
         peak = max(peak, float(page.max()))
-        _release(values)
+        release_pages(values)
     factor = 65535.0 / peak if peak > 0 else 1.0
     scaled = _map_new(target, values.shape, np.dtype(np.uint16), voxel_um)
     for stored, page in zip(scaled.reshape(pages.shape), pages, strict=True):
         stored[...] = np.rint(np.clip(page * factor, 0, 65535))
-        _release(values)
-        _release(scaled)
+        release_pages(values)
+        release_pages(scaled)
     scaled.flush()
     return factor
