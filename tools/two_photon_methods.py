@@ -1,0 +1,162 @@
+"""Recordings of simulated volumes, and what each method makes of them, for the studies beside."""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from optics import Subset, blur_and_downsample, richardson_lucy, section_to_kernel
+from tenet.config import Config
+from tenet.config_sections import LabelCrops, StackCrops, TrainLoop
+from tenet.enhancement import enhance
+from tenet.finetuning import Finetuning
+from tenet.imaging import Microscope
+from tenet.imaging_model import ImagingModel
+from tenet.jnet import JNet
+from tenet.training_crops import Crop
+
+Array = NDArray[np.float32]
+METHODS = ("interpolation", "RL-TV", "TENET")
+RL_ITERATIONS, RL_TV_WEIGHT = 100, 0.005
+CLIP_NORM = 1.0
+
+
+def record(config: Config, labelz: Array, seed: int, device: torch.device) -> Tensor:
+    """Return the recording (Z / scale, Y, X) of brightness (Z, Y, X), with the noise."""
+    image = ImagingModel(config.params).to(device)
+    params = config.params
+    a, sigma = (torch.tensor(v, device=device) for v in (params.poisson_weight, params.sig_eps))
+    microscope = Microscope(image, image.analytic, a, sigma)
+    return microscope.record(torch.from_numpy(labelz)[None, None].to(device), [seed])[0, 0]
+
+
+def interpolated(stack: Tensor, scale: int) -> Array:
+    """Return the stack with ``scale`` times the planes, its minimum 0 and its maximum 1."""
+    size = (stack.shape[0] * scale, *stack.shape[1:])
+    fine = F.interpolate(stack[None, None], size=size, mode="trilinear", align_corners=False)
+    return _scaled(fine[0, 0])
+
+
+@dataclass(frozen=True)
+class Blur:
+    """The microscope as a linear operator."""
+
+    kernel: Tensor
+    scale: int
+    padding: tuple[int, int, int]
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Return the stack (Z / scale, Y, X) of a volume (Z, Y, X)."""
+        return blur_and_downsample(volume[None, None], self.kernel, self.scale, self.padding)[0, 0]
+
+    def adjoint(self, measurement: Tensor) -> Tensor:
+        """Apply the transpose."""
+        depth, *plane = measurement.shape
+        volume = measurement.new_zeros((depth * self.scale, *plane)).requires_grad_()
+        with torch.enable_grad():
+            product = (self.forward(volume) * measurement).sum()
+        gradient: Tensor = torch.autograd.grad(product, volume)[0]
+        return gradient
+
+
+def deconvolved(config: Config, stack: Tensor) -> Array:
+    """Return the stack deconvolved (RL-TV), with ``scale`` times the planes, its maximum 1."""
+    image = ImagingModel(config.params).to(stack.device)
+    kernel = section_to_kernel(image.analytic, image.size_zyx)
+    stack = stack.clamp(min=0)
+    operator = Blur(kernel, image.scale, image.padding)
+    start = torch.full_like(operator.adjoint(stack), float(stack.mean()))
+    volume = richardson_lucy(
+        [Subset(operator, stack)], start, iterations=RL_ITERATIONS, tv_weight=RL_TV_WEIGHT
+    )
+    return _scaled(volume)
+
+
+def enhanced(model: JNet, stack: Tensor) -> Array:
+    """Return the structure that the network finds, (Z, Y, X), 0 to 1."""
+    return np.asarray(enhance(model, stack).structure.numpy(), np.float32)
+
+
+@dataclass
+class StackRegions:
+    """Random regions of recorded stacks, to fine-tune on."""
+
+    stacks: list[Tensor]
+    data: LabelCrops | StackCrops
+    number: int = 1
+
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Draw a region of the plane, as large as a crop, in all depths; bright ones rather."""
+        stack = self.stacks[int(rng.integers(len(self.stacks)))]
+        sides = [min(n, c) for n, c in zip(stack.shape[1:], self.data.cropsize[1:], strict=True)]
+        found = []
+        for _ in range(4):
+            y, x = (
+                slice(first := int(rng.integers(n - side + 1)), first + side)
+                for n, side in zip(stack.shape[1:], sides, strict=True)
+            )
+            found.append(stack[:, y, x])
+        region = max(found, key=lambda part: float(part.mean()))
+        return Crop("a recording", torch.ones(1, *region.shape), 0, image=region[None].cpu())
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Nothing changes from epoch to epoch."""
+
+
+def finetuned(model: JNet, config: Config, stacks: list[Tensor], steps: int, seed: int) -> JNet:
+    """Return a copy of a model, trained on by the losses of ``tenet finetune``.
+
+    Parameters
+    ----------
+    model
+        Pre-trained.
+    config
+        Its section ``train_loop`` tells weights and rate.
+    stacks
+        Recordings (Z, Y, X); scaled from minimum to maximum, as always.
+    steps
+        How many.
+    seed
+        Of the places.
+    """
+    settings = config.section("train_loop", TrainLoop)
+    updates = {"reconstruct": True, "apply_vq": settings.qloss_weight > 0}
+    tuned = JNet(config.params.model_copy(update=updates)).to(stacks[0].device)
+    tuned.load_state_dict(copy.deepcopy(model.state_dict()))
+    data = config.section("pretrain_dataset", LabelCrops)
+    ranges = [(stack.min(), stack.max()) for stack in stacks]
+    scaled = [(s - low) / (high - low) for s, (low, high) in zip(stacks, ranges, strict=True)]
+    regions = StackRegions(scaled, data)
+    recipe = Finetuning(tuned, settings, regions, regions)
+    learnt = [p for p in tuned.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(learnt, lr=settings.lr)
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    tuned.train()
+    for _ in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        crops = [recipe.sample(0, rng) for _ in range(settings.batch_size)]
+        loss = torch.stack([*recipe.losses(tuned, crops).values()]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(learnt, CLIP_NORM)
+        optimizer.step()
+    return tuned.eval()
+
+
+def results(config: Config, model: JNet, stack: Tensor) -> dict[str, Array]:
+    """Return what each of `METHODS` makes of a stack, (Z, Y, X), 0 to 1."""
+    made = (
+        interpolated(stack, config.params.scale),
+        deconvolved(config, stack),
+        enhanced(model, stack),
+    )
+    return dict(zip(METHODS, made, strict=True))
+
+
+def _scaled(volume: Tensor) -> Array:
+    low, high = volume.min(), volume.max()
+    return np.asarray(((volume - low) / (high - low)).cpu().numpy(), np.float32)
