@@ -53,5 +53,6 @@ def test_the_demo_enhances(tmp_path, monkeypatch):
     assert (tmp_path / "demo.png").stat().st_size > 10_000
     kept = yaml.safe_load((tmp_path / "demo.yaml").read_text())
     assert kept["enhanced"] == pytest.approx(scores["enhanced"])
-    with pytest.raises(UserError, match="add --overwrite"):
+    monkeypatch.setattr(demo, "tubes_and_solids", None)  # told before anything is computed
+    with pytest.raises(UserError, match=r"truth\.tif exists: add --overwrite.*another --out"):
         run_demo(tmp_path, torch.device("cpu"), seed=1, overwrite=False)

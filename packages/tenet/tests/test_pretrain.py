@@ -128,18 +128,29 @@ def same(a, b):
 def test_existing_weights_are_left_alone(config_file, tmp_path):
     config = load_config(config_file(pretrain_loop__n_epochs=1))
     path = pretrain(config, CPU)
-    with pytest.raises(UserError, match=r"small.pt exists: add --overwrite"):
+    with pytest.raises(UserError, match=r"small.pt exists.*choose another pretrain_loop\.path$"):
         pretrain(config, CPU)
     path.unlink()
     path.with_name("small_optim.pt").unlink()
-    with pytest.raises(UserError, match="holds a training run: add --resume"):
+    with pytest.raises(UserError, match=r"--resume.*another pretrain_loop\.savefig_path$"):
         pretrain(config, CPU)
+    with pytest.raises(UserError, match=r"epochs: raise pretrain_loop\.n_epochs in small\.json"):
+        pretrain(config, RunOptions("cpu", resume=True))
     assert pretrain(config, RunOptions("cpu", overwrite=True)).exists()
 
 
 def test_what_is_missing_is_told_before_anything_is_written(config_file, tmp_path):
     config = load_config(config_file(pretrain_dataset__high=9))
     with pytest.raises(UserError, match=r"0003_labelx.npy: no such file"):
+        pretrain(config, CPU)
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize("key", ["path", "savefig_path"])
+def test_where_nothing_can_be_written_is_told_before_training(config_file, tmp_path, key):
+    (tmp_path / "file").write_text("")
+    config = load_config(config_file(**{f"pretrain_loop__{key}": str(tmp_path / "file" / "new")}))
+    with pytest.raises(UserError, match=r"cannot write .*: a part of that path is a file"):
         pretrain(config, CPU)
     assert not (tmp_path / "small").exists()
 

@@ -132,7 +132,7 @@ def test_which_files_are_used(tmp_path):
     assert len(find_recordings(tmp_path)) == 4
     with pytest.raises(UserError, match="no stack to use"):
         find_recordings(tmp_path, left_out=("00", "03", "01", "04"))
-    with pytest.raises(UserError, match="no such folder; check folderpath"):
+    with pytest.raises(UserError, match="no such folder; check folderpath in train_dataset"):
         find_recordings(tmp_path / "none")
 
 

@@ -65,7 +65,7 @@ class Config(Section):
         """Return a section, which must be there."""
         found = getattr(self, name)
         if found is None:
-            raise UserError(f"configuration {self.name}: the section {name} is missing; add it")
+            raise UserError(f"{self.name}.json: the section {name} is missing; add it")
         assert isinstance(found, kind)
         return found
 
@@ -103,7 +103,7 @@ def find_config(path_or_name: str | Path) -> Path:
     named = CONFIG_FOLDER / f"{name}.json"
     if path.is_file():
         return path
-    if path.name != name:
+    if path.name != name or path.suffix == ".json":
         raise UserError(f"{path}: no such file; give the path of a JSON file or a model's name")
     shipped = shipped_configs()
     if named.is_file():

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from skimage.filters import threshold_otsu
 
+from scopekit.outputs import require_new
 from scopekit.preview import save_preview
 from scopekit.progress import say
 from scopekit.settings import write_yaml
@@ -45,6 +46,8 @@ def run_demo(
         For the image, interpolated and cut at Otsu's threshold, and for the enhanced structure:
         the intersection over union with the truth, and the error of the volume.
     """
+    for name in ("truth.tif", "image.tif", "structure.tif", "brightness.tif", "demo.png"):
+        require_new(out / name, overwrite=overwrite)
     params = load_config(shipped_configs()[NAME]).params
     model = load_model(WEIGHTS / f"{NAME}_pretrain.pt", params).to(device)
     fine_um = (params.res_lateral,) * 3

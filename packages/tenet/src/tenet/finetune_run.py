@@ -90,6 +90,7 @@ def finetune(config: Config, wanted: FinetuneOptions, options: RunOptions) -> Pa
         config,
         Execution(
             command="finetune",
+            section="train_loop",
             loop=settings,
             folder=folder,
             target=target,
@@ -139,25 +140,27 @@ def make_recipe(
         Where.
     """
     settings = config.section("train_loop", TrainLoop)
+    simulated = wanted.simulation or settings.is_instantblur
+    with_ewc = settings.ewc and settings.ewc_weight and wanted.mode is not Mode.decoder
     require_file(start, "run tenet pretrain first, or check pretrained_model")
+    training, validation = _crops(config, wanted, simulated=simulated)
+    pretraining = _pretraining_crops(config) if with_ewc else None
     updates = {"reconstruct": True, "apply_vq": settings.qloss_weight > 0}
     updates["apply_vq"] |= config.params.use_x_quantized
     model = load_model(start, config.params.model_copy(update=updates)).to(world.device)
-    simulated = wanted.simulation or settings.is_instantblur
     microscope = None
     if simulated:
         earlier = load_model(start, config.params).to(world.device)
         microscope = Microscope.of(earlier)
     fit_psf(model, seed, world)
-    training, validation = _crops(config, wanted, simulated=simulated)
     if wanted.mode is Mode.encoder:
         freeze(model.imaging_parameters())
     if wanted.mode is Mode.decoder:
         freeze(model.network_parameters())
     ewc = None
-    if settings.ewc and settings.ewc_weight and wanted.mode is not Mode.decoder:
+    if pretraining is not None:
         start_values = {n: p.detach().clone() for n, p in network_names(model).items()}
-        fisher = _fisher(config, model, seed, world)
+        fisher = _fisher(config, model, pretraining, seed, world)
         ewc = EWC(start_values, fisher, settings.ewc_weight)
     return Finetuning(model, settings, training, validation, microscope=microscope, ewc=ewc)
 
@@ -180,10 +183,17 @@ def _crops(config: Config, wanted: FinetuneOptions, *, simulated: bool) -> tuple
     return recorded, RecordingCrops(parts[1], left_out, align=wanted.align)
 
 
-def _fisher(config: Config, model: JNet, seed: int, world: World) -> dict[str, Tensor]:
+def _pretraining_crops(config: Config) -> tuple[Crops, Crops]:
+    settings = config.section("pretrain_loop", PretrainLoop)
+    return label_crops(config, vibrate=settings.is_vibrate)
+
+
+def _fisher(
+    config: Config, model: JNet, crops: tuple[Crops, Crops], seed: int, world: World
+) -> dict[str, Tensor]:
     """Return the Fisher information of the pre-training, of its first 100 batches at most."""
     settings = config.section("pretrain_loop", PretrainLoop)
-    training, validation = label_crops(config, vibrate=settings.is_vibrate)
+    training, validation = crops
     earlier = JNet(model.params.model_copy(update={"reconstruct": False, "apply_vq": False}))
     earlier.load_state_dict(model.state_dict())
     earlier.to(world.device).eval()

@@ -11,7 +11,7 @@ from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.distributed import World, process_group
 from scopekit.errors import UserError
 from scopekit.memory import choose_device, keep_freed_memory
-from scopekit.outputs import require_new
+from scopekit.outputs import make_folder, require_new, require_writable
 from scopekit.plateau import EarlyStop, Plateau
 from scopekit.progress import say
 from scopekit.run_folder import RunFolder, read_last
@@ -74,6 +74,7 @@ def pretrain(config: Config, options: RunOptions) -> Path:
         config,
         Execution(
             command="pretrain",
+            section="pretrain_loop",
             loop=settings,
             folder=run_folder,
             target=target,
@@ -122,8 +123,8 @@ class Execution:
     ----------
     command
         Its name.
-    loop
-        Section of the configuration that tells epochs and rate.
+    section, loop
+        The section of the configuration that tells epochs and rate: its name, and itself.
     folder, target
         The run's folder, and the file of the best weights.
     clip_norm
@@ -133,6 +134,7 @@ class Execution:
     """
 
     command: str
+    section: str
     loop: PretrainLoop | TrainLoop
     folder: Path
     target: Path
@@ -150,24 +152,33 @@ def execute(
     """Train, and leave the best weights and the optimizer's moments under their final names."""
     keep_freed_memory()
     target, optimizer = execution.target, moments_file(execution.target)
+    section, may_replace = execution.section, options.overwrite or options.resume
     for path in (target, optimizer):
-        require_new(path, overwrite=options.overwrite or options.resume)
+        require_new(path, overwrite=may_replace, another=f"another {section}.path")
+    require_writable(target.parent)
     where = choose_device(options.device)
     with process_group(where) as world:
         folder = None
         if world.is_first:
             resolved = _resolved(config, execution, options)
             folder = RunFolder(
-                execution.folder, resolved, resume=options.resume, overwrite=options.overwrite
+                execution.folder,
+                resolved,
+                resume=options.resume,
+                overwrite=options.overwrite,
+                another=f"another {section}.savefig_path",
             )
         last = read_last(execution.folder) if options.resume else None
         recipe = make_recipe(world)
         if folder is not None:
             folder.begin()
+            make_folder(target.parent)
         world.wait()
         loop = Loop(
             epochs=execution.loop.n_epochs,
             learning_rate=execution.loop.lr,
+            epochs_key=f"{section}.n_epochs in {config.name}.json",
+            rate_key=f"{section}.lr",
             batch_size=execution.loop.batch_size,
             clip_norm=execution.clip_norm,
             seed=options.seed,
