@@ -76,7 +76,10 @@ def find_recordings(folder: Path, *, left_out: tuple[str, ...] = ()) -> list[Pat
         If the folder is missing or holds nothing to use.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; check folderpath")
+        raise UserError(
+            f"{folder}: no such folder; check folderpath in train_dataset and val_dataset, or "
+            "learn from labels with --simulation"
+        )
     found = sorted(
         path
         for path in folder.iterdir()
