@@ -133,7 +133,7 @@ def test_no_phantoms_at_all_is_an_error(datagen, write, tmp_path):
     [
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
-        ("[]", "expected an object {...}, found list"),
+        ("[]", "expected an object {...}, found a list"),
         ('{"params": {}}', f"the section {SECTION} is missing"),
         (f'{{"{SECTION}": 3}}', f"{SECTION}: 3; allowed: a section"),
     ],

@@ -72,7 +72,8 @@ def find_config(path_or_name: str) -> Path:
         return path
     if path.name == path_or_name and named.is_file():
         return named
-    looked = f", nor {named}" if path.name == path_or_name else ""
+    is_name = path.name == path_or_name and path.suffix != ".json"
+    looked = f", nor {named}" if is_name else ""
     raise UserError(f"{path}: no such file{looked}; give the path of a JSON file or a model's name")
 
 

@@ -96,6 +96,7 @@ def test_project_a_drifting_volume(serenet, tmp_path, volume, small_psf, small_p
     assert error == f"error: {out} exists: add --overwrite to replace it, or choose another --out"
     outcome = serenet(*command, *drift, "--overwrite")
     assert outcome.code == 0, outcome.err
+    assert "warning" not in outcome.err
     still = open_stack(tmp_path / "moving_still.tif")
     np.testing.assert_array_equal(still.read(), at_rest)
     assert still.voxel_um == open_stack(out).voxel_um
@@ -107,6 +108,14 @@ def test_project_a_drifting_volume(serenet, tmp_path, volume, small_psf, small_p
     projected = LightFieldOperator(open_psf(small_psf).read([24])).forward(torch.from_numpy(volume))
     expected = scan_moving(projected, (1, -0.5 / small_preset.pixel_um), SCALE)
     np.testing.assert_allclose(moving[24], expected[0], atol=1e-4 * float(expected.max()))
+
+
+def test_a_drift_beyond_the_field_is_told(serenet, tmp_path, volume, small_psf):
+    tifffile.imwrite(tmp_path / "cell.tif", volume)
+    command = ("project", tmp_path / "cell.tif", "--psf", small_psf, "--out", tmp_path / "far.tif")
+    outcome = serenet(*command, "--drift", 0, 3)
+    assert outcome.code == 0
+    assert "warning: --drift 0 3: beyond the field in one scan" in outcome.err
 
 
 def test_noise_is_in_what_moves_alone(serenet, tmp_path, volume, small_psf):

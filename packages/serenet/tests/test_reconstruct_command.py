@@ -7,8 +7,10 @@ import torch
 import yaml
 
 from optics import open_psf, presets
-from scopekit.volumes import open_stack
+from scopekit.volumes import open_stack, write_volume
 from serenet import build_model, save_checkpoint
+
+DARK = "no view is brighter than the background"
 
 
 @pytest.fixture
@@ -217,6 +219,7 @@ def test_existing_results_are_kept(reconstruct, tmp_path, views_file, light_fiel
     outcome = reconstruct(views_file, tmp_path / "other.tif")
     assert outcome.code == 2
     assert "add --overwrite" in outcome.error
+    assert "skipped" not in outcome.err
     assert (kept.stat().st_mtime_ns, kept.read_bytes()) == before
     assert reconstruct(views_file, "--overwrite").code == 0
     assert kept.stat().st_mtime_ns > before[0]
@@ -268,6 +271,8 @@ def test_fitted_aberrations_are_told(reconstruct, tmp_path, views_file):
     assert reconstruct(views_file, "--predao").code == 0
     (frame,) = settings_of(tmp_path)["frames"]
     assert set(frame["predao"]["waves_rms"]) >= {"astigmatism", "coma_x"}
+    refused = reconstruct(views_file, "--predao-by", "subpixel", "--overwrite")
+    assert refused.error == "error: --predao-by subpixel has no effect without --predao: add that"
     assert (tmp_path / "out" / "views_serenet_shifts.png").exists()
 
 
@@ -293,3 +298,29 @@ def test_relative_brightness_cannot_be_refined(serenet, tmp_path, views_file, sm
         "--refine: a rlnet gives relative"
         in serenet(*arguments, "--psf", small_psf, "--refine", 2).error
     )
+
+
+def test_the_pixels_tell_whether_a_light_field_is_scanned(
+    reconstruct, serenet, tmp_path, light_field, weights, small_preset, random_model
+):
+    scanned_um = small_preset.pixel_um * small_preset.lateral_scale
+    fine, coarse, few = (tmp_path / f"{name}.tif" for name in ("fine", "coarse", "few"))
+    write_volume(fine, light_field(169, 6, 6), (1.0, scanned_um, scanned_um), overwrite=False)
+    unscanned = (1.0, 3 * scanned_um, 3 * scanned_um)
+    write_volume(coarse, light_field(169, 6, 6), unscanned, overwrite=False)
+    write_volume(few, light_field(49, 6, 6), unscanned, overwrite=False)
+    model = build_model("vsnet", angRes=13, K=1, n_block=1, channels=2)
+    save_checkpoint(tmp_path / "vsnet.pt", model)
+    virtual = ("--virtual-scan", tmp_path / "vsnet.pt", "--overwrite")
+    assert "warning" not in reconstruct(fine, "--overwrite").err
+    assert "not scanned, it seems: give --virtual-scan" in reconstruct(coarse, "--overwrite").err
+    assert "warning" not in reconstruct(coarse, *virtual).err.replace(DARK, "")
+    assert "scanned already, it seems: leave --virtual-scan" in reconstruct(fine, *virtual).err
+    assert "49 views; all 169 of this microscope are needed" in reconstruct(few, *virtual).error
+
+
+def test_dark_views_are_told(reconstruct, tmp_path):
+    tifffile.imwrite(tmp_path / "dark.tif", np.zeros((49, 6, 6), np.float32))
+    outcome = reconstruct(tmp_path / "dark.tif")
+    assert outcome.code == 0
+    assert f"warning: {tmp_path / 'dark.tif'}: {DARK}" in outcome.err

@@ -106,7 +106,11 @@ def test_the_checkpoint_serves_reconstruct(trained, scenes, serenet, tmp_path):
     ("method", "changes", "message"),
     [
         ("vsnet", {"crop": 25}, "crop 25: vsnet needs a multiple of 3"),
-        ("vcdnet", {"network": {"channels_interp": 33}}, "expected a multiple of 32"),
+        (
+            "vcdnet",
+            {"network": {"channels_interp": 33}},
+            r"wrong\.yaml: network: channels_interp is 33; expected a multiple of 32",
+        ),
         ("vcdnet", {"network": {"channels": 32}}, "unexpected keyword argument 'channels'"),
         ("hylfmnet", {"data": {"views": "a"}}, "data.volumes is missing: hylfmnet learns"),
         ("rlnet", {"start_from": "demo"}, "is a serenet with .* not a rlnet"),

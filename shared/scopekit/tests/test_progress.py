@@ -1,3 +1,6 @@
+import pytest
+
+from scopekit.errors import UserError
 from scopekit.progress import progress_bar, say
 
 
@@ -16,3 +19,10 @@ def test_the_bar_counts_and_keeps_names_with_brackets(capsys):
     assert printed.out == ""
     for text in ("tiles [a]", "3/3", "z [b]"):
         assert text in printed.err
+
+
+def test_a_failure_leaves_no_bar_behind(capsys):
+    with pytest.raises(UserError), progress_bar("tiles", 3) as advance:
+        advance()
+        raise UserError("NaN")
+    assert "tiles" not in capsys.readouterr().err

@@ -20,8 +20,8 @@ def test_round_trip_keeps_the_order(tmp_path):
         (b"a: 1\n\tb: 2", "not valid YAML"),
         (b"\xff\xfe\x00a", "not valid YAML"),
         (b"a: !!python/object/apply:os.getcwd []", "not valid YAML"),
-        (b"- 1\n- 2\n", "found list"),
-        (b"", "found NoneType"),
+        (b"- 1\n- 2\n", "found a list"),
+        (b"", "found nothing"),
     ],
 )
 def test_files_that_are_no_settings(tmp_path, content, reason):
@@ -88,7 +88,7 @@ def test_json_is_read_with_clear_errors(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"a": [1, 2]}')
     assert read_json(path) == {"a": [1, 2]}
-    for text, message in (("{", "not valid JSON"), ("3", "expected an object {...}, found int")):
+    for text, message in (("{", "not valid JSON"), ("3", "expected an object {...}, found a number")):
         path.write_text(text)
         with pytest.raises(UserError, match=message.replace("{", r"\{")):
             read_json(path)

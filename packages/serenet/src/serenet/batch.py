@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
-from scopekit.outputs import make_folder
+from scopekit.outputs import require_writable
 from scopekit.preview import save_preview
 from scopekit.progress import say
 from scopekit.settings import write_yaml
@@ -62,19 +62,19 @@ class Batch:
 
     def pending(self, sources: list[Path]) -> list[Path]:
         """Return the sources without a result; raise `UserError` if there is none."""
-        make_folder(self.out)
+        require_writable(self.out)
         if self.overwrite:
             return sources
         pending = [s for s in sources if not self.result(s).exists()]
-        for source in sources:
-            if source not in pending:
-                say(f"{self.result(source)} exists: skipped")
         if not pending:
             raise UserError(
                 f"{self.result(sources[0])} exists"
                 + (f" (as do all {len(sources)} results)" if len(sources) > 1 else "")
                 + ": add --overwrite to replace it, or choose another --out"
             )
+        for source in sources:
+            if source not in pending:
+                say(f"{self.result(source)} exists: skipped")
         return pending
 
     def run(
@@ -97,6 +97,7 @@ class Batch:
         """
         result = self.result(source.path)
         landing = result.with_name(f".{result.name}")
+        is_new = not self.out.exists()
         shape = (source.n_frames, *volume_shape) if len(source.shape) == 4 else volume_shape
         settings = {
             "input": str(source.path),
@@ -125,6 +126,8 @@ class Batch:
         except BaseException:
             for suffix in _SUFFIXES:
                 landing.with_suffix(suffix).unlink(missing_ok=True)
+            if is_new and self.out.is_dir() and not any(self.out.iterdir()):
+                self.out.rmdir()
             raise
         say(str(result))
         return result

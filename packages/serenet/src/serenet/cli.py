@@ -19,6 +19,9 @@ from scopekit.cli import (
 )
 from serenet import __version__, cli_motion, cli_reconstruction, cli_training
 
+# Where no terminal cuts lines, a table has room for long names.
+_FILE_WIDTH = 200
+
 app = new_app("3D reconstruction for light-field microscopy, scanned (sLFM) or not.")
 
 
@@ -243,9 +246,12 @@ def compare(
     rows = compare_files(truth, results, out, border=border, blur=blur, overwrite=overwrite)
     measures = ("correlation", "PSNR (dB)", "SSIM", "lateral (µm)", "axial (µm)")
     table = Table(Column("file", overflow="fold"), *measures)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _FILE_WIDTH
     for cells in as_text(rows):
         table.add_row(*cells)
-    Console().print(table)
+    console.print(table)
 
 
 app.command()(cli_motion.correct_motion)

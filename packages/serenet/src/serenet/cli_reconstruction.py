@@ -62,13 +62,14 @@ def reconstruct(
         ),
     ] = False,
     predao_by: Annotated[
-        ViewAlignment,
+        ViewAlignment | None,
         typer.Option(
+            show_default="fit",
             help="fit: astigmatism, coma and trefoil, by the agreement of the refocused views. "
             "correlation: each view with the central one, as published; for thin objects. "
-            "subpixel: the same to fractions of a pixel."
+            "subpixel: the same to fractions of a pixel.",
         ),
-    ] = ViewAlignment.fit,
+    ] = None,
     virtual_scan: Annotated[
         Path | None,
         typer.Option(
@@ -104,8 +105,11 @@ def reconstruct(
 
     Example: **serenet reconstruct views.tif --checkpoint serenet.pth --out results**
     """
+    from scopekit.errors import UserError
     from serenet.reconstruct_files import ReconstructOptions, reconstruct_files
 
+    if predao_by is not None and not predao:
+        raise UserError(f"--predao-by {predao_by.value} has no effect without --predao: add that")
     options = ReconstructOptions(
         checkpoint=checkpoint,
         out=out,
@@ -114,7 +118,7 @@ def reconstruct(
         preset=preset,
         background=background,
         virtual_scan=virtual_scan,
-        predao=predao_by.value if predao else "no",
+        predao=(predao_by or ViewAlignment.fit).value if predao else "no",
         refine=refine,
         half=half,
         max_memory_gb=max_memory_gb,

@@ -31,8 +31,9 @@ def train(
     device: DeviceOption = Device.auto,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train a network: serenet from light fields alone, renet and fserenet from volumes too.
+    """Train a network: of the SeReNet family, vcdnet, hylfmnet, rlnet, vsnet or twnet.
 
+    serenet, vsnet and twnet learn from light fields alone, the others from volumes too.
     The folder of the run holds checkpoints/last.pt and best.pt, log.csv, loss.png, pictures of
     the validation volumes, and logs for TensorBoard. A run that was stopped or killed goes on
     with --resume as if nothing had happened. Several processes share the work under torchrun:

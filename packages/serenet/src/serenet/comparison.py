@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from scopekit.errors import UserError
 from scopekit.metrics import correlation, match_brightness, psnr, ssim
-from scopekit.outputs import make_folder, require_new, whole_file
+from scopekit.outputs import require_new, require_writable, whole_file
 from scopekit.progress import say
 from scopekit.volumes import open_stack
 from serenet.comparison_figure import save_comparison
@@ -64,7 +64,7 @@ def compare_files(
         One row a result, keys `COLUMNS`.
     """
     table, figure = out / "comparison.csv", out / "comparison.png"
-    make_folder(out)
+    require_writable(out)
     for path in (table, figure):
         require_new(path, overwrite=overwrite)
     reference, voxel_um = _read(truth)

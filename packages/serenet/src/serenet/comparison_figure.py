@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from scopekit.outputs import whole_file
-from scopekit.preview import Projections, orthogonal_projections
+from scopekit.preview import Projections, draw_scale_bar, orthogonal_projections
 from scopekit.volumes import VoxelSize
 
 _CELL_INCHES = 3.0
@@ -69,9 +69,7 @@ def save_comparison(
         _draw(axes, picture, size_um, gap_um, "gray", 0)
         axes.set_title(title, fontsize=10, weight="bold", loc="left", pad=30)
         axes.text(0, 1.02, caption, fontsize=8, va="bottom", transform=axes.transAxes)
-    above[0].set_axis_on()
-    above[0].spines[:].set_visible(False)
-    above[0].set(xlabel="µm", ylabel="µm")
+    draw_scale_bar(above[0], (width, height), 0.015 * height, gap_um, fontsize=8)
     for axes, picture in zip(below[1:], pictures[1:], strict=True):
         errors = [a - b for a, b in zip(picture, pictures[0], strict=True)]
         _draw(axes, errors, size_um, gap_um, "RdBu_r", -1)

@@ -19,7 +19,7 @@ from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile
 from serenet import __version__
 from serenet.batch import Batch, run_all
-from serenet.inputs import find_stacks, open_views, read_views
+from serenet.inputs import find_stacks, open_views, read_views, warn_if_dark
 from serenet.iterative import EXPONENT, ViewSubsets, flat_start, oblique_first
 from serenet.microscope import load_preset
 from serenet.view_psf import ViewPSF, psf_of_views
@@ -160,6 +160,7 @@ class _Solver:
         release: Callable[[], None],
     ) -> dict[str, Any]:
         views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
+        warn_if_dark(stack, views)
         size = max(self._view_psf(0).shape[-2:])
         budget = memory_budget(self._device, self._options.max_memory_gb)
         field = (views.shape[-2], views.shape[-1])

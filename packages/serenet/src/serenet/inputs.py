@@ -9,6 +9,7 @@ from torch import Tensor
 
 from optics import LightFieldPreset
 from scopekit.errors import UserError
+from scopekit.progress import say
 from scopekit.volumes import StackFile, open_frames, open_stack
 from serenet.scan import check_scanned
 
@@ -83,6 +84,11 @@ def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[in
         return stack, list(preset.views)
     if n_pages == n_subset:
         return stack, list(range(n_subset))
+    if n_subset == n_all:
+        raise UserError(
+            f"{path}: {n_pages} views; all {n_all} of this microscope are needed: give them, or "
+            "the --preset or PSF of the microscope that recorded them"
+        )
     raise UserError(
         f"{path}: {n_pages} views; this microscope has {n_all}, of which {n_subset} are used: give "
         "all or those, or the --preset or PSF of the microscope that recorded them"
@@ -101,6 +107,12 @@ def open_scanned(path: Path) -> StackFile:
     stack = open_stack(path) if stack.n_frames > 1 else replace(stack, shape=stack.shape[1:])
     check_scanned(stack.shape, str(path))
     return stack
+
+
+def warn_if_dark(stack: StackFile, views: Tensor) -> None:
+    """Say so if nothing is left of views after their background was subtracted."""
+    if float(views.max()) <= 0:
+        say(f"warning: {stack.path}: no view is brighter than the background; nothing to be seen")
 
 
 def read_views(stack: StackFile, pages: list[int], frame: int = 0) -> Tensor:

@@ -14,6 +14,9 @@ from serenet.registry import MODELS
 from serenet.shipped import weights_file
 
 _OWN_FORMAT = "serenet checkpoint 1"
+_NO_CHECKPOINT = (
+    "not a checkpoint of a reconstruction network; give one of serenet train, or a published one"
+)
 # What a network of another name learned: renet is a serenet taught by volumes.
 _METHODS = (*(name for name in MODELS if name != "serenetup5"), "renet")
 
@@ -141,11 +144,11 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Net
             model = build_model(published["name"], **published["args"])
             load_published_state(model, published["sd"])
         else:
-            raise UserError("not a checkpoint of a reconstruction network")
+            raise UserError(_NO_CHECKPOINT)
     except UserError as failure:
         raise UserError(f"{path}: {failure}") from failure
     except (KeyError, TypeError, AttributeError) as failure:
-        raise UserError(f"{path}: not a checkpoint of a reconstruction network") from failure
+        raise UserError(f"{path}: {_NO_CHECKPOINT}") from failure
     model.eval().to(device=device)
     model.lay_out()
     return model

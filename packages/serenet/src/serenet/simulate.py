@@ -163,6 +163,9 @@ def project_file(
         view_yx = (sampled_size(n, preset.lateral_scale) for n in stack.shape[1:])
         check_scanned((file.n_views, *view_yx), f"views of {volume}")
         drift = (drift_um[0] / preset.pixel_um, drift_um[1] / preset.pixel_um)
+        travelled = [abs(step) * (SIDE**2 - 1) for step in drift]
+        if any(far > n for far, n in zip(travelled, stack.shape[1:], strict=True)):
+            say(f"warning: --drift {drift_um[0]:g} {drift_um[1]:g}: beyond the field in one scan")
     scene = torch.from_numpy(stack.read()).to(device)
     still, views = project(scene, file, preset.lateral_scale, drift)
     if noise is not None:

@@ -69,30 +69,33 @@ def train_method(
         if world.is_first:
             resolved = {"version": __version__, **settings.model_dump(mode="json")}
             folder = RunFolder(out, resolved, resume=resume, overwrite=overwrite)
-        recipe = _recipe(settings, out, world)
+        recipe = _recipe(settings, name_or_file, out, world)
         if folder is not None:
             folder.begin()
         world.wait()
         train(recipe, settings.loop(), folder, world, read_last(out))
     if world.is_first:
         best = out / "checkpoints" / "best.pt"
-        if settings.method == "twnet":
-            say(f"{best}: use it with serenet correct-motion --checkpoint")
+        use = {"twnet": "correct-motion --checkpoint", "vsnet": "reconstruct --virtual-scan"}
+        say(f"{best}: use it with serenet {use.get(settings.method, 'reconstruct --checkpoint')}")
+        if settings.method in use:
             return
-        say(f"{best}: use it with serenet reconstruct --checkpoint")
         if settings.depths is not None:
             make = f"serenet psf {settings.optics} --depths {settings.depths} --out psf.h5"
             say(f"and --psf with a PSF of its depths: {make}")
 
 
-def _recipe(settings: TrainingSettings, out: Path, world: World) -> Recipe[Any]:
+def _recipe(settings: TrainingSettings, name: str, out: Path, world: World) -> Recipe[Any]:
     preset, make_psf = _microscope(settings)
     psf = functools.cache(make_psf)
-    if settings.method == "twnet":
-        return _motion_recipe(settings, preset, psf, out, world)
-    training, validation = _data(settings, preset, psf, out, world)
-    model = _model(settings, preset).to(world.device)
+    try:
+        model = _model(settings, preset).to(world.device)
+    except UserError as failure:
+        raise UserError(f"{name}: {failure}") from failure
     model.lay_out()
+    if isinstance(model, TWNet):
+        return _motion_recipe(settings, model, preset, psf, out, world)
+    training, validation = _data(settings, preset, psf, out, world)
     rest = (training, validation, settings)
     if isinstance(model, SeReNet):
         operator = LightFieldOperator(psf().to(world.device))
@@ -166,6 +169,7 @@ def _wanted_data(
 
 def _motion_recipe(
     settings: TrainingSettings,
+    model: TWNet,
     preset: LightFieldPreset,
     psf: Callable[[], Tensor],
     out: Path,
@@ -177,9 +181,6 @@ def _motion_recipe(
         )
     if settings.crop % SIDE:
         raise UserError(f"crop {settings.crop}: twnet needs a multiple of {SIDE}")
-    model = _model(settings, preset).to(world.device)
-    assert isinstance(model, TWNet)
-    model.lay_out()
 
     def write(folder: Path, seeds: range) -> None:
         write_moving_scenes(folder, seeds, preset, LightFieldOperator(psf().to(world.device)))
@@ -203,12 +204,16 @@ def _model(settings: TrainingSettings, preset: LightFieldPreset) -> Network:
         arguments = {"angRes": preset.n_num}
     elif settings.method == "twnet":
         arguments = {"channels": list(TWNet.published_channels)}
-    model = build_model(settings.method, **arguments | settings.network)
+    try:
+        model = build_model(settings.method, **arguments | settings.network)
+    except UserError as failure:
+        raise UserError(f"network: {failure}") from failure
     if start is not None:
         if (start.published_name, start.published_args) != (settings.method, model.published_args):
             raise UserError(
                 f"start_from: {settings.start_from} is a {start.published_name} with "
-                f"{start.published_args}, not a {settings.method} with {model.published_args}"
+                f"{start.published_args}, not a {settings.method} with {model.published_args}: "
+                "give such a one, or leave start_from out"
             )
         model.load_state_dict(start.state_dict())
     return model
@@ -227,7 +232,9 @@ def _family_model(
     if start is None:
         return model
     if not isinstance(start, SeReNet):
-        raise UserError(f"start_from: {settings.start_from} is a {start.published_name}")
+        raise UserError(
+            f"start_from: {settings.start_from} is a {start.published_name}: give a serenet"
+        )
     if start.n_views != n_views:
         raise UserError(
             f"start_from: {settings.start_from} takes {start.n_views} views, the optics have "
@@ -237,12 +244,12 @@ def _family_model(
         if start.second_up != model.second_up:
             raise UserError(
                 f"start_from: {settings.start_from} enlarges {start.enlargement} times, fserenet "
-                f"{model.enlargement} times: its first layers do not fit"
+                f"{model.enlargement} times: give a serenet of 13 x 13 views"
             )
     elif start.published_name != model.published_name:
         raise UserError(
             f"start_from: {settings.start_from} is a {start.published_name}; "
-            f"{settings.method} of these optics is a {model.published_name}"
+            f"{settings.method} of these optics is a {model.published_name}: give such a one"
         )
     if type(start) is type(model):
         model.load_state_dict(start.state_dict())

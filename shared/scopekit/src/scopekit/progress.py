@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -16,9 +18,15 @@ from rich.progress import (
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
+# The bar on the screen, under which further ones appear while their blocks run.
+_shown: ContextVar[Progress | None] = ContextVar("shown", default=None)
+
+
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar while the block runs; yield ``advance(steps=1, note="")``.
+
+    Inside the block of another bar it appears below that one, and goes when its block ends.
 
     Parameters
     ----------
@@ -27,6 +35,14 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     total
         Number of steps.
     """
+    outer = _shown.get()
+    if outer is not None:
+        task = outer.add_task(description, total=total, note="")
+        try:
+            yield _advancing(outer, task)
+        finally:
+            outer.remove_task(task)
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -37,12 +53,18 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(description, total=total, note="")
+        token = _shown.set(progress)
+        try:
+            yield _advancing(progress, progress.add_task(description, total=total, note=""))
+        finally:
+            _shown.reset(token)
 
-        def advance(steps: int = 1, note: str = "") -> None:
-            progress.update(task, advance=steps, note=note)
 
-        yield advance
+def _advancing(progress: Progress, task: TaskID) -> Callable[..., None]:
+    def advance(steps: int = 1, note: str = "") -> None:
+        progress.update(task, advance=steps, note=note)
+
+    return advance
 
 
 def say(message: str) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
@@ -169,25 +171,41 @@ def _require_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any], an
 
 
 def loss_curves(history: History) -> Figure:
-    """Draw the loss and its terms over the epochs, and under them the validation scores."""
+    """Draw loss, validation loss, each with its terms, and other scores over the epochs."""
     about = ("epoch", "step", "learning_rate", "seconds", "waiting_share")
     names = list(dict.fromkeys(n for row in history for n in row if n not in about))
     losses = [n for n in names if n == "loss" or n.startswith("loss_")]
-    scores = [n for n in names if n not in losses]
-    figure = Figure(figsize=(7, 2.6 * (1 + len(scores))), layout="constrained", dpi=120)
+    validated = [n for n in names if n.startswith("val_")]
+    scores = [n for n in names if n not in losses and n not in validated]
+    groups = [group for group in (losses, validated, *([n] for n in scores)) if group]
+    figure = Figure(figsize=(7, 2.6 * len(groups)), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1 + len(scores), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, group in zip(panels, [losses, *([n] for n in scores)], strict=True):
+    panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, group in zip(panels, groups, strict=True):
         for name in group:
             points = [(row["epoch"], row[name]) for row in history if name in row]
             marker = "." if len(points) < 60 else ""
-            axes.plot(*zip(*points, strict=True), label=name.removeprefix("loss_"), marker=marker)
+            label = name.removeprefix("loss_").removeprefix("val_")
+            axes.plot(*zip(*points, strict=True), label=label, marker=marker)
         axes.grid(alpha=0.3)
         if len(group) > 1:
-            axes.legend(frameon=False, fontsize=8)
-        axes.set_ylabel("loss" if group is losses else group[0])
-    # A likelihood may fall below zero, where there are no logarithms.
-    typical = float(np.median([abs(row["loss"]) for row in history]))
-    panels[0].set_yscale("symlog", linthresh=max(typical, 1e-9))
+            axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        label = {"loss": "loss", "val_loss": "validation loss"}.get(group[0], group[0])
+        axes.set_ylabel(label)
+        if group is losses or group is validated:
+            _scale(axes, [row[name] for row in history for name in group if name in row])
+    panels[-1].set_xlim(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5)
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[-1].set_xlabel("epoch")
     return figure
+
+
+def _scale(axes: Axes, values: list[float]) -> None:
+    """Let an axis be logarithmic where values differ by decades."""
+    sizes = np.abs([value for value in values if value])
+    if not len(sizes) or sizes.max() <= 10 * sizes.min():
+        return
+    if min(values) > 0:
+        axes.set_yscale("log")
+    else:  # A likelihood may fall below zero, where there are no logarithms.
+        axes.set_yscale("symlog", linthresh=float(np.median(sizes)))

@@ -25,7 +25,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         detail = " ".join(str(failure).split())
         raise UserError(f"{path}: not valid YAML ({detail})") from failure
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected 'name: value' lines, found {type(content).__name__}")
+        raise UserError(f"{path}: expected 'name: value' lines, found {_kind(content)}")
     return content
 
 
@@ -36,8 +36,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as failure:
         raise UserError(f"{path}: not valid JSON ({failure})") from failure
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected an object {{...}}, found {type(content).__name__}")
+        raise UserError(f"{path}: expected an object {{...}}, found {_kind(content)}")
     return content
+
+
+def _kind(content: Any) -> str:
+    kinds = {"NoneType": "nothing", "list": "a list", "str": "a text"}
+    return kinds.get(type(content).__name__, "a number")
 
 
 def _read_text(path: Path) -> str:
