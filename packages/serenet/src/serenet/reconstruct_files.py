@@ -19,7 +19,7 @@ from scopekit.volumes import StackFile
 from serenet import __version__
 from serenet.aberration_fit import aberration_shifts, fit_aberrations
 from serenet.batch import Batch, run_all
-from serenet.inputs import find_stacks, open_views, read_views
+from serenet.inputs import find_stacks, open_views, read_views, warn_if_dark
 from serenet.iterative import ViewSubsets, oblique_first
 from serenet.microscope import load_preset, microscope_of_views, shift_for_model
 from serenet.models import load_checkpoint
@@ -122,6 +122,7 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
 
     def work(path: Path) -> Path:
         stack, pages = open_views(path, setup.recorded)
+        _check_scanned(stack, setup)
         solver = _Solver(setup, pages)
         result = batch.run(stack, setup.volume_shape(stack.shape[-2:]), solver)
         for frame, shifts in enumerate(solver.view_shifts):
@@ -196,6 +197,25 @@ def _settings(setup: _Setup) -> dict[str, Any]:
     }
 
 
+def _check_scanned(stack: StackFile, setup: _Setup) -> None:
+    """Warn if the pixel size says that a light field to be scanned virtually is scanned, or not."""
+    preset = setup.preset
+    scanned_um = preset.pixel_um * preset.lateral_scale
+    if stack.voxel_um is None or preset.scanning == 1:
+        return
+    found_um, unscanned_um = stack.voxel_um[2], scanned_um * preset.scanning
+    expected_um, other_um = scanned_um, unscanned_um
+    remedy = "not scanned, it seems: give --virtual-scan"
+    if setup.scan is not None:
+        expected_um, other_um = unscanned_um, scanned_um
+        remedy = "scanned already, it seems: leave --virtual-scan out"
+    if abs(found_um - other_um) < 0.1 * other_um:
+        say(
+            f"warning: {stack.path} has pixels of {found_um:.3g} um, not {expected_um:.3g}; "
+            + remedy
+        )
+
+
 class _Solver:
     """Reconstructs one frame of a view stack, tile by tile, and refines it if asked to.
 
@@ -227,6 +247,7 @@ class _Solver:
         if self._options.predao != "no":
             views, record["predao"] = self._aligned(views)
         check_inputs(views, self._setup.model, self._setup.shift)
+        warn_if_dark(stack, views)
         gain = brightness_gain(views) if self._setup.model.in_counts else 1.0
         if gain != 1:
             say(
