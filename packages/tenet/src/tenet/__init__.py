@@ -7,12 +7,23 @@ __version__ = "0.1.0"
 
 # Imported when asked for, so that `tenet --help` needs no PyTorch.
 _HOMES = {
+    "BeadsInference": "tenet.inference",
     "Config": "tenet.config",
     "JNet": "tenet.jnet",
+    "MicrogliaInference": "tenet.inference",
+    "SimulationInference": "tenet.inference",
     "load_config": "tenet.config",
     "load_published_state": "tenet.jnet",
 }
-__all__ = ["Config", "JNet", "load_config", "load_published_state"]
+__all__ = [
+    "BeadsInference",
+    "Config",
+    "JNet",
+    "MicrogliaInference",
+    "SimulationInference",
+    "load_config",
+    "load_published_state",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,7 +33,8 @@ class LabelVolumes:
         names = [f"{number:04d}{data.labelname}" for number in range(data.low, data.high)]
         self.files = [folder / f"{name}x.npy" for name in names]
         self._pairs = [
-            (_open(folder / f"{name}x.npy"), _open(folder / f"{name}z.npy")) for name in names
+            (open_label(folder / f"{name}x.npy"), open_label(folder / f"{name}z.npy"))
+            for name in names
         ]
         for path, (x, z) in zip(self.files, self._pairs, strict=True):
             if x.shape != z.shape:
@@ -61,7 +62,8 @@ class LabelVolumes:
         return x, z
 
 
-def _open(path: Path) -> NDArray:
+def open_label(path: Path) -> NDArray:
+    """Map a label (Z, Y, X), stored so or as (1, Z, Y, X); raise `UserError` if it is none."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as failure:

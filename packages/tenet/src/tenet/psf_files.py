@@ -99,7 +99,7 @@ def write_psf(config: Config, folder: Path, *, seed: int, overwrite: bool) -> li
     write_volume(paths["_kernel.tif"], kernel.numpy(), fine, overwrite=overwrite)
     with whole_file(paths[".png"], overwrite=overwrite) as partial:
         title = f"PSF of {config.name}" + (", two photons" if params.photons == 2 else "")
-        _draw(both, title).savefig(partial, format="png")
+        draw_sections(both, title).savefig(partial, format="png")
 
     lines = [f"neural PSF: mean squared error {fit.mse:.2e} after {fit.steps} steps"]
     for name, profiles in both.items():
@@ -112,9 +112,9 @@ def _text(width_um: float | None) -> str:
     return "beyond the section" if width_um is None else f"{width_um:.3f} um"
 
 
-def _draw(both: dict[str, Profiles], title: str) -> Figure:
-    """Draw the xz views of both PSFs, their difference, and profiles through the focus."""
-    analytic, neural = both["analytic"], both["neural"]
+def draw_sections(both: dict[str, Profiles], title: str) -> Figure:
+    """Draw the xz views of two PSFs, their difference, and profiles through the focus."""
+    (first_name, first), (second_name, second) = both.items()
     figure = Figure(figsize=(11, 6.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -122,9 +122,10 @@ def _draw(both: dict[str, Profiles], title: str) -> Figure:
     axes = [figure.add_subplot(grid[0, n : n + 2]) for n in (0, 2, 4)]
     for panel, (name, profiles) in zip(axes, both.items(), strict=False):
         _show(figure, panel, name, profiles.section, profiles, "viridis", (0, 1))
-    difference = neural.section - analytic.section
+    difference = second.section - first.section
     limit = max(float(np.abs(difference).max()), 1e-6)
-    _show(figure, axes[2], "neural - analytic", difference, analytic, "RdBu_r", (-limit, limit))
+    name = f"{second_name} - {first_name}"
+    _show(figure, axes[2], name, difference, first, "RdBu_r", (-limit, limit))
     across, along = (figure.add_subplot(grid[1, n : n + 3]) for n in (0, 3))
     for (name, profiles), style in zip(both.items(), ("-", "--"), strict=True):
         rows, radii = profiles.section.shape

@@ -164,7 +164,7 @@ class RecordingCrops(_Augmented):
         files = split_recordings(files, train=data.train)
         self.stacks = [read_recording(path) for path in files]
         if align:
-            self.stacks = [_aligned(stack) for stack in self.stacks]
+            self.stacks = [align_recording(stack) for stack in self.stacks]
         for stack in self.stacks:
             if any(n < c for n, c in zip(stack.volume.shape, data.image_crop, strict=True)):
                 raise UserError(
@@ -196,7 +196,8 @@ class RecordingCrops(_Augmented):
         )
 
 
-def _aligned(stack: Recording) -> Recording:
+def align_recording(stack: Recording) -> Recording:
+    """Return a recording with its slices aligned, by the network that ships."""
     model = load_alignment() if SHIPPED.is_file() else None
     aligned, _ = align(torch.from_numpy(stack.volume)[None, None], model)
     return replace(stack, volume=aligned[0, 0].numpy().clip(0, 1))
