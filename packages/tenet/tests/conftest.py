@@ -1,12 +1,17 @@
-"""A configuration small enough to run in seconds."""
+"""A configuration small enough to run in seconds, and the command line."""
 
 import copy
 import json
+import sys
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tenet import cli
 
 CROPS = {"size": [24, 20, 20], "cropsize": [16, 16, 16], "scale": 4, "mask": True}
 SMALL = {
@@ -66,3 +71,34 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def tenet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Run ``tenet`` with these arguments in this process, which has PyTorch loaded already."""
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["tenet", *map(str, arguments)])
+        code: Any = 0
+        capsys.readouterr()
+        # The command line shows warnings in its own way.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                cli.main()
+            except SystemExit as exit_:
+                code = exit_.code or 0
+        return Outcome(code, *capsys.readouterr())
+
+    return call

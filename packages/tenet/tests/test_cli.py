@@ -12,17 +12,13 @@ from tenet import __version__, cli
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)
 
 
-def tenet(*arguments):
-    command = [sys.executable, "-m", "tenet", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_version():
-    shown = tenet("--version")
+    command = [sys.executable, "-m", "tenet", "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (shown.returncode, shown.stdout) == (0, f"tenet {__version__}\n")
 
 
-def test_help_lists_every_command():
+def test_help_lists_every_command(tenet):
     shown = tenet("--help")
     assert shown.returncode == 0
     assert {"demo", "psf", "pretrain", "finetune"} <= set(COMMANDS)
@@ -31,7 +27,7 @@ def test_help_lists_every_command():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_shows_an_example(command):
+def test_help_shows_an_example(tenet, command):
     shown = tenet(command, "--help")
     assert shown.returncode == 0
     assert re.search(rf"Example:\s+tenet {command}", shown.stdout)
@@ -48,14 +44,14 @@ def test_help_needs_no_pytorch():
 
 
 @pytest.mark.parametrize("command", ["pretrain", "finetune"])
-def test_a_name_that_is_none_is_told(command):
+def test_a_name_that_is_none_is_told(tenet, command):
     refused = tenet(command, "no_such_model")
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: no_such_model: no such file, nor")
     assert refused.stderr.count("\n") == 1
 
 
-def test_a_wrong_mode_is_told():
+def test_a_wrong_mode_is_told(tenet):
     refused = tenet("finetune", "demo", "--mode", "half")
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr

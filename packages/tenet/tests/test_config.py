@@ -192,5 +192,5 @@ def test_a_missing_section_is_told_where_it_is_needed(write_config):
     del content["train_loop"]
     path.write_text(json.dumps(content))
     config = load_config(path)
-    with pytest.raises(UserError, match="small.json: the section train_loop is missing"):
+    with pytest.raises(UserError, match=r"small\.json: the section train_loop is missing"):
         config.section("train_loop", TrainLoop)

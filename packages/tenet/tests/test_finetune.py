@@ -229,14 +229,9 @@ def test_a_run_of_another_mode_is_not_resumed(config_file, pretrained):
         finetune(config, FinetuneOptions(Mode.encoder), RunOptions("cpu", resume=True))
 
 
-def tenet(*arguments):
-    command = [sys.executable, "-m", "tenet", *map(str, arguments), "--device", "cpu"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def test_losses_can_be_printed_without_training(config_file, tmp_path, pretrained):
+def test_losses_can_be_printed_without_training(tenet, config_file, tmp_path, pretrained):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
-    shown = tenet("finetune", config_file(), "--loss-only")
+    shown = tenet("finetune", config_file(), "--loss-only", "--device", "cpu")
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert lines[0] == f"{pretrained}:"
@@ -247,7 +242,7 @@ def test_losses_can_be_printed_without_training(config_file, tmp_path, pretraine
 
 
 @pytest.mark.parametrize("wrong", ["missing", "damaged", "another network"])
-def test_pretrained_weights_that_are_no_use_are_told(config_file, tmp_path, wrong):
+def test_pretrained_weights_that_are_no_use_are_told(tenet, config_file, tmp_path, wrong):
     path = tmp_path / "model" / "small.pt"
     path.parent.mkdir()
     message = "no such file; run tenet pretrain first"
@@ -257,7 +252,7 @@ def test_pretrained_weights_that_are_no_use_are_told(config_file, tmp_path, wron
     if wrong == "another network":
         torch.save({"weight": torch.ones(2)}, path)
         message = "the checkpoint is of another network"
-    refused = tenet("finetune", config_file())
+    refused = tenet("finetune", config_file(), "--device", "cpu")
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"error: {path}: {message}")
     assert refused.stderr.count("\n") == 1
@@ -269,7 +264,7 @@ def test_the_name_must_not_be_that_of_the_pretrained_model(config_file):
         finetune(load_config(config_file("small")), FinetuneOptions(), CPU)
 
 
-def test_a_wrong_configuration_ends_in_one_line(config_file):
+def test_a_wrong_configuration_ends_in_one_line(tenet, config_file):
     path = config_file()
     content = json.loads(path.read_text())
     content["train_loop"]["lr"] = "fast"

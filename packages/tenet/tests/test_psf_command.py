@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -35,11 +33,6 @@ SMALL = {
 }
 
 
-def tenet(*arguments):
-    command = [sys.executable, "-m", "tenet", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
 def config(tmp_path):
     """Return ``config(**params)``: writes a configuration of a small PSF."""
@@ -59,7 +52,7 @@ def widths(told):
     return np.array([float(word) for word in line.split() if word[0].isdigit()])
 
 
-def test_writes_sections_kernel_and_picture(config, tmp_path):
+def test_writes_sections_kernel_and_picture(tenet, config, tmp_path):
     out = tmp_path / "out"
     done = tenet("psf", config(), "--out", out)
     assert (done.returncode, done.stderr) == (0, "")
@@ -102,7 +95,7 @@ def test_the_configuration_tells_photons_and_the_seed_the_fit(config, tmp_path):
     assert (told[3] < told[0]).all()
 
 
-def test_failures_are_one_line_and_leave_nothing(config, tmp_path):
+def test_failures_are_one_line_and_leave_nothing(tenet, config, tmp_path):
     failed = tenet("psf", config(pZ=20, NA=1.1), "--out", tmp_path / "out")
     assert failed.returncode == 2
     assert failed.stdout == ""
