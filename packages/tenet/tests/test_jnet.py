@@ -15,9 +15,10 @@ from optics import NeuralPSF, section_to_kernel
 from scopekit.errors import UserError
 from tenet import JNet, load_config, load_published_state
 from tenet.jnet import hill, quantise
-from tenet.normalised_convolution import normalised_convolution
+from tenet.normalised_convolution import normalised_convolution, statistics
 from tenet.replicate_padding import pad_by_one
 from tenet.residual_block import ResidualBlock
+from tenet.slabs import slabs
 
 from .plain_jnet import PlainUNet
 
@@ -206,17 +207,33 @@ def test_the_quantiser_passes_the_gradient_through():
     assert loss.item() == pytest.approx((0.04 + 0.25 + 0.01) / 3)
 
 
+@pytest.fixture
+def cut(monkeypatch):
+    """Return ``cut(planes, x)``: from now on volumes of the size of ``x`` are cut into slabs."""
+
+    def set_limits(planes, x):
+        batch, channels, depth, height, width = x.shape
+        plane = x.element_size() * batch * channels * (height + 2) * (width + 2)
+        monkeypatch.setattr("tenet.slabs._SMALL", 0)
+        monkeypatch.setattr("tenet.slabs._BYTES", planes * plane)
+        assert len(slabs(x)) == depth // planes
+
+    return set_limits
+
+
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("keep", [False, True])
-def test_the_gradients_of_the_fused_layers(training, keep):
+@pytest.mark.parametrize("planes", [1, 2, 5])
+def test_the_gradients_of_the_fused_layers(cut, training, planes):
     torch.manual_seed(0)
     norm, conv = nn.BatchNorm3d(2).double().train(training), nn.Conv3d(2, 2, 3).double()
     randomise(norm)
-    x = torch.randn(2, 2, 3, 2, 4, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 2, 5, 2, 4, dtype=torch.float64, requires_grad=True)
+
+    cut(planes, x)
 
     def run(x, weight, bias, kernel, offset):
         return torch.func.functional_call(
-            Fused(norm, conv, keep),
+            Fused(norm, conv),
             {"norm.weight": weight, "norm.bias": bias, "conv.weight": kernel, "conv.bias": offset},
             (x,),
         )
@@ -228,12 +245,12 @@ def test_the_gradients_of_the_fused_layers(training, keep):
 
 
 class Fused(nn.Module):
-    def __init__(self, norm, conv, keep):
+    def __init__(self, norm, conv):
         super().__init__()
-        self.norm, self.conv, self.keep = norm, conv, keep
+        self.norm, self.conv = norm, conv
 
     def forward(self, x):
-        return normalised_convolution(x, self.norm, self.conv, keep=self.keep)
+        return normalised_convolution(x, self.norm, statistics(x, self.norm), self.conv, added=x)
 
 
 def test_the_gradient_of_padding():
@@ -267,6 +284,29 @@ def test_dropout_is_the_same_when_activations_are_made_again():
         block(x).square().sum().backward()
         gradients.append(x.grad)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_slabs_change_nothing(cut, planes):
+    found = []
+    x = torch.randn(2, 3, 7, 5, 6, dtype=torch.float64)
+    for each in (7, planes):
+        cut(each, x)
+        torch.manual_seed(0)
+        block = ResidualBlock(3, 0.3).double().train()
+        leaf = x.clone().requires_grad_()
+        out = block(leaf)
+        out.square().sum().backward()
+        found.append((out.detach(), leaf.grad, *(p.grad for p in block.parameters())))
+    for whole, in_slabs in zip(*found, strict=True):
+        torch.testing.assert_close(whole, in_slabs)
+
+
+def test_a_volume_that_fits_the_cache_is_not_cut():
+    assert slabs(torch.empty(1, 16, 40, 20, 20)) == [(0, 40)]
+    parts = slabs(torch.empty(1, 16, 240, 112, 112))
+    assert len(parts) > 5
+    assert parts[-1][1] == 240
 
 
 def test_attention_over_voxels(small):

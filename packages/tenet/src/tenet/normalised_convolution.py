@@ -1,7 +1,7 @@
 """BatchNorm, ReLU, dropout, replicate padding and a 3 x 3 x 3 convolution as one function.
 
 Done one by one, these layers write and keep four volumes between the input and the result. Here
-the convolution's input is made in one pass, and kept for the way back only if memory is no matter.
+the convolution's input is made slab by slab, and made again for the way back.
 """
 
 from typing import Any, NamedTuple
@@ -12,70 +12,133 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tenet.replicate_padding import empty_padded, fill_margin, fold_margin, inner
+from tenet.slabs import repeated, slabs
+
+_LAST = torch.channels_last_3d
 
 
-class _Mode(NamedTuple):
-    training: bool
-    momentum: float
-    eps: float
-    dropout: float
-    keep: bool
+class Statistics(NamedTuple):
+    """Mean and variance of each channel, and whether they are those of the input itself."""
+
+    mean: Tensor
+    variance: Tensor
+    own: bool
+
+
+@torch.no_grad()
+def statistics(x: Tensor, norm: nn.BatchNorm3d) -> Statistics:
+    """Return what a normalisation goes by; in training, let it learn from ``x``."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    if not norm.training:
+        return Statistics(norm.running_mean, norm.running_var, own=False)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    mean, variance = torch.batch_norm_update_stats(
+        x, norm.running_mean, norm.running_var, norm.momentum or 0.0
+    )
+    return Statistics(mean, variance, own=True)
 
 
 def normalised_convolution(
-    x: Tensor, norm: nn.BatchNorm3d, conv: nn.Conv3d, *, dropout: float = 0.0, keep: bool = True
+    x: Tensor,
+    norm: nn.BatchNorm3d,
+    found: Statistics,
+    conv: nn.Conv3d,
+    *,
+    dropout: float = 0.0,
+    added: Tensor | None = None,
 ) -> Tensor:
-    """Return ``conv(pad(dropout(relu(norm(x)))))``, of the size of ``x``; differentiable once.
+    """Return ``conv(pad(dropout(relu(norm(x))))) + added``; differentiable once.
 
     Parameters
     ----------
     x
         (B, C, D, H, W).
-    norm
-        Follows its own mode, as does dropout.
+    norm, found
+        The normalisation, and its `statistics` of ``x``.
     conv
-        3 x 3 x 3; its own padding is not used.
+        3 x 3 x 3, to as many channels; its own padding is not used.
     dropout
-        Probability of a zero, 0 to below 1.
-    keep
-        Whether the convolution's input is kept for the way back, or made again from ``x``.
+        Probability of a zero, 0 to below 1; none in evaluation.
+    added
+        Of the shape of ``x``.
     """
-    assert norm.running_mean is not None
-    if norm.training and norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-    mode = _Mode(
-        norm.training,
-        norm.momentum or 0.0,
-        norm.eps,
-        dropout if norm.training else 0.0,
-        keep,
-    )
+    dropped = dropout if norm.training else 0.0
     out: Tensor = _NormalisedConvolution.apply(  # type: ignore[no-untyped-call]
-        x,
-        norm.weight,
-        norm.bias,
-        norm.running_mean,
-        norm.running_var,
-        conv.weight,
-        conv.bias,
-        mode,
+        x, norm.weight, norm.bias, conv.weight, conv.bias, added, found, norm.eps, dropped
     )
     return out
 
 
-def _per_channel(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
+def _keep_some(x: Tensor, dropout: float) -> tuple[Tensor | None, float]:
+    """Return which values stay, and by what they grow to keep the mean.
+
+    Drawn as 16 bits a value: one random number for each takes longer than the convolution.
+    """
+    if not dropout:
+        return None, 1.0
+    share = max(round((1 - dropout) * 2**16), 1)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+    draws = words.random_(-(2**63), None).view(torch.int16)[: x.numel()]
+    b, c, d, h, w = x.shape
+    kept = (draws < share - 2**15).view(b, d, h, w, c).permute(0, 4, 1, 2, 3)
+    return kept, 2**16 / share
 
 
-def _activated(x: Tensor, scale: Tensor, shift: Tensor, kept: Tensor | None) -> Tensor:
-    """Return ``pad(relu(x scale + shift) kept)``."""
-    padded = empty_padded(x)
-    middle = inner(padded)
-    torch.addcmul(_per_channel(shift), x, _per_channel(scale), out=middle).clamp_min_(0)
-    if kept is not None:
-        middle.mul_(kept)
-    fill_margin(padded)
-    return padded
+def _rows(x: Tensor) -> Tensor:
+    """Return (B, C, D, H, W) as (B, D, H, W C): long rows go faster than many short ones."""
+    return x.permute(0, 2, 3, 4, 1).flatten(3)
+
+
+class _Activation(NamedTuple):
+    """``relu(x scale + shift)`` where kept, in padded planes."""
+
+    x: Tensor
+    scale: Tensor
+    shift: Tensor
+    kept: Tensor | None
+
+    def padded(self, start: int, end: int, into: Tensor) -> Tensor:
+        """Return planes ``start`` to ``end`` and one on either side, in the memory of ``into``."""
+        _, _, depth, _, width = self.x.shape
+        slab = into[:, :, : end - start + 2]
+        first, last = max(start - 1, 0), min(end + 1, depth)
+        planes = slab[:, :, first - start + 1 : last - start + 1]
+        scale, shift = self.scale.repeat(width), self.shift.repeat(width)
+        middle = _rows(inner(planes))
+        torch.addcmul(shift, _rows(self.x[:, :, first:last]), scale, out=middle).clamp_min_(0)
+        if self.kept is not None:
+            middle.mul_(_rows(self.kept[:, :, first:last]))
+        fill_margin(planes)
+        if start == 0:
+            slab[:, :, 0].copy_(slab[:, :, 1])
+        if end == depth:
+            slab[:, :, -1].copy_(slab[:, :, -2])
+        return slab
+
+
+def _convolve(padded: Tensor, kernel: Tensor, offset: Tensor) -> Tensor:
+    batch = len(padded)
+    return F.conv3d(repeated(padded), kernel, offset)[:batch]
+
+
+def _convolve_back(
+    upstream: Tensor, padded: Tensor, kernel: Tensor, need: list[bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return the gradients of the convolution's input, kernel and offset."""
+    batch, padded = len(padded), repeated(padded)
+    if len(padded) > batch:
+        upstream = torch.cat((upstream, torch.zeros_like(upstream)))
+    by_padded, by_kernel, by_offset = torch.ops.aten.convolution_backward(
+        upstream.contiguous(memory_format=_LAST), padded, kernel,
+        [len(kernel)], [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1, [True, *need],
+    )  # fmt: skip
+    return by_padded[:batch], by_kernel, by_offset
+
+
+def _sum(total: Tensor | None, part: Tensor | None) -> Tensor | None:
+    return part if total is None or part is None else total.add_(part)
 
 
 class _NormalisedConvolution(torch.autograd.Function):
@@ -85,56 +148,77 @@ class _NormalisedConvolution(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        running_mean: Tensor,
-        running_var: Tensor,
         kernel: Tensor,
         offset: Tensor,
-        mode: _Mode,
+        added: Tensor | None,
+        found: Statistics,
+        eps: float,
+        dropout: float,
     ) -> Tensor:
-        if mode.training:
-            mean, variance = torch.batch_norm_update_stats(
-                x, running_mean, running_var, mode.momentum
-            )
-        else:
-            mean, variance = running_mean, running_var
-        # Kept values grow by 1 / (1 - dropout); ReLU lets the factor pass.
-        gain = 1 / (1 - mode.dropout)
-        inverse = torch.rsqrt(variance + mode.eps)
+        x = x.contiguous(memory_format=_LAST)
+        inverse = torch.rsqrt(found.variance + eps)
+        kept, gain = _keep_some(x, dropout)
+        # ReLU lets a factor pass.
         scale = gain * weight * inverse
-        shift = gain * bias - mean * scale
-        kept = None
-        if mode.dropout:
-            kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - mode.dropout)
-        padded = _activated(x, scale, shift, kept)
+        shift = gain * bias - found.mean * scale
+        activation = _Activation(x, scale, shift, kept)
+        parts = slabs(x)
+        into = empty_padded(x, max(end - start for start, end in parts))
+        out = torch.empty_like(x, memory_format=_LAST)
+        for start, end in parts:
+            part = _convolve(activation.padded(start, end, into), kernel, offset)
+            here = out[:, :, start:end]
+            if added is None:
+                here.copy_(part)
+            else:
+                torch.add(part, added[:, :, start:end], out=here)
         ctx.save_for_backward(
-            x, weight, kernel, mean, variance, inverse, scale, shift,
-            *((padded, None) if mode.keep else (None, kept)),
-        )  # fmt: skip
-        ctx.mode, ctx.gain = mode, gain
-        return F.conv3d(padded, kernel, offset)
+            x, weight, kernel, found.mean, found.variance, inverse, scale, shift, kept
+        )
+        ctx.own, ctx.eps, ctx.gain = found.own, eps, gain
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (
-            x, weight, kernel, mean, variance, inverse, scale, shift, padded, kept
-        ) = ctx.saved_tensors  # fmt: skip
-        if padded is None:
-            padded = _activated(x, scale, shift, kept)
+        x, weight, kernel, mean, variance, inverse, scale, shift, kept = ctx.saved_tensors
+        activation = _Activation(x, scale, shift, kept)
         need = ctx.needs_input_grad
-        upstream = upstream.contiguous(memory_format=torch.channels_last_3d)
-        by_padded, by_kernel, by_offset = torch.ops.aten.convolution_backward(
-            upstream, padded, kernel, [len(kernel)], [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1,
-            [True, need[5], need[6]],
-        )  # fmt: skip
-        running = (None, None) if ctx.mode.training else (mean, variance)
-        by_active = torch.ops.aten.threshold_backward(fold_margin(by_padded), inner(padded), 0)
+        parts = slabs(x)
+        into = empty_padded(x, max(end - start for start, end in parts))
+        by_active = torch.empty_like(x, memory_format=_LAST)
+        by_kernel = by_offset = carried = None
+        for start, end in parts:
+            padded = activation.padded(start, end, into)
+            by_padded, kernel_part, offset_part = _convolve_back(
+                upstream[:, :, start:end], padded, kernel, list(need[3:5])
+            )
+            by_kernel = _sum(by_kernel, kernel_part)
+            by_offset = _sum(by_offset, offset_part)
+            # Of planes start - 1 to end; the next slab adds to the last two.
+            folded = fold_margin(by_padded)
+            if carried is None:
+                folded[:, :, 1] += folded[:, :, 0]
+            else:
+                folded[:, :, :2] += carried
+            carried = folded[:, :, -2:]
+            first, last = max(start - 1, 0), end - 1
+            if end == x.shape[2]:
+                folded[:, :, -2] += folded[:, :, -1]
+                last = end
+            done = slice(first - start + 1, last - start + 1)
+            torch.ops.aten.threshold_backward.grad_input(
+                folded[:, :, done], inner(padded)[:, :, done], 0,
+                grad_input=by_active[:, :, first:last],
+            )  # fmt: skip
+        running = (None, None) if ctx.own else (mean, variance)
         by_x, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
-            by_active, x, ctx.gain * weight, *running, mean, inverse,
-            ctx.mode.training, ctx.mode.eps, [need[0], need[1], need[2]],
+            by_active, x, ctx.gain * weight, *running, mean, inverse, ctx.own, ctx.eps,
+            list(need[:3]),
         )  # fmt: skip
         if by_weight is not None:
             by_weight *= ctx.gain
         if by_bias is not None:
             by_bias *= ctx.gain
-        return by_x, by_weight, by_bias, None, None, by_kernel, by_offset, None
+        by_added = upstream if need[5] else None
+        return by_x, by_weight, by_bias, by_kernel, by_offset, by_added, None, None, None

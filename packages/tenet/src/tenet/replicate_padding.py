@@ -3,66 +3,54 @@
 import torch
 from torch import Tensor
 
-_INNER = (slice(None), slice(None), slice(1, -1), slice(1, -1), slice(1, -1))
 
-
-def empty_padded(x: Tensor) -> Tensor:
-    """Return memory for (B, C, D, H, W) ``x`` with a margin of one voxel, channels last."""
-    b, c, d, h, w = x.shape
-    shape = (b, c, d + 2, h + 2, w + 2)
+def empty_padded(x: Tensor, planes: int) -> Tensor:
+    """Return memory for so many planes of (B, C, D, H, W) ``x`` and a margin, channels last."""
+    b, c, _, h, w = x.shape
+    shape = (b, c, planes + 2, h + 2, w + 2)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
 
 
-def inner(padded: Tensor) -> Tensor:
-    """Return the part of ``padded`` inside its margin, a view."""
-    return padded[_INNER]
+def inner(planes: Tensor) -> Tensor:
+    """Return the part of each plane inside its margin, a view."""
+    return planes[..., 1:-1, 1:-1]
 
 
-def fill_margin(padded: Tensor) -> None:
-    """Repeat the outermost voxels of the inner part in the margin."""
-    planes = padded[:, :, 1:-1]
+def fill_margin(planes: Tensor) -> None:
+    """Repeat the outermost voxels of the inner part of each plane in its margin."""
     planes[..., 1:-1, 0].copy_(planes[..., 1:-1, 1])
     planes[..., 1:-1, -1].copy_(planes[..., 1:-1, -2])
     planes[..., 0, :].copy_(planes[..., 1, :])
     planes[..., -1, :].copy_(planes[..., -2, :])
-    padded[:, :, 0].copy_(padded[:, :, 1])
-    padded[:, :, -1].copy_(padded[:, :, -2])
 
 
-def fold_margin(gradient: Tensor) -> Tensor:
-    """Return the gradient of what was padded: a new tensor, the margin's added to its origin."""
-    folded = inner(gradient).contiguous(memory_format=torch.channels_last_3d)
-    if folded.data_ptr() == gradient.data_ptr():
-        folded = folded.clone(memory_format=torch.preserve_format)
-    for far in (0, -1):
-        plane = gradient[:, :, far]
-        rows = plane[..., 1:-1, :].clone()
-        rows[..., 0, :] += plane[..., 0, :]
-        rows[..., -1, :] += plane[..., -1, :]
-        folded[:, :, far] += _fold_last(rows)
-        folded[..., far, :] += _fold_last(gradient[:, :, 1:-1, far, :])
-        folded[..., far] += gradient[:, :, 1:-1, 1:-1, far]
-    return folded
-
-
-def _fold_last(line: Tensor) -> Tensor:
-    folded = line[..., 1:-1].clone()
-    folded[..., 0] += line[..., 0]
-    folded[..., -1] += line[..., -1]
+def fold_margin(planes: Tensor) -> Tensor:
+    """Return the inner part of each plane, a view, to which the margin is added."""
+    planes[..., 1, :] += planes[..., 0, :]
+    planes[..., -2, :] += planes[..., -1, :]
+    folded = inner(planes)
+    folded[..., 0] += planes[..., 1:-1, 0]
+    folded[..., -1] += planes[..., 1:-1, -1]
     return folded
 
 
 class _Pad(torch.autograd.Function):
     @staticmethod
     def forward(_: object, x: Tensor) -> Tensor:
-        padded = empty_padded(x)
-        inner(padded).copy_(x)
-        fill_margin(padded)
+        padded = empty_padded(x, x.shape[2])
+        planes = padded[:, :, 1:-1]
+        inner(planes).copy_(x)
+        fill_margin(planes)
+        padded[:, :, 0].copy_(padded[:, :, 1])
+        padded[:, :, -1].copy_(padded[:, :, -2])
         return padded
 
     @staticmethod
     def backward(_: object, gradient: Tensor) -> Tensor:
-        return fold_margin(gradient)
+        folded = fold_margin(gradient.clone())
+        folded[:, :, 1] += folded[:, :, 0]
+        folded[:, :, -2] += folded[:, :, -1]
+        return folded[:, :, 1:-1].contiguous(memory_format=torch.channels_last_3d)
 
 
 def pad_by_one(x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """The residual block of JNet: twice norm, ReLU and a convolution, added to the input."""
 
+import torch
 from torch import Tensor, nn
 
-from tenet.normalised_convolution import normalised_convolution
+from tenet.normalised_convolution import normalised_convolution, statistics
 
 # Statistics of single crops, some of them nearly empty, differ too much for PyTorch's 0.1: scores
 # of the validation would jump from epoch to epoch.
@@ -19,7 +20,7 @@ class ResidualBlock(nn.Module):
     dropout
         Probability of a zero in training.
     keep
-        Whether activations are kept for the way back, or computed again.
+        Whether what is between the convolutions is kept for the way back, or computed again.
     """
 
     def __init__(self, channels: int, dropout: float, *, keep: bool = True) -> None:
@@ -32,6 +33,20 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of ``x``, (B, C, D, H, W)."""
-        h = normalised_convolution(x, self.bn1, self.conv1, keep=self.keep)
-        h = normalised_convolution(h, self.bn2, self.conv2, dropout=self.dropout, keep=self.keep)
-        return h.add_(x)
+        first = (x, self.bn1, statistics(x, self.bn1), self.conv1)
+        h = normalised_convolution(*first)
+        kept = h.data_ptr()
+
+        def pack(saved: Tensor) -> Tensor | None:
+            return None if saved.data_ptr() == kept and not self.keep else saved
+
+        def unpack(saved: Tensor | None) -> Tensor:
+            if saved is not None:
+                return saved
+            with torch.no_grad():
+                return normalised_convolution(*first)
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            return normalised_convolution(
+                h, self.bn2, statistics(h, self.bn2), self.conv2, dropout=self.dropout, added=x
+            )
