@@ -1,5 +1,6 @@
 """What all reconstruction networks have in common."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,10 +39,20 @@ class Network(nn.Module):
                 parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.dim()])
 
 
-def precision(device: torch.device, *, half: bool) -> torch.autocast:
-    """Return the context in which a network computes: bfloat16 on the CPU, float16 on CUDA."""
-    dtype = torch.bfloat16 if device.type == "cpu" else torch.float16
-    return torch.autocast(device.type, dtype, enabled=half)
+def compute(result: Callable[[torch.dtype], Tensor], device: torch.device, *, half: bool) -> Tensor:
+    """Return a network's result, called with the precision in which convolutions then compute.
+
+    Half precision is bfloat16 on the CPU. On CUDA it is float16, which is finer and as fast or
+    faster, and bfloat16 where that overflows, as it may for very bright views.
+    """
+    if not half:
+        return result(torch.float32)
+    for dtype in (torch.float16, torch.bfloat16)[device.type == "cpu" :]:
+        with torch.autocast(device.type, dtype):
+            found = result(dtype)
+        if torch.isfinite(found).all():
+            break
+    return found
 
 
 class VolumeNetwork(Network):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget, memory_budget
-from serenet.network import Network, VolumeNetwork, precision
+from serenet.network import Network, VolumeNetwork, compute
 from serenet.networks import SeReNet
 from serenet.rl_network import RLNet
 from serenet.tiling import Demand, Tile, cut_field, resize_window, volume_shape
@@ -144,30 +144,32 @@ def reconstruct_tile(
         (D, rows, columns), float32, not negative.
     """
     device = next(model.parameters()).device
-    with precision(device, half=half):
+    prepared = prepared.to(device)
+
+    def part(dtype: torch.dtype) -> Tensor:
         if isinstance(model, RLNet):
-            return _sharpened(prepared.to(device), model, scale, tile).clamp_(min=0)
+            return _sharpened(prepared, model, scale, tile)
         assert isinstance(model, VolumeNetwork)
-        inputs = _window(prepared.to(device), model, shift, scale, tile)
+        # The sums of the decomposition need more than bfloat16's eight bits.
+        views = prepared.half() if dtype == torch.float16 else prepared
+        inputs = _window(views, model, shift, scale, tile)
         enlarged = model.enlarged_tile(inputs, tile, prepared.shape[-2:])[0, 0].float()
-    del inputs
+        return _resized(enlarged, model.enlargement, prepared.shape[-2:], scale, tile)
+
+    return compute(part, device, half=half).clamp_(min=0)
+
+
+def _resized(
+    enlarged: Tensor, enlargement: int, field: tuple[int, ...], scale: float, tile: Tile
+) -> Tensor:
+    """Return a tile of the enlarged volume on the volume's grid."""
+    places = (tile.volume_rows, tile.volume_columns)
     for axis, (place, covered, n) in enumerate(
-        zip(
-            (tile.volume_rows, tile.volume_columns),
-            (tile.rows, tile.columns),
-            prepared.shape[-2:],
-            strict=True,
-        )
+        zip(places, (tile.rows, tile.columns), field, strict=True)
     ):
-        enlarged = resize_window(
-            enlarged,
-            axis + 1,
-            place,
-            covered[0] * model.enlargement,
-            n * model.enlargement,
-            round(n * scale),
-        )
-    return enlarged.clamp_(min=0)
+        first, source = covered[0] * enlargement, n * enlargement
+        enlarged = resize_window(enlarged, axis + 1, place, first, source, round(n * scale))
+    return enlarged
 
 
 def _window(

@@ -95,16 +95,16 @@ def decompose_window(
     # One zero on every side stands for all that lies outside.
     padded = F.pad(views, (1, 1, 1, 1))
     whole = shift.floor()
-    y = torch.arange(*rows, device=views.device) + whole[..., 0, None].long() + 1
-    x = torch.arange(*columns, device=views.device) + whole[..., 1, None].long() + 1
+    # One more than the window, for the second neighbour.
+    y = torch.arange(rows[0], rows[1] + 1, device=views.device) + whole[..., 0, None].long() + 1
+    x = torch.arange(columns[0], columns[1] + 1, device=views.device)
+    x = x + whole[..., 1, None].long() + 1
+    y, x = y.clamp(0, height + 1), x.clamp(0, width + 1)
     weight = (shift - whole).to(views.dtype)[..., None, None]
     out = views.new_empty((*shift.shape[:2], rows[1] - rows[0], columns[1] - columns[0]))
     for a, view in enumerate(padded):
-        upper, lower = view[y[a].clamp(0, height + 1)], view[(y[a] + 1).clamp(0, height + 1)]
-        between_rows = torch.lerp(upper, lower, weight[a, :, 0])
-        left, right = (
-            between_rows.gather(2, index.clamp(0, width + 1)[:, None].expand(*upper.shape[:2], -1))
-            for index in (x[a], x[a] + 1)
-        )
-        torch.lerp(left, right, weight[a, :, 1], out=out[a])
+        lines = view[y[a]]
+        lines = torch.lerp(lines[:, :-1], lines[:, 1:], weight[a, :, 0])
+        pixels = lines.gather(2, x[a][:, None].expand(-1, lines.shape[1], -1))
+        torch.lerp(pixels[..., :-1], pixels[..., 1:], weight[a, :, 1], out=out[a])
     return out

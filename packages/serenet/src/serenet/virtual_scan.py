@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.memory import memory_budget
-from serenet.network import precision
+from serenet.network import compute
 from serenet.scan_network import VsNet
 from serenet.tiling import Demand, cut_field
 
@@ -55,10 +55,13 @@ def virtual_scan(
     budget = memory_budget(device, max_memory_gb)
     what = f"virtual scanning of {model.n_views} views"
     tiles = cut_field(field, factor, demand, budget, device.type, what, half=half)
+
+    def scanned(part: Tensor) -> Tensor:
+        return compute(lambda _: model(part)[0, 0], device, half=half)
+
     for tile in tiles:
         inputs = views[None, :, slice(*tile.rows), slice(*tile.columns)].to(device)
-        with precision(device, half=half):
-            result = model(inputs)[0, 0]
+        result = scanned(inputs)
         (top, bottom), (left, right) = tile.volume_rows, tile.volume_columns
         y, x = top - factor * tile.rows[0], left - factor * tile.columns[0]
         core = result[:, y : y + bottom - top, x : x + right - left]

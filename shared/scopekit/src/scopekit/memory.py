@@ -55,7 +55,8 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
         CPU: the budget bounds the resident memory of the whole process. CUDA: the memory taken
         on that device.
     max_gb
-        The budget in GB (1e9 bytes); ``None`` adds 80 % of what is free now.
+        The budget in GB (1e9 bytes); ``None`` adds 80 % of what is free now, and on the CPU within
+        the limit of ``ulimit -v``.
 
     Raises
     ------
@@ -65,11 +66,13 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
     if max_gb is not None and not math.isfinite(max_gb):
         raise UserError(f"--max-memory-gb {max_gb}: give a number of GB")
     if device.type == "cuda":
-        used = torch.cuda.memory_reserved(device)
-        free, _ = torch.cuda.mem_get_info(device)
+        used = torch.cuda.memory_allocated(device)
+        # What the allocator keeps of freed memory is free to us.
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used
     else:
-        used = psutil.Process().memory_info().rss
-        free = psutil.virtual_memory().available
+        held = psutil.Process().memory_info()
+        used = held.rss
+        free = min(psutil.virtual_memory().available, _address_space() - held.vms)
     total = used + int(free * _SHARE_OF_FREE) if max_gb is None else int(max_gb * GB)
     if total <= used:
         raise UserError(
@@ -77,6 +80,16 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
             f"give more than {used / GB:.1f}"
         )
     return MemoryBudget(available=total - used, total=total)
+
+
+def _address_space() -> float:
+    """Return how many bytes this process may map at most (``ulimit -v``)."""
+    if sys.platform == "win32":
+        return math.inf
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def return_freed_memory() -> None:
