@@ -173,12 +173,15 @@ def gibson_lanni_section(params: Mapping[str, Any]) -> NDArray[np.float64]:
 def blur(sharp: Tensor, section: Tensor, params: Mapping[str, Any], stride: int) -> Tensor:
     """Correlate with the kernel of a section, at every ``stride``-th plane."""
     size_z, size_y, size_x = (params[f"size_{axis}"] for axis in "zyx")
+    ratio = params["res_axial"] // params["res_lateral"]
+    if not params["superres"]:
+        # Planes as thick as the recorded ones, as are the section's rows.
+        size_z, ratio = section.shape[0], 1
     y, x = torch.arange(size_y) - (size_y - 1) / 2, torch.arange(size_x) - (size_x - 1) / 2
     radius = torch.hypot(y[:, None], x).round().long()
     row = torch.arange(size_z) * section.shape[0] // size_z
     kernel = section[row[:, None, None], radius]
     kernel = kernel / kernel.sum()
-    ratio = params["res_axial"] // params["res_lateral"]
     before = int((size_z - ratio + 1) // 2), size_y // 2, size_x // 2
     # Zeros behind as far as the image needs: as many planes as fit, all rows and columns.
     depth, planes = sharp.shape[2], sharp.shape[2] // stride

@@ -177,6 +177,19 @@ def test_the_whole_forward_is_that_of_the_definition(small):
     assert set(quantised.unique().tolist()) <= {0.0, 1.0}
 
 
+def test_without_axial_refinement_the_blur_has_planes_as_thick_as_the_recorded_ones(small):
+    model = small(superres=False, size_z=20, reconstruct=True).eval()
+    point = torch.zeros(1, 1, 11, 7, 7)
+    point[0, 0, 5, 3, 3] = 1
+    with torch.no_grad():
+        section = model.image.section()
+        image = model.image(point)[0, 0]
+    assert model.image.section().shape[0] == 5  # 20 planes of 0.2 um are 5 of 0.8 um
+    assert image.shape == (11, 7, 7)
+    torch.testing.assert_close(image[3:8, 3, 3] / image[5, 3, 3], section[:, 0] / section[2, 0])
+    assert float(image[:3].abs().max()) < 1e-6
+
+
 def test_what_is_switched_off_is_none(small):
     with torch.no_grad():
         out = small().eval()(torch.rand(1, 1, 4, 8, 8))

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from optics import Subset, TwoPhotonOperator, blur_padding, richardson_lucy, section_to_kernel
+from optics import Subset, TwoPhotonOperator, richardson_lucy, section_to_kernel
 from tenet.config_sections import Params
-from tenet.imaging_model import analytic_section
+from tenet.imaging_model import analytic_section, sampling
 
 ITERATIONS = 100
 TV_WEIGHT = 0.01
@@ -39,9 +39,7 @@ def microscope_operator(params: Params, section: Tensor | None = None) -> TwoPho
     ``section`` is the (z, r) section of its PSF; by default the analytic one.
     """
     section = analytic_section(params) if section is None else section
-    size_zyx = (params.size_z, params.size_y, params.size_x)
-    padding = blur_padding(size_zyx, res_axial=params.res_axial, res_lateral=params.res_lateral)
-    scale = params.scale if params.superres else 1
+    size_zyx, scale, padding = sampling(params)
     return TwoPhotonOperator(section_to_kernel(section, size_zyx), scale, padding)
 
 

@@ -1,6 +1,6 @@
 """The microscope inside JNet: a learnable PSF, blur, and fewer planes."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,39 @@ def analytic_section(params: Params) -> Tensor:
         section: Tensor = gaussian_section(**values)[0] ** photons
         return section
     return gibson_lanni(photons=photons, **values)[0]
+
+
+class Sampling(NamedTuple):
+    """How the microscope samples a volume as fine as the result.
+
+    Attributes
+    ----------
+    size_zyx
+        Of the blur's kernel, in voxels of the result.
+    scale
+        Every ``scale``-th plane is recorded.
+    padding
+        How far the kernel starts before the place it blurs for, in (z, y, x).
+    """
+
+    size_zyx: tuple[int, int, int]
+    scale: int
+    padding: tuple[int, int, int]
+
+
+def sampling(params: Params) -> Sampling:
+    """Return how the microscope of a configuration samples.
+
+    Without axial refinement the result's planes are the recorded ones, and the kernel has a plane
+    for each row of the PSF's section; ``size_z`` counts finer planes in any case.
+    """
+    y, x = params.size_y, params.size_x
+    if not params.superres:
+        size = (params.size_z // params.scale, y, x)
+        return Sampling(size, 1, (size[0] // 2, y // 2, x // 2))
+    size = (params.size_z, y, x)
+    padding = blur_padding(size, res_axial=params.res_axial, res_lateral=params.res_lateral)
+    return Sampling(size, params.scale, padding)
 
 
 class Blur(nn.Module):
@@ -56,11 +89,7 @@ class ImagingModel(nn.Module):
         )
         rows, columns = self.analytic.shape
         self.blur = Blur(rows, columns, params.mid)
-        self.size_zyx = (params.size_z, params.size_y, params.size_x)
-        self.padding = blur_padding(
-            self.size_zyx, res_axial=params.res_axial, res_lateral=params.res_lateral
-        )
-        self.scale = params.scale if params.superres else 1
+        self.size_zyx, self.scale, self.padding = sampling(params)
 
     def section(self) -> Tensor:
         """Return the (z, r) section of the neural PSF."""
