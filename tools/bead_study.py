@@ -23,6 +23,7 @@ from two_photon_methods import METHODS, Array, finetuned, record, results
 from datagen.beads import bead_volume_um3, covered_plane, least_share, planes_of
 from scopekit.memory import choose_device
 from tenet.config import Config, load_config
+from tenet.config_sections import Params
 from tenet.measurements import measure_objects, statistics
 from tenet.model_files import load_model
 
@@ -30,7 +31,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 RADIUS_UM = 1.0
-SIZE = (240, 96, 96)
+SIZE_UM = (12.0, 4.8, 4.8)
 THRESHOLDS = np.round(np.arange(0.02, 0.99, 0.02), 2)
 QUANTITIES = ("volume_um3", "sphericity", "z_xy_ratio", "iou")
 PUBLISHED = (
@@ -39,12 +40,13 @@ PUBLISHED = (
 )
 
 
-def bead(voxel_um: float, seed: int) -> tuple[NDArray[np.bool_], Array]:
-    """Return structure and brightness of a bead near the middle of the volume."""
+def bead(params: Params, seed: int) -> tuple[NDArray[np.bool_], Array]:
+    """Return structure and brightness of a bead near the middle of a volume of `SIZE_UM`."""
     rng = np.random.default_rng(seed)
-    step = np.full(3, voxel_um)
-    centre = (np.array(SIZE) / 2 + rng.uniform(-5, 5, 3)) * voxel_um
-    bright = np.zeros(SIZE, np.float32)
+    step = np.full(3, params.res_lateral)
+    centre = np.array(SIZE_UM) / 2 + rng.uniform(-0.5, 0.5, 3) * params.res_axial
+    planes, rows, columns = (round(n / params.res_lateral) for n in SIZE_UM)
+    bright = np.zeros((planes // params.scale * params.scale, rows, columns), np.float32)
     for z in planes_of(centre, RADIUS_UM, step):
         place, share = covered_plane(centre, RADIUS_UM, step, z)
         bright[z][place] = share
@@ -130,7 +132,7 @@ def draw(
     """Draw sections through one bead, the true outline over each, and the found one."""
     best = {row["method"]: float(str(row["threshold"])) for row in rows if row["kind"] == "best"}
     centre = [round(c) for c in np.argwhere(truth).mean(axis=0)]
-    recorded = np.repeat(stack.cpu().numpy(), SIZE[0] // len(stack), axis=0)
+    recorded = np.repeat(stack.cpu().numpy(), len(truth) // len(stack), axis=0)
     panels = {"recording": recorded, **made, "truth": truth.astype(np.float32)}
     figure, axes = plt.subplots(2, len(panels), figsize=(2.3 * len(panels), 7), squeeze=False)
     for column, (name, volume) in zip(axes.T, panels.items(), strict=True):
@@ -154,7 +156,7 @@ def study(config: Config, options: argparse.Namespace) -> None:
     device = choose_device(options.device)
     voxel_um = config.params.res_lateral
     model = load_model(options.checkpoint, config.params).to(device)
-    beads = [bead(voxel_um, options.seed + number) for number in range(options.beads)]
+    beads = [bead(config.params, options.seed + number) for number in range(options.beads)]
     stacks = [record(config, z, options.seed + n, device) for n, (_, z) in enumerate(beads)]
     if options.finetune_steps:
         model = finetuned(model, config, stacks, options.finetune_steps, options.seed)

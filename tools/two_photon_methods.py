@@ -5,23 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from optics import Subset, blur_and_downsample, richardson_lucy, section_to_kernel
+from tenet.baselines import interpolate, microscope_operator, rl_tv
 from tenet.config import Config
 from tenet.config_sections import LabelCrops, StackCrops, TrainLoop
 from tenet.enhancement import enhance
 from tenet.finetuning import Finetuning
 from tenet.imaging import Microscope
-from tenet.imaging_model import ImagingModel
+from tenet.imaging_model import ImagingModel, analytic_section
 from tenet.jnet import JNet
 from tenet.training_crops import Crop
 
 Array = NDArray[np.float32]
 METHODS = ("interpolation", "RL-TV", "TENET")
-RL_ITERATIONS, RL_TV_WEIGHT = 100, 0.005
 CLIP_NORM = 1.0
 
 
@@ -36,44 +34,14 @@ def record(config: Config, labelz: Array, seed: int, device: torch.device) -> Te
 
 def interpolated(stack: Tensor, scale: int) -> Array:
     """Return the stack with ``scale`` times the planes, its minimum 0 and its maximum 1."""
-    size = (stack.shape[0] * scale, *stack.shape[1:])
-    fine = F.interpolate(stack[None, None], size=size, mode="trilinear", align_corners=False)
-    return _scaled(fine[0, 0])
-
-
-@dataclass(frozen=True)
-class Blur:
-    """The microscope as a linear operator."""
-
-    kernel: Tensor
-    scale: int
-    padding: tuple[int, int, int]
-
-    def forward(self, volume: Tensor) -> Tensor:
-        """Return the stack (Z / scale, Y, X) of a volume (Z, Y, X)."""
-        return blur_and_downsample(volume[None, None], self.kernel, self.scale, self.padding)[0, 0]
-
-    def adjoint(self, measurement: Tensor) -> Tensor:
-        """Apply the transpose."""
-        depth, *plane = measurement.shape
-        volume = measurement.new_zeros((depth * self.scale, *plane)).requires_grad_()
-        with torch.enable_grad():
-            product = (self.forward(volume) * measurement).sum()
-        gradient: Tensor = torch.autograd.grad(product, volume)[0]
-        return gradient
+    return _scaled(interpolate(stack, scale))
 
 
 def deconvolved(config: Config, stack: Tensor) -> Array:
     """Return the stack deconvolved (RL-TV), with ``scale`` times the planes, its maximum 1."""
-    image = ImagingModel(config.params).to(stack.device)
-    kernel = section_to_kernel(image.analytic, image.size_zyx)
-    stack = stack.clamp(min=0)
-    operator = Blur(kernel, image.scale, image.padding)
-    start = torch.full_like(operator.adjoint(stack), float(stack.mean()))
-    volume = richardson_lucy(
-        [Subset(operator, stack)], start, iterations=RL_ITERATIONS, tv_weight=RL_TV_WEIGHT
-    )
-    return _scaled(volume)
+    section = analytic_section(config.params).to(stack.device)
+    operator = microscope_operator(config.params, section)
+    return _scaled(rl_tv(stack, operator))
 
 
 def enhanced(model: JNet, stack: Tensor) -> Array:
