@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from optics import presets
+from scopekit import metrics
 from scopekit.volumes import open_stack, write_volume
 
 SIDE = 143
@@ -56,8 +57,8 @@ def test_published_weights_on_simulated_views(serenet, reference, tmp_path, trut
     assert correlation(result, reconstruct("half", "--psf", psf, "--half")) >= 0.999
 
     # A wrong convention would show.
-    volume = open_stack(result).read()
-    wrong = tmp_path / "wrong.tif"
-    for other in (volume[::-1], volume[:, ::-1], volume[:, :, ::-1], volume.swapaxes(1, 2)):
-        write_volume(wrong, other, (0.2, 0.12, 0.12), overwrite=True)
-        assert correlation(truth, wrong) < 0.2
+    volume, true = open_stack(result).read(), open_stack(truth).read()
+    (z, yx), wrong = BORDER, (volume[::-1], volume[:, ::-1], volume[:, :, ::-1])
+    inside = np.s_[z:-z, yx:-yx, yx:-yx]
+    for other in (*wrong, volume.swapaxes(1, 2)):
+        assert metrics.correlation(true[inside], other[inside]) < 0.2
