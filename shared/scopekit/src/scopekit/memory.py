@@ -72,7 +72,7 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
     else:
         held = psutil.Process().memory_info()
         used = held.rss
-        free = min(psutil.virtual_memory().available, _address_space() - held.vms)
+        free = int(min(psutil.virtual_memory().available, _address_space() - held.vms))
     total = used + int(free * _SHARE_OF_FREE) if max_gb is None else int(max_gb * GB)
     if total <= used:
         raise UserError(
