@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from tenet.evaluation import Kind
     from tenet.jnet import JNet
 
-app = typer.Typer(no_args_is_help=True, help="Measure results: beads, microglia, simulations.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Measure what the network finds: beads, microglia, simulations.\n\n"
+    "Example: **tenet evaluate beads stacks --config JNet_beads --out eval**",
+)
 
 ImagesArgument = Annotated[
     list[Path], typer.Argument(help="Stacks, or folders of them.", show_default=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,12 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from scopekit.preview import draw_scale_bar
 from tenet.config_sections import Visualization
 from tenet.evaluation import Result, Summary, brightness_gain
 from tenet.measurements import Statistics
 
 Array = NDArray[np.float32]
-_CELL_INCHES = 2.1
+_COLUMN_INCHES, _SPACE_INCHES, _HEADER_INCHES = 1.9, 0.1, 0.72
 _PERCENTILE = 99.9
 _NAMES = {
     "volume_um3": "volume (µm³)",
@@ -75,7 +77,7 @@ def draw_results(
     """Draw what methods made of an image: JNet's result in full, of others the structure.
 
     Columns: the image, the truth where it is known, structure (outlined at the threshold),
-    brightness and reconstruction, what the reconstruction leaves of the image, and the structure
+    brightness and reconstruction, the reconstruction less the image, and the structure
     by other methods. Rows: maximum projections along z, y and x, the difference as a mean.
 
     Parameters
@@ -99,43 +101,46 @@ def draw_results(
     columns += [("reconstruction", fitted), ("difference", fitted - first.image)]
     columns += [(result.method, result.structure) for result in others]
 
-    depth, height, width = (
+    z_um, y_um, x_um = (
         n * step for n, step in zip(first.structure.shape, first.voxel_um, strict=True)
     )
-    inches = _CELL_INCHES / max(width, height, depth)
-    rows = (height, depth, depth)
-    figure = Figure(
-        figsize=(
-            max(width, height) * inches * len(columns) + 1.2,
-            sum(rows) * inches + 1.4,
-        ),
-        dpi=110,
-        layout="constrained",
-    )
+    gap = 0.03 * max(y_um, x_um)
+    # Left, top, width and height of the views, one below the other.
+    boxes = [
+        (0, 0, x_um, y_um),
+        (0, y_um + gap, x_um, z_um),
+        (0, y_um + z_um + 2 * gap, y_um, z_um),
+    ]
+    wide, high = max(x_um, y_um), y_um + 2 * z_um + 2 * gap
+    inches = _COLUMN_INCHES / wide
+    step = _COLUMN_INCHES + _SPACE_INCHES
+    size = (step * len(columns) + _SPACE_INCHES, high * inches + _HEADER_INCHES)
+    figure = Figure(figsize=size, dpi=110, facecolor="black")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{first.name}: xy, xz, yz (µm)")
-    axes = figure.subplots(3, len(columns), squeeze=False, height_ratios=rows)
+    figure.text(
+        _SPACE_INCHES / size[0], 1 - 0.2 / size[1], first.name, color="white", weight="bold"
+    )
     windows = Windows.of(section, first.image.shape)
     peak = max(float(np.percentile(first.image, _PERCENTILE)), 1e-6)
     for column, (title, volume) in enumerate(columns):
-        is_difference = title == "difference"
-        views = windows.views(volume, np.mean if is_difference else np.max)
+        left = (_SPACE_INCHES + column * step) / size[0]
+        axes = figure.add_axes((left, 0, _COLUMN_INCHES / size[0], high * inches / size[1]))
+        views = windows.views(volume, np.mean if title == "difference" else np.max)
         limits = _limits(title, views, peak)
-        for row, view in enumerate(views):
-            panel = axes[row, column]
-            extent = [(0, width, height, 0), (0, width, depth, 0), (0, height, depth, 0)][row]
-            shown = panel.imshow(
-                view, extent=extent, aspect="equal", interpolation="nearest", **limits
-            )
-            _outline(panel, title, view, extent, threshold)
-            panel.tick_params(labelsize=6, labelleft=column == 0)
-        axes[0, column].set_title(title, fontsize=9)
-        if is_difference:
-            figure.colorbar(shown, ax=axes[:, column], shrink=0.5).ax.tick_params(labelsize=6)
+        for view, box in zip(views, boxes, strict=True):
+            _show(axes, view, box, limits, threshold if title == "structure" else None)
+        axes.set(xlim=(0, wide), ylim=(high, 0))
+        axes.set_axis_off()
+        if not column:
+            draw_scale_bar(axes, (x_um, y_um), 0.012 * y_um, gap, fontsize=7)
+            for (x, y, _, _), name in zip(boxes, ("xy", "xz", "yz"), strict=True):
+                axes.text(x + gap / 2, y + gap / 2, name, color="0.7", fontsize=7, va="top")
+        note = f"\n± {limits['vmax']:.2g} of the peak" if title == "difference" else ""
+        figure.text(left, 1 - 0.36 / size[1], title + note, color="0.9", fontsize=8, va="top")
     return figure
 
 
-def _limits(title: str, views: Sequence[Array], peak: float) -> dict[str, object]:
+def _limits(title: str, views: Sequence[Array], peak: float) -> dict[str, Any]:
     if title == "difference":
         limit = max(*(float(np.abs(view).max()) for view in views), 1e-6)
         return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
@@ -144,27 +149,25 @@ def _limits(title: str, views: Sequence[Array], peak: float) -> dict[str, object
     if title in ("truth", "structure", "structure × brightness"):
         return {"cmap": "gray", "vmin": 0, "vmax": 1}
     # The brightest voxel of another method may be a spike.
-    return {"cmap": "gray", "vmin": 0, "vmax": float(np.percentile(views[0], _PERCENTILE))}
+    high = max(float(np.percentile(views[0], _PERCENTILE)), 1e-6)
+    return {"cmap": "gray", "vmin": 0, "vmax": high}
 
 
-def _outline(
-    panel: Axes,
-    title: str,
+def _show(
+    axes: Axes,
     view: Array,
-    extent: tuple[float, float, float, float],
-    threshold: float,
+    box: tuple[float, float, float, float],
+    limits: Mapping[str, Any],
+    outline: float | None,
 ) -> None:
-    if title == "structure" and view.min() < threshold < view.max():
-        right, bottom = extent[1], extent[2]
-        places = [(np.arange(n) + 0.5) / n for n in view.shape]
-        panel.contour(
-            places[1] * right,
-            places[0] * bottom,
-            view,
-            levels=[threshold],
-            colors="tab:orange",
-            linewidths=0.8,
-        )
+    """Draw a view in its box, in um, and the outline of what is above a threshold."""
+    left, top, width, height = box
+    extent = (left, left + width, top + height, top)
+    axes.imshow(view, extent=extent, aspect="auto", interpolation="nearest", **limits)
+    if outline is not None and view.min() < outline < view.max():
+        rows, columns = ((np.arange(n) + 0.5) / n for n in view.shape)
+        places = (left + columns * width, top + rows * height)
+        axes.contour(*places, view, levels=[outline], colors="tab:orange", linewidths=0.8)
 
 
 def draw_sweep(
