@@ -50,6 +50,16 @@ def test_what_ships_loads(name, tmp_path, monkeypatch):
     assert load_config(name).name == name
 
 
+def test_the_demo_needs_nothing_but_its_phantoms():
+    config = load_config("demo")
+    made = config.simulation_data_generation
+    labels = (config.pretrain_dataset, config.pretrain_val_dataset)
+    assert {data.folderpath for data in labels} == {made.dataset_name}
+    assert [(data.low, data.high) for data in labels] == [(0, 12), (12, 16)]
+    assert (made.train_num, made.valid_num) == (12, 4)
+    assert config.train_loop.is_instantblur
+
+
 def test_losses_are_names_with_or_without_their_module(write_config):
     config = load_config(write_config(pretrain_loop__loss_fnx="torch.nn.MSELoss( )"))
     assert config.pretrain_loop.loss_fnx == "nn.MSELoss()"
