@@ -40,6 +40,7 @@ def enhance(
     model: JNet,
     stack: Tensor,
     *,
+    full_range: tuple[float, float] | None = None,
     max_memory_bytes: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Enhanced:
@@ -50,8 +51,9 @@ def enhance(
     model
         The network, on the device where it is to run; it runs in evaluation mode.
     stack
-        (Z, Y, X), of any size and range: the whole stack is scaled from its minimum to its
-        maximum.
+        (Z, Y, X), of any size.
+    full_range
+        Values that become 0 and 1, others are clipped; by default the stack's minimum and maximum.
     max_memory_bytes
         Peak of the process on the CPU, or of the device's memory on CUDA; by default what it holds
         and 80 % of what is free.
@@ -66,7 +68,7 @@ def enhance(
     if stack.dim() != 3:
         raise UserError(f"a stack of shape {tuple(stack.shape)}; expected (Z, Y, X)")
     volume = stack.detach().cpu().numpy()
-    low, high = value_range(volume)
+    low, high = value_range(volume) if full_range is None else full_range
     fine = fine_shape(model, volume.shape)
     structure, brightness = (np.empty(fine, np.float32) for _ in range(2))
     reconstruction = np.empty(volume.shape, np.float32)
