@@ -20,6 +20,7 @@ from tenet.pretraining import structure_iou
 from tenet.small_phantom import Array, tubes_and_solids
 
 _SHAPE = (128, 128, 128)
+_VOLUMES = ("truth", "image", "structure", "brightness")
 NAME = "demo"
 
 
@@ -46,7 +47,7 @@ def run_demo(
         For the image, interpolated and cut at Otsu's threshold, and for the enhanced structure:
         the intersection over union with the truth, and the error of the volume.
     """
-    for name in ("truth.tif", "image.tif", "structure.tif", "brightness.tif", "demo.png"):
+    for name in (*(f"{volume}.tif" for volume in _VOLUMES), "demo.png", "demo.yaml"):
         require_new(out / name, overwrite=overwrite)
     params = load_config(shipped_configs()[NAME]).params
     model = load_model(WEIGHTS / f"{NAME}_pretrain.pt", params).to(device)
