@@ -64,6 +64,26 @@ def receptive_field(params: Params) -> int:
     return total
 
 
+def _scale(params: Params) -> int:
+    return params.scale if params.superres else 1
+
+
+def _steps(params: Params) -> tuple[int, int, int]:
+    """Return what chunks start at multiples of: where pooling does, and at recorded planes."""
+    grid = 2**params.levels
+    return math.lcm(_scale(params), grid), grid, grid
+
+
+def halo(params: Params) -> tuple[int, ...]:
+    """Return the surround of a chunk on each axis (z, y, x), voxels of the result."""
+    reach = min(receptive_field(params), _HALO_STEPS * 2**params.levels, _LARGEST_HALO)
+    # Planes are interpolated between their neighbours before all else.
+    reaches = (reach + _scale(params), reach, reach)
+    return tuple(
+        math.ceil(n / step) * step for n, step in zip(reaches, _steps(params), strict=True)
+    )
+
+
 def sees_everything(params: Params) -> bool:
     """Whether self-attention makes every voxel depend on all."""
     return any(params.attn_list)
@@ -93,14 +113,9 @@ def plan_chunks(
         If not even the smallest chunk fits, or if the network has self-attention and the stack
         does not fit as a whole.
     """
-    scale = params.scale if params.superres else 1
-    grid = 2**params.levels
-    reach = min(receptive_field(params), _HALO_STEPS * grid, _LARGEST_HALO)
-    result = (shape[0] * scale, shape[1], shape[2])
-    steps = (math.lcm(scale, grid), grid, grid)
-    # Planes are interpolated between their neighbours before all else.
-    reaches = (reach + scale, reach, reach)
-    halos = [math.ceil(n / step) * step for n, step in zip(reaches, steps, strict=True)]
+    z, *lateral = shape
+    result = (z * _scale(params), *lateral)
+    halos, steps = halo(params), _steps(params)
     possible = [
         possible_cuts(n, halo, step, step)
         for n, halo, step in zip(result, halos, steps, strict=True)

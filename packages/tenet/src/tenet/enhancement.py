@@ -11,9 +11,10 @@ from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget, memory_budget
+from scopekit.plane_file import Planes, WritablePlanes
 from tenet.chunks import Chunk, plan_chunks
 from tenet.jnet import JNet, hill
-from tenet.reimaging import plan_windows, reimage_window
+from tenet.reimaging import Window, plan_windows, reimage_window
 
 Array = NDArray[np.float32]
 
@@ -78,24 +79,80 @@ def enhance(
     if device.type == "cpu":
         taken = 2 * structure.nbytes + reconstruction.nbytes
         budget = MemoryBudget(budget.available - taken, budget.total)
-    chunks = plan_chunks(model.params, volume.shape, budget, device.type)
-    windows = plan_windows(model, volume.shape, budget)
-    done, total = 0, len(chunks) + len(windows)
-    with evaluating(model):
-        for chunk in chunks:
+    plan = plan_enhancement(model, volume.shape, budget)
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if on_progress is not None:
+            on_progress(done, plan.steps)
+
+    enhance_into(model, volume, (low, high), structure, brightness, reconstruction, plan, advance)
+    return Enhanced(*map(torch.from_numpy, (structure, brightness, reconstruction)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts that a stack is enhanced in, and those that are imaged again."""
+
+    chunks: list[Chunk]
+    windows: list[Window]
+
+    @property
+    def steps(self) -> int:
+        """How many parts there are."""
+        return len(self.chunks) + len(self.windows)
+
+
+def plan_enhancement(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> Plan:
+    """Plan work on a stack (Z, Y, X) within a memory budget; raise `UserError` if it is too small.
+
+    The results themselves are not part of the budget.
+    """
+    z, y, x = shape
+    device = next(model.parameters()).device.type
+    chunks = plan_chunks(model.params, (z, y, x), budget, device)
+    return Plan(chunks, plan_windows(model, shape, budget))
+
+
+def enhance_into(
+    model: JNet,
+    volume: Planes,
+    value_range: tuple[float, float],
+    structure: WritablePlanes,
+    brightness: WritablePlanes,
+    reconstruction: WritablePlanes,
+    plan: Plan,
+    advance: Callable[[], None],
+) -> None:
+    """Enhance a stack, part by part, into volumes in memory or on disk.
+
+    Parameters
+    ----------
+    model
+        The network; it runs in evaluation mode.
+    volume
+        (Z, Y, X).
+    value_range
+        Values that become 0 and 1; others are clipped.
+    structure, brightness, reconstruction
+        Get the results, see `Enhanced`.
+    plan
+        From `plan_enhancement`.
+    advance
+        Called after every part.
+    """
+    with _evaluating(model):
+        for chunk in plan.chunks:
             place = chunk.place()
-            structure[place], brightness[place] = enhance_chunk(model, volume, low, high, chunk)
-            done += 1
-            if on_progress is not None:
-                on_progress(done, total)
+            structure[place], brightness[place] = _enhance_chunk(model, volume, value_range, chunk)
+            advance()
         section = model.image.section()
-        for window in windows:
+        for window in plan.windows:
             part = reimage_window(model, section, structure, brightness, window)
             reconstruction[window.place()] = part
-            done += 1
-            if on_progress is not None:
-                on_progress(done, total)
-    return Enhanced(*map(torch.from_numpy, (structure, brightness, reconstruction)))
+            advance()
 
 
 def fine_shape(model: JNet, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -118,7 +175,7 @@ def value_range(volume: NDArray) -> tuple[float, float]:
 
 
 @contextmanager
-def evaluating(model: JNet) -> Iterator[None]:
+def _evaluating(model: JNet) -> Iterator[None]:
     """Let a model be in evaluation mode, without gradients, while the block runs."""
     training = model.training
     model.eval()
@@ -129,22 +186,11 @@ def evaluating(model: JNet) -> Iterator[None]:
         model.train(training)
 
 
-def enhance_chunk(
-    model: JNet, volume: NDArray, low: float, high: float, chunk: Chunk
+def _enhance_chunk(
+    model: JNet, volume: Planes, value_range: tuple[float, float], chunk: Chunk
 ) -> tuple[Array, Array]:
-    """Return structure and brightness of the core of a chunk.
-
-    Parameters
-    ----------
-    model
-        In evaluation mode, see `evaluating`.
-    volume
-        (Z, Y, X), the whole stack; only the chunk is read.
-    low, high
-        Values that become 0 and 1; others are clipped.
-    chunk
-        From `plan_chunks`.
-    """
+    """Return structure and brightness of the core of a chunk, which alone is read."""
+    low, high = value_range
     part = volume[chunk.source(model.image.scale)].astype(np.float32)
     part -= np.float32(low)
     part /= np.float32(high - low)

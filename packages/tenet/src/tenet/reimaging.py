@@ -12,6 +12,7 @@ from torch import Tensor
 from scopekit.cuts import Span, least_work, possible_cuts, smallest_part
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget
+from scopekit.plane_file import Planes
 from tenet.jnet import JNet
 
 Array = NDArray[np.float32]
@@ -80,7 +81,7 @@ def plan_windows(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> l
 
 
 def reimage_window(
-    model: JNet, section: Tensor, structure: Array, brightness: Array, window: Window
+    model: JNet, section: Tensor, structure: Planes, brightness: Planes, window: Window
 ) -> Array:
     """Return a window of the image of structure times brightness, clamped to [0, 1].
 

@@ -1,0 +1,83 @@
+"""The user's inputs, files and folders mixed, and what becomes of each."""
+
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+from scopekit.errors import UserError
+from scopekit.progress import say
+from scopekit.volumes import is_zarr, stack_stem
+
+
+def find_inputs(
+    inputs: Iterable[Path],
+    suffixes: Collection[str],
+    is_result: Callable[[Path, Collection[str]], bool],
+) -> list[Path]:
+    """Return the files, and those inside the folders, in order, each once.
+
+    Parameters
+    ----------
+    inputs
+        Files, Zarr stores and folders.
+    suffixes
+        Endings of the files that are taken from folders, in lower case.
+    is_result
+        Whether a file of a folder is the result of an earlier run, given the stems of all files
+        there.
+
+    Raises
+    ------
+    UserError
+        If an input is missing, a folder holds nothing to use, or two results would share a name.
+    """
+    files: list[Path] = []
+    for item in inputs:
+        if item.is_dir() and not is_zarr(item):
+            found = _inside(item, suffixes, is_result)
+            if not found:
+                raise UserError(f"{item}: no file to use in this folder ({', '.join(suffixes)})")
+            files += found
+        elif item.exists():
+            files.append(item)
+        else:
+            raise UserError(f"{item}: no such file or folder; check the path")
+    files = list(dict.fromkeys(files))
+    stems: dict[str, Path] = {}
+    for file in files:
+        other = stems.setdefault(stack_stem(file), file)
+        if other is not file:
+            raise UserError(f"{other} and {file} would give results of one name; rename one")
+    return files
+
+
+def _inside(
+    folder: Path, suffixes: Collection[str], is_result: Callable[[Path, Collection[str]], bool]
+) -> list[Path]:
+    files = sorted(
+        f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith(".")
+    )
+    stems = {stack_stem(f) for f in files}
+    return [f for f in files if not is_result(f, stems)]
+
+
+def run_all(files: list[Path], work: Callable[[Path], Path]) -> list[Path]:
+    """Do ``work`` on every file; report those that fail and go on with the rest.
+
+    Raises
+    ------
+    UserError
+        At the end, if any file failed: its own line if it was the only input.
+    """
+    results, failures = [], []
+    for file in files:
+        try:
+            results.append(work(file))
+        except UserError as failure:
+            if len(files) == 1:
+                raise
+            say(f"error: {failure}")
+            failures.append(file)
+    if failures:
+        names = ", ".join(str(f) for f in failures)
+        raise UserError(f"{len(failures)} of {len(files)} inputs failed, the rest is done: {names}")
+    return results
