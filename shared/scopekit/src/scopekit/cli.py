@@ -19,6 +19,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class ResultFormat(StrEnum):
+    """File format of results."""
+
+    tif = "tif"
+    zarr = "zarr"
+
+
 class OutputType(StrEnum):
     """Number type of result files."""
 
@@ -42,6 +49,14 @@ MemoryOption = Annotated[
 ]
 OutputTypeOption = Annotated[
     OutputType, typer.Option("--dtype", help="Number type; uint16 is scaled to full range.")
+]
+FormatOption = Annotated[
+    ResultFormat | None,
+    typer.Option(
+        "--format",
+        help="TIFF, or OME-Zarr: one store a series, frame by frame; folders are series then.",
+        show_default="that of the input",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random numbers.")]
 

@@ -45,7 +45,7 @@ def stack_stem(path: Path) -> str:
     """Return a stack's name without its ending: ``cell`` of ``cell.tif`` and ``cell.ome.zarr``."""
     if path.suffix.lower() == ".zarr":
         return path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem
-    return path.stem
+    return path.name if path.is_dir() else path.stem
 
 
 def open_stack(path: Path) -> StackFile:
