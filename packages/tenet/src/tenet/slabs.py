@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-_BYTES = 16 * 2**20
+_BYTES = 24 * 2**20
 # PyTorch leaves a single volume of so few channels x planes x rows to a method that is ten times
 # slower than oneDNN.
 _SMALL = 20480
