@@ -14,8 +14,10 @@ import yaml
 
 import tenet as package
 from scopekit.errors import UserError
+from scopekit.volumes import write_volume
 from tenet import baselines, cli_evaluate
 from tenet.config import load_config
+from tenet.evaluation_data import recorded_samples
 from tenet.jnet import JNet
 from tenet.small_phantom import tubes_and_solids
 
@@ -160,6 +162,17 @@ def test_nothing_is_replaced_unasked(tenet, work):
     assert refused.returncode == 2
     assert "add --overwrite" in refused.stderr
     assert (work / "out" / "beads_report.html").read_text() == "mine"
+
+
+def test_other_voxels_are_told(work):
+    path = work / "s.tif"
+    recording = np.random.default_rng(0).random((6, 20, 20)).astype(np.float32)
+    write_volume(path, recording, (1.0, 0.2, 0.2), overwrite=False)
+    params = load_config("tuned.json").params
+    with pytest.warns(UserWarning, match=r"s\.tif: voxels of 1 x 0\.2 x 0\.2 um .* has 0\.8 x"):
+        recorded_samples([path], params)
+    write_volume(path, recording, (0.8, 0.2, 0.2), overwrite=True)
+    recorded_samples([path], params)
 
 
 def test_missing_weights_are_told(tenet, work):

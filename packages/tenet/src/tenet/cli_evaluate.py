@@ -95,7 +95,7 @@ def beads(
 
     volume = None if radius_um is None else 4 / 3 * math.pi * radius_um**3
     run = _Run(config, checkpoint, device, out, overwrite=overwrite)
-    samples = recorded_samples(recording_files(images), aligned=align)
+    samples = recorded_samples(recording_files(images), run.config.params, aligned=align)
     run(Beads(volume), samples, len(samples), threshold, baselines, iterations, tv, max_memory_gb)
 
 
@@ -125,7 +125,7 @@ def microglia(
     from tenet.evaluation_data import recorded_samples, recording_files
 
     run = _Run(config, checkpoint, device, out, overwrite=overwrite)
-    samples = recorded_samples(recording_files(images), aligned=align)
+    samples = recorded_samples(recording_files(images), run.config.params, aligned=align)
     run(Microglia(), samples, len(samples), threshold, baselines, iterations, tv, max_memory_gb)
 
 

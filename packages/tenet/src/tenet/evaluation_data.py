@@ -1,5 +1,6 @@
 """The images of an evaluation: recordings, or labels that are imaged on the spot."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from tenet.config import Config
-from tenet.config_sections import LabelCrops, StackCrops
+from tenet.config_sections import LabelCrops, Params, StackCrops
 from tenet.imaging import Microscope
 from tenet.jnet import JNet
 from tenet.label_volumes import open_label
@@ -20,6 +21,8 @@ from tenet.training_crops import PhantomCrops, RecordingCrops, align_recording
 
 Array = NDArray[np.float32]
 _LABEL = "_labelx.npy"
+# Relative difference between two voxel sizes that is worth a warning.
+_SAME_VOXEL = 0.02
 
 
 def recording_files(inputs: Sequence[Path]) -> list[Path]:
@@ -30,20 +33,39 @@ def recording_files(inputs: Sequence[Path]) -> list[Path]:
     return files
 
 
-def recorded_samples(files: Sequence[Path], *, aligned: bool = False) -> list[Sample]:
+def recorded_samples(
+    files: Sequence[Path], params: Params, *, aligned: bool = False
+) -> list[Sample]:
     """Read stacks; with ``aligned``, align their slices.
+
+    Warns of voxels that are not those of the configuration.
 
     Raises
     ------
     UserError
         If a file cannot be used, or two have the same name.
     """
-    samples = [_sample(read_recording(path), aligned=aligned) for path in files]
+    recordings = [read_recording(path) for path in files]
+    for recording in recordings:
+        _compare_voxels(recording, params)
+    samples = [_sample(recording, aligned=aligned) for recording in recordings]
     names = [sample.name for sample in samples]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{name}: two files of that name; rename one of them")
     return samples
+
+
+def _compare_voxels(recording: Recording, params: Params) -> None:
+    expected = (params.res_axial, params.res_lateral, params.res_lateral)
+    found = recording.voxel_um
+    if found and any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip(found, expected, strict=True)):
+        sizes = [" x ".join(f"{step:.3g}" for step in voxel) for voxel in (found, expected)]
+        warnings.warn(
+            f"{recording.path}: voxels of {sizes[0]} um (z, y, x), the configuration has "
+            f"{sizes[1]}, by which it is measured; resample it, or check the configuration",
+            stacklevel=2,
+        )
 
 
 def _sample(recording: Recording, *, aligned: bool) -> Sample:

@@ -185,7 +185,7 @@ class BeadsInference(Inference):
 
     def _samples(self, paths: list[Path] | None, number: int | None) -> Iterator[Sample]:
         files = held_out_recordings(self.config) if paths is None else recording_files(paths)
-        yield from recorded_samples(files[:number], aligned=self.with_align)
+        yield from recorded_samples(files[:number], self.config.params, aligned=self.with_align)
 
     def evaluate(self, results: Sequence[Result]) -> dict[str, float]:
         """Return ``mean``, ``sd`` and ``ci95`` of the volume (um^3), ``number`` of beads, and more.
@@ -211,7 +211,7 @@ class MicrogliaInference(Inference):
             yield from recorded_crops(self.config, number, aligned=self.with_align)
         else:
             files = recording_files(paths)[:number]
-            yield from recorded_samples(files, aligned=self.with_align)
+            yield from recorded_samples(files, self.config.params, aligned=self.with_align)
 
 
 class SimulationInference(Inference):

@@ -26,7 +26,7 @@ class Sample:
     name
         Of the image.
     image
-        (Z, Y, X).
+        (Z, Y, X), from 0 to 1.
     truth
         (Z scale, Y, X), 0 or 1, where it is known.
     """
@@ -68,17 +68,18 @@ class Methods:
     ) -> Iterator[Result]:
         """Yield what each method makes of an image.
 
-        The image is scaled from its minimum to its maximum first, as are the baselines' results,
-        so that thresholds mean shares of the brightest. ``on_progress`` is called with the share
-        of the current method that is done.
+        The baselines' results are scaled from their minimum to their maximum, so that thresholds
+        mean shares of the brightest. ``on_progress`` is called with the share of the current
+        method that is done.
         """
         report = on_progress or (lambda share: None)
-        image = _unit_range(sample.image)
+        image = sample.image
         device = self.model.a.device
         voxel_um = voxel_of(self.model)
         found = enhance(
             self.model,
             torch.from_numpy(image),
+            full_range=(0.0, 1.0),
             max_memory_bytes=self.max_memory_bytes,
             on_progress=lambda done, total: report(done / total),
         )
