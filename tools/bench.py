@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from bench_baselines import bench_hylfmnet, bench_vsnet
+from bench_jnet import JNET_CASES
 from bench_optics import bench_adjoint, bench_projection, bench_psf, bench_update
 from bench_serenet import SERENET_CASES
 from bench_two_photon import bench_two_photon
@@ -33,6 +34,7 @@ CASES: dict[str, Callable[[Bench], list[Result]]] = {
     "hylfmnet": bench_hylfmnet,
     "vsnet": bench_vsnet,
     "two-photon": bench_two_photon,
+    **JNET_CASES,
 }
 # Cases that only one kind of device computes.
 ONLY_ON = {"psf": "cpu", "network-float16": "cuda"}
