@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from scopekit.cli import new_app, run, version_option
-from tenet import __version__, cli_evaluate, cli_psf, cli_training
+from tenet import __version__, cli_enhance, cli_evaluate, cli_psf, cli_training
 
 app = new_app("Two-photon image enhancement without ground truth.")
 
@@ -17,6 +17,7 @@ app.command()(cli_training.demo)
 app.command()(cli_psf.psf)
 app.command()(cli_training.pretrain)
 app.command()(cli_training.finetune)
+app.command()(cli_enhance.enhance)
 app.add_typer(cli_evaluate.app, name="evaluate")
 
 

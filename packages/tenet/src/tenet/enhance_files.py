@@ -182,7 +182,7 @@ class _Work:
             "connectivity": CONNECTIVITY,
             "halo_voxels": list(halo(self._config.params)),
             "device": str(next(self._model.parameters()).device),
-            "torch_version": torch.__version__,
+            "torch_version": str(torch.__version__),
         }
 
 

@@ -1,0 +1,55 @@
+"""Files and folders that the user gives, and what becomes of each."""
+
+import pytest
+
+from scopekit.errors import UserError
+from scopekit.inputs import find_inputs, run_all
+
+
+def no_result(path, stems):
+    return False
+
+
+def test_files_and_folders_are_mixed_and_results_left_out(tmp_path):
+    for name in ("b.tif", "a.TIF", "a_done.tif", "c.txt", ".d.tif", "e.npy"):
+        (tmp_path / name).touch()
+    (tmp_path / "f.zarr").mkdir()
+    (tmp_path / "sub").mkdir()
+    alone = tmp_path / "sub" / "c.txt"
+    alone.touch()
+
+    def is_result(path, stems):
+        return path.stem.removesuffix("_done") in stems - {path.stem}
+
+    found = find_inputs([alone, tmp_path, tmp_path / "b.tif"], (".tif", ".zarr"), is_result)
+    assert [path.name for path in found] == ["c.txt", "a.TIF", "b.tif", "f.zarr"]
+
+
+def test_what_cannot_be_used_is_told(tmp_path):
+    (tmp_path / "one").mkdir()
+    with pytest.raises(UserError, match=r"one: no file to use in this folder \(.tif\)"):
+        find_inputs([tmp_path / "one"], (".tif",), no_result)
+    with pytest.raises(UserError, match="none: no such file or folder"):
+        find_inputs([tmp_path / "none"], (".tif",), no_result)
+    for name in ("a.tif", "a.npy"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="would give results of one name; rename one"):
+        find_inputs([tmp_path / "a.tif", tmp_path / "a.npy"], (".tif",), no_result)
+
+
+def test_the_rest_is_done_after_a_failure(tmp_path, capsys):
+    files = [tmp_path / name for name in "abc"]
+
+    def work(path):
+        if path.name == "b":
+            raise UserError("b is broken")
+        done.append(path.name)
+        return path
+
+    done = []
+    with pytest.raises(UserError, match=r"1 of 3 inputs failed, the rest is done: .*b$"):
+        run_all(files, work)
+    assert done == ["a", "c"]
+    assert "error: b is broken" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"^b is broken$"):
+        run_all([files[1]], work)
