@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -30,6 +31,8 @@ COMMANDS = {
     "datagen": "data_generation",
 }
 WITH_DEMO = ("serenet", "tenet")
+# Most tests are too small for several threads: a process for every core is faster.
+IN_PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
 
 # The installed packages are checked, not the folders they came from.
 os.environ.pop("PYTHONPATH", None)
@@ -42,10 +45,12 @@ def install(session: nox.Session, *requirements: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run all tests, then the installation check; arguments after -- go to pytest alone."""
-    install(session, *WITH_EXTRAS, "pytest", "hypothesis")
-    session.run("pytest", *session.posargs)
-    if not session.posargs:
-        session.notify("install")
+    install(session, *WITH_EXTRAS, "pytest", "pytest-xdist", "hypothesis")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("pytest", *IN_PARALLEL, env={"OMP_NUM_THREADS": "1"})
+    session.notify("install")
 
 
 @nox.session
@@ -62,7 +67,8 @@ def check_installation(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         session.run("git", "clone", "--quiet", ROOT.as_uri(), str(clone), external=True)
-        for first in COMMANDS:
+
+        def install_first(first: str) -> None:
             environment = Path(folder) / first
             session.run(sys.executable, "-m", "venv", str(environment), external=True)
             programs = environment / ("Scripts" if os.name == "nt" else "bin")
@@ -71,6 +77,9 @@ def check_installation(session: nox.Session) -> None:
                 pip_install = [str(programs / "pip"), "install", "-qq", *PIP_OPTIONS]
                 session.run(*pip_install, str(clone / COMMANDS[name]), external=True)
                 session.run(str(programs / name), "--help", external=True, silent=True)
+
+        with ThreadPoolExecutor() as at_once:
+            list(at_once.map(install_first, COMMANDS))
 
 
 @nox.session
