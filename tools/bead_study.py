@@ -163,7 +163,7 @@ def study(config: Config, options: argparse.Namespace) -> None:
     truths, made = [truth for truth, _ in beads], []
     started = time.perf_counter()
     for number, stack in enumerate(stacks):
-        made.append(results(config, model, stack))
+        made.append(results(config, model, stack, as_recorded=options.as_recorded))
         print(f"bead {number + 1}: {time.perf_counter() - started:.0f} s", flush=True)
     rows = rows_of(made, truths, voxel_um)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -186,6 +186,11 @@ def main() -> None:
     parser.add_argument("--beads", type=int, default=30)
     parser.add_argument(
         "--finetune-steps", type=int, default=0, help="on the beads' recordings, before"
+    )
+    parser.add_argument(
+        "--as-recorded",
+        action="store_true",
+        help="do not scale recordings to 0 to 1 for the network, which then must know theirs",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--seed", type=int, default=0)

@@ -137,7 +137,7 @@ def study(config: Config, options: argparse.Namespace) -> None:
         model = pretrained
         if options.finetune_steps:
             model = finetuned(model, config, stacks, options.finetune_steps, options.seed)
-        made = [results(config, model, stack) for stack in stacks]
+        made = [results(config, model, s, as_recorded=options.as_recorded) for s in stacks]
         for method in METHODS:
             rows.append(row_of(method, angle, [m[method] for m in made], truths))
         recorded = np.repeat(stacks[0].cpu().numpy(), config.params.scale, axis=0)
@@ -164,6 +164,11 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, default=2, help="of every angle")
     parser.add_argument(
         "--finetune-steps", type=int, default=0, help="on the recordings of an angle, before"
+    )
+    parser.add_argument(
+        "--as-recorded",
+        action="store_true",
+        help="do not scale recordings to 0 to 1 for the network, which then must know theirs",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--seed", type=int, default=0)

@@ -44,9 +44,14 @@ def deconvolved(config: Config, stack: Tensor) -> Array:
     return _scaled(rl_tv(stack, operator))
 
 
-def enhanced(model: JNet, stack: Tensor) -> Array:
-    """Return the structure that the network finds, (Z, Y, X), 0 to 1."""
-    return np.asarray(enhance(model, stack).structure.numpy(), np.float32)
+def enhanced(model: JNet, stack: Tensor, *, as_recorded: bool) -> Array:
+    """Return the structure that the network finds, (Z, Y, X), 0 to 1.
+
+    ``as_recorded`` shows it the stack in the microscope's own scale, as in pre-training, and not
+    from minimum to maximum, as ``tenet enhance`` does.
+    """
+    found = enhance(model, stack, full_range=(0, 1) if as_recorded else None)
+    return np.asarray(found.structure.numpy(), np.float32)
 
 
 @dataclass
@@ -115,12 +120,14 @@ def finetuned(model: JNet, config: Config, stacks: list[Tensor], steps: int, see
     return tuned.eval()
 
 
-def results(config: Config, model: JNet, stack: Tensor) -> dict[str, Array]:
-    """Return what each of `METHODS` makes of a stack, (Z, Y, X), 0 to 1."""
+def results(
+    config: Config, model: JNet, stack: Tensor, *, as_recorded: bool = False
+) -> dict[str, Array]:
+    """Return what each of `METHODS` makes of a stack, (Z, Y, X), 0 to 1; see `enhanced`."""
     made = (
         interpolated(stack, config.params.scale),
         deconvolved(config, stack),
-        enhanced(model, stack),
+        enhanced(model, stack, as_recorded=as_recorded),
     )
     return dict(zip(METHODS, made, strict=True))
 
