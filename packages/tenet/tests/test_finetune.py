@@ -115,6 +115,16 @@ def test_a_fold_has_its_own_data_and_name(config_file, tmp_path, pretrained):
         finetune(config, FinetuneOptions(fold="3"), CPU)
 
 
+@pytest.mark.parametrize("section", ["train_dataset", "pretrain_dataset"])
+def test_what_is_missing_is_told_before_anything_is_computed(
+    config_file, pretrained, monkeypatch, section
+):
+    monkeypatch.setattr("tenet.finetune_run.fit_psf", None)
+    missing = {f"{section}__folderpath": "nowhere", "train_loop__ewc": True}
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        recipe_of(config_file, pretrained, **missing)
+
+
 def recipe_of(config_file, pretrained, wanted=None, **changes):
     config = load_config(config_file(**changes))
     return make_recipe(config, wanted or FinetuneOptions(Mode.all), pretrained, 0, ALONE)
