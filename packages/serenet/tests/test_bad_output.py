@@ -126,13 +126,13 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, commands, contents, weights
 # Presses Ctrl-C when the first part of the volume is done.
 INTERRUPTED = """
 import os, signal, sys
-from serenet import cli, reconstruct_files
-whole = reconstruct_files.reconstruct_tile
+from serenet import cli, frame_reconstruction
+whole = frame_reconstruction.reconstruct_tile
 def interrupted(*arguments, **options):
     part = whole(*arguments, **options)
     os.kill(os.getpid(), signal.SIGINT)
     return part
-reconstruct_files.reconstruct_tile = interrupted
+frame_reconstruction.reconstruct_tile = interrupted
 sys.argv = ["serenet", *sys.argv[1:]]
 cli.main()
 """

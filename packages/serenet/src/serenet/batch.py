@@ -1,7 +1,7 @@
 """Runs a reconstruction over many files and frames and lands whole results.
 
-Every input gives ``<stem>_<method>.tif``, a picture ``.png`` and the settings ``.yaml``. The
-volume takes its name last, so where it exists the result is complete.
+Every input gives ``<stem>_<method>.tif`` (or ``.ome.zarr``), a picture ``.png`` and the settings
+``.yaml``. The volume takes its name last, so where it exists the result is complete.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,14 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
+from scopekit.frame_pipeline import FrameSolver
+from scopekit.frame_series import is_whole
 from scopekit.outputs import require_writable
 from scopekit.preview import save_preview
 from scopekit.progress import say
 from scopekit.settings import write_yaml
-from scopekit.volumes import StackFile, VolumeWriter, VoxelSize, scale_to_uint16
-
-FrameSolver = Callable[[StackFile, int, NDArray[np.float32], Callable[[], None]], dict[str, Any]]
-
+from scopekit.volumes import (
+    StackFile,
+    VolumeWriter,
+    VoxelSize,
+    is_zarr,
+    scale_to_uint16,
+    stack_stem,
+)
 
 # The volume last.
 _SUFFIXES = (".png", ".yaml", ".tif")
@@ -46,6 +52,8 @@ class Batch:
         Whether to draw pictures.
     overwrite
         Whether to replace existing results.
+    format
+        ``tif`` or ``zarr``; ``None`` is that of the input.
     """
 
     out: Path
@@ -55,17 +63,31 @@ class Batch:
     dtype: str
     preview: bool
     overwrite: bool
+    format: str | None = None
+
+    def lands_as_zarr(self, source: Path) -> bool:
+        """Whether the volume made from ``source`` is an OME-Zarr store."""
+        return is_zarr(source) if self.format is None else self.format == "zarr"
 
     def result(self, source: Path) -> Path:
         """Return the name of the volume made from ``source``."""
-        return self.out / f"{source.stem}_{self.method}.tif"
+        return self.beside(source, ".ome.zarr" if self.lands_as_zarr(source) else ".tif")
+
+    def beside(self, source: Path, ending: str) -> Path:
+        """Return the name of what lies beside that volume."""
+        return self.out / f"{stack_stem(source)}_{self.method}{ending}"
 
     def pending(self, sources: list[Path]) -> list[Path]:
         """Return the sources without a result; raise `UserError` if there is none."""
         require_writable(self.out)
+        if self.dtype != "float32" and any(map(self.lands_as_zarr, sources)):
+            raise UserError(
+                f"--dtype {self.dtype}: the scale is known when all frames are, and OME-Zarr is "
+                "written frame by frame: leave it out, or give --format tif"
+            )
         if self.overwrite:
             return sources
-        pending = [s for s in sources if not self.result(s).exists()]
+        pending = [s for s in sources if not self._is_done(s)]
         if not pending:
             raise UserError(
                 f"{self.result(sources[0])} exists"
@@ -77,13 +99,29 @@ class Batch:
                 say(f"{self.result(source)} exists: skipped")
         return pending
 
+    def _is_done(self, source: Path) -> bool:
+        result = self.result(source)
+        return is_whole(result) if self.lands_as_zarr(source) else result.exists()
+
+    def describe(
+        self, source: StackFile, volume_shape: tuple[int, int, int]
+    ) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """Return the shape of the result, (Z, Y, X) or (T, Z, Y, X), and its settings."""
+        shape = (source.n_frames, *volume_shape) if len(source.shape) == 4 else volume_shape
+        return shape, {
+            "input": str(source.path),
+            **self.settings,
+            "voxel_um": {axis: float(n) for axis, n in zip("zyx", self.voxel_um, strict=True)},
+            "volume_shape": list(shape),
+        }
+
     def run(
         self,
         source: StackFile,
         volume_shape: tuple[int, int, int],
         solve: FrameSolver,
     ) -> Path:
-        """Reconstruct all frames of one file and write its results.
+        """Reconstruct all frames of one file and write its results as TIFF.
 
         Parameters
         ----------
@@ -98,13 +136,7 @@ class Batch:
         result = self.result(source.path)
         landing = result.with_name(f".{result.name}")
         is_new = not self.out.exists()
-        shape = (source.n_frames, *volume_shape) if len(source.shape) == 4 else volume_shape
-        settings = {
-            "input": str(source.path),
-            **self.settings,
-            "voxel_um": {axis: float(n) for axis, n in zip("zyx", self.voxel_um, strict=True)},
-            "volume_shape": list(shape),
-        }
+        shape, settings = self.describe(source, volume_shape)
         try:
             with VolumeWriter(landing, shape, self.voxel_um, overwrite=True) as writer:
                 frames = writer.array.reshape(source.n_frames, *volume_shape)

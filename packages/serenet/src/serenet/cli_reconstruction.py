@@ -9,6 +9,7 @@ import typer
 from scopekit.cli import (
     Device,
     DeviceOption,
+    FormatOption,
     MemoryOption,
     OutFolderOption,
     OutputType,
@@ -17,7 +18,8 @@ from scopekit.cli import (
 )
 
 InputsArgument = Annotated[
-    list[Path], typer.Argument(help="View stacks (TIFF), or folders of them.", show_default=False)
+    list[Path],
+    typer.Argument(help="View stacks (TIFF, OME-Zarr), or folders of them.", show_default=False),
 ]
 PreviewOption = Annotated[
     bool, typer.Option("--no-preview", help="Draw no picture beside the result.")
@@ -93,6 +95,16 @@ def reconstruct(
     ] = False,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
+    format_: FormatOption = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEDULER",
+            help="Spread the frames over the workers of a dask cluster: its scheduler's address, "
+            "or scheduler file. Results are OME-Zarr.",
+            show_default=False,
+        ),
+    ] = None,
     dtype: OutputTypeOption = OutputType.float32,
     no_preview: PreviewOption = False,
     overwrite: OverwriteOption = False,
@@ -123,6 +135,8 @@ def reconstruct(
         half=half,
         max_memory_gb=max_memory_gb,
         device=device.value,
+        format=format_ and format_.value,
+        dask=dask,
         dtype=dtype.value,
         preview=not no_preview,
         overwrite=overwrite,
@@ -151,6 +165,7 @@ def deconvolve(
     background: BackgroundOption = None,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
+    format_: FormatOption = None,
     dtype: OutputTypeOption = OutputType.float32,
     no_preview: PreviewOption = False,
     overwrite: OverwriteOption = False,
@@ -175,6 +190,7 @@ def deconvolve(
         background=background,
         max_memory_gb=max_memory_gb,
         device=device.value,
+        format=format_ and format_.value,
         dtype=dtype.value,
         preview=not no_preview,
         overwrite=overwrite,

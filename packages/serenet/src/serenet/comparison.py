@@ -13,7 +13,7 @@ from scopekit.errors import UserError
 from scopekit.metrics import correlation, match_brightness, psnr, ssim
 from scopekit.outputs import require_new, require_writable, whole_file
 from scopekit.progress import say
-from scopekit.volumes import open_stack
+from scopekit.volumes import open_stack, stack_stem
 from serenet.comparison_figure import save_comparison
 from serenet.decorrelation import volume_resolution
 
@@ -154,9 +154,10 @@ def _microns(lateral_um: float, axial_um: float) -> str:
 
 def _titles(results: Sequence[Path]) -> list[str]:
     """Return the names of the results, with their folders where names repeat."""
-    stems = [path.stem for path in results]
+    stems = [stack_stem(path) for path in results]
     return [
-        path.stem if stems.count(path.stem) == 1 else str(path.with_suffix("")) for path in results
+        stem if stems.count(stem) == 1 else str(path.with_name(stem))
+        for path, stem in zip(results, stems, strict=True)
     ]
 
 

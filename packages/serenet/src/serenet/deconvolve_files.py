@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optics import LightFieldPreset, richardson_lucy
+from scopekit.frame_pipeline import run_frames
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.outputs import make_folder, whole_file
 from scopekit.progress import progress_bar, say
@@ -25,6 +27,7 @@ from serenet.microscope import load_preset
 from serenet.view_psf import ViewPSF, psf_of_views
 from serenet.views import subtract_background
 from serenet.windows import Window, plan_windows
+from serenet.zarr_results import run_as_series
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class DeconvolveOptions:
     background: float | None = None
     max_memory_gb: float | None = None
     device: str = "auto"
+    format: str | None = None
     dtype: str = "float32"
     preview: bool = True
     overwrite: bool = False
@@ -48,7 +52,7 @@ class DeconvolveOptions:
 def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Path]:
     """Deconvolve every view stack among the inputs; return the volumes' paths."""
     return_freed_memory()
-    sources = find_stacks(inputs)
+    sources = find_stacks(inputs, folders_are_series=options.format == "zarr")
     device = choose_device(options.device)
     preset = load_preset(options.preset) if options.preset else None
     view_psf, microscope = psf_of_views(options.psf, preset)
@@ -73,6 +77,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         dtype=options.dtype,
         preview=options.preview,
         overwrite=options.overwrite,
+        format=options.format,
     )
 
     def work(path: Path) -> Path:
@@ -84,7 +89,22 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         )
         state = _State(batch.result(path), path, settings)
         solver = _Solver(view_psf, microscope, options, pages, state, device)
-        result = batch.run(stack, (shape[0], shape[1], shape[2]), solver)
+        if batch.lands_as_zarr(path):
+
+            def solve(
+                source: StackFile,
+                frame: int,
+                target: NDArray[np.float32],
+                release: Callable[[], None],
+            ) -> dict[str, Any]:
+                # The frame before is being written.
+                state.forget_before(frame - 1)
+                return solver(source, frame, target, release)
+
+            make = partial(run_frames, stack, solve=solve)
+            result = run_as_series(batch, stack, (shape[0], shape[1], shape[2]), make)
+        else:
+            result = batch.run(stack, (shape[0], shape[1], shape[2]), solver)
         state.remove()
         return result
 
@@ -127,6 +147,12 @@ class _State:
         with np.load(path) as content:
             fits = [float(fit) for fit in content["fits"]]
             return torch.from_numpy(content["estimate"]), fits, bool(content["finished"])
+
+    def forget_before(self, frame: int) -> None:
+        """Forget what was kept of earlier frames, which the series holds by now."""
+        for path in self.folder.glob("frame*_window*.npz"):
+            if int(path.stem.partition("_")[0].removeprefix("frame")) < frame:
+                path.unlink()
 
     def remove(self) -> None:
         """Forget everything."""

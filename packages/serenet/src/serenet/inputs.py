@@ -9,28 +9,31 @@ from torch import Tensor
 
 from optics import LightFieldPreset
 from scopekit.errors import UserError
+from scopekit.folder_series import open_folder_series
 from scopekit.progress import say
-from scopekit.volumes import StackFile, open_frames, open_stack
+from scopekit.volumes import StackFile, is_zarr, open_frames, open_stack, stack_stem
 from serenet.scan import check_scanned
 
 _SUFFIXES = (".tif", ".tiff")
 
 
-def find_stacks(inputs: Iterable[Path]) -> list[Path]:
-    """Return the files, and the TIFF files inside the folders, in order, each once.
+def find_stacks(inputs: Iterable[Path], *, folders_are_series: bool = False) -> list[Path]:
+    """Return the files, and the view stacks inside the folders, in order, each once.
+
+    A Zarr store counts as a file; other folders stay as they are if they are series.
 
     Raises
     ------
     UserError
-        If an input is missing, a folder holds no TIFF, or two results would share a name.
+        If an input is missing, a folder holds no stack, or two results would share a name.
     """
     files: list[Path] = []
     for item in inputs:
-        if item.is_dir():
+        if item.is_dir() and not is_zarr(item):
             found = _stacks_in(item)
             if not found:
-                raise UserError(f"{item}: no .tif or .tiff file in this folder")
-            files += found
+                raise UserError(f"{item}: no .tif, .tiff or .zarr in this folder")
+            files += [item] if folders_are_series else found
         elif item.exists():
             files.append(item)
         else:
@@ -38,22 +41,25 @@ def find_stacks(inputs: Iterable[Path]) -> list[Path]:
     files = list(dict.fromkeys(files))
     stems: dict[str, Path] = {}
     for file in files:
-        other = stems.setdefault(file.stem, file)
+        other = stems.setdefault(stack_stem(file), file)
         if other is not file:
             raise UserError(f"{other} and {file} would give results of one name; rename one")
     return files
 
 
 def _stacks_in(folder: Path) -> list[Path]:
-    """Return the TIFF files of a folder, without results of earlier runs from files in it."""
+    """Return the stacks of a folder, without results of earlier runs from files in it."""
     stacks = sorted(
-        f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES and not f.name.startswith(".")
+        f
+        for f in folder.iterdir()
+        if f.suffix.lower() in (*_SUFFIXES, ".zarr") and not f.name.startswith(".")
     )
-    stems = {f.stem for f in stacks}
+    stems = {stack_stem(f) for f in stacks}
     return [
         f
         for f in stacks
-        if f.stem.rpartition("_")[0] not in stems or not f.with_suffix(".yaml").exists()
+        if stack_stem(f).rpartition("_")[0] not in stems
+        or not (folder / f"{stack_stem(f)}.yaml").exists()
     ]
 
 
@@ -69,7 +75,8 @@ def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[in
     Parameters
     ----------
     path
-        TIFF (A, h, w) or (T, A, h, w), A = all n_num^2 views or the preset's subset.
+        (A, h, w) or (T, A, h, w), A = all n_num^2 views or the preset's subset; or a folder, a
+        series of the stacks inside.
     preset
         The microscope, its views in the order wanted.
 
@@ -78,7 +85,8 @@ def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[in
     UserError
         If the number of pages fits neither.
     """
-    stack = open_stack(path)
+    is_series = path.is_dir() and not is_zarr(path)
+    stack = open_folder_series(path, _stacks_in(path)) if is_series else open_stack(path)
     n_pages, n_all, n_subset = stack.shape[-3], preset.n_num**2, len(preset.views)
     if n_pages == n_all:
         return stack, list(preset.views)

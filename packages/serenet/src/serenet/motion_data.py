@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.progress import say
-from scopekit.volumes import StackFile, VoxelSize
+from scopekit.volumes import StackFile, VoxelSize, stack_stem
 from serenet.inputs import find_stacks, open_scanned
 from serenet.motion import brightness_range
 from serenet.training_settings import Data
@@ -66,7 +66,7 @@ def read_scanned_views(data: Data, crop: int) -> list[ScannedView]:
     files = find_stacks([data.views])[: data.first]
     if data.last is not None:
         files = files[-data.last :]
-    at_rest = {p.stem: p for p in find_stacks([data.volumes])} if data.volumes else {}
+    at_rest = {stack_stem(p): p for p in find_stacks([data.volumes])} if data.volumes else {}
     found = []
     for path in files:
         stack = open_scanned(path)
@@ -81,7 +81,7 @@ def read_scanned_views(data: Data, crop: int) -> list[ScannedView]:
 
 
 def _at_rest(stack: StackFile, at_rest: dict[str, Path], folder: Path) -> StackFile:
-    stem = stack.path.stem
+    stem = stack_stem(stack.path)
     path = at_rest.get(stem) or at_rest.get(f"{stem}_still")
     if path is None:
         raise UserError(f"{stack.path}: no views at rest, {stem}.tif, in {folder}")

@@ -85,6 +85,7 @@ def correct_files(inputs: list[Path], options: MotionOptions) -> list[Path]:
             dtype="float32",
             preview=True,
             overwrite=options.overwrite,
+            format="tif",
         )
 
     def solve(

@@ -11,7 +11,7 @@ from optics import LightFieldPreset
 from scopekit.errors import UserError
 from scopekit.memory import memory_budget
 from scopekit.progress import say
-from scopekit.volumes import StackFile, open_stack
+from scopekit.volumes import StackFile, open_stack, stack_stem
 from serenet.inputs import find_stacks, open_views
 from serenet.training_settings import Data
 
@@ -104,7 +104,7 @@ class TrainingData:
     def _volume_of(
         self, path: Path, stack: StackFile, volumes: dict[str, Path], folder: Path | None
     ) -> StackFile:
-        fitting = [stem for stem in volumes if path.stem.startswith(stem)]
+        fitting = [stem for stem in volumes if stack_stem(path).startswith(stem)]
         if not fitting:
             raise UserError(
                 f"{path}: no volume of that name in {folder}: NAME.tif belongs to views NAME...tif"
@@ -186,4 +186,4 @@ class TrainingData:
 
 
 def _volumes_by_stem(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in find_stacks([folder])}
+    return {stack_stem(path): path for path in find_stacks([folder])}

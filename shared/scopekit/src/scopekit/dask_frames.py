@@ -1,10 +1,13 @@
 """Frames of a series spread over the workers of a dask cluster."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from scopekit.errors import UserError
 from scopekit.progress import progress_bar, say
@@ -12,6 +15,8 @@ from scopekit.progress import progress_bar, say
 _CONNECT_SECONDS = 20
 # A frame is given up after it was lost, with its worker, so many times.
 _RETRIES = 3
+# Frames a worker is given at a time: the next is there when one is done.
+_AHEAD = 2
 
 
 def spread_frames(
@@ -48,18 +53,35 @@ def spread_frames(
             say(f"{scheduler}: waiting for workers")
         client.wait_for_workers(1)
         todo = list(frames)
-        futures = client.map(work, todo, pure=False, retries=_RETRIES)
-        frame_of = {future.key: frame for future, frame in zip(futures, todo, strict=True)}
+        waiting = iter(todo)
+        # No more than the workers can start on, so that none is given all and others nothing.
+        running = distributed.as_completed()
+        frame_of: dict[str, int] = {}
+
+        def hand_out() -> None:
+            free = _AHEAD * len(client.scheduler_info(n_workers=-1)["workers"]) - len(frame_of)
+            for frame in itertools.islice(waiting, max(free, 0 if frame_of else 1)):
+                future = client.submit(work, frame, pure=False, retries=_RETRIES)
+                frame_of[future.key] = frame
+                running.add(future)
+
         with progress_bar(what, len(todo)) as advance:
-            for future in distributed.as_completed(futures):
+            hand_out()
+            for future in running:
+                frame = frame_of.pop(future.key)
                 failure = _outcome(future)
                 if failure is not None:
-                    frame = frame_of[future.key]
                     failures[frame] = failure
                     say(f"error: frame {frame}: {failure}")
                 future.release()
                 advance()
+                hand_out()
     return failures
+
+
+def take_worker_threads() -> None:
+    """Let PyTorch take the threads that this dask worker was given (``--nthreads``)."""
+    torch.set_num_threads(_distributed().get_worker().state.nthreads)
 
 
 def _outcome(future: Any) -> str | None:
