@@ -37,7 +37,7 @@ ConfigOption = Annotated[
 CheckpointOption = Annotated[
     Path | None,
     typer.Option(
-        help="Weights.",
+        help="Weights, or the name of some that ship (demo_pretrain).",
         show_default="the configuration's fine-tuned ones, else its pre-trained ones",
     ),
 ]
@@ -196,10 +196,10 @@ class _Run:
         from scopekit.memory import choose_device
         from tenet.config import load_config
         from tenet.inference import best_weights
-        from tenet.model_files import load_model
+        from tenet.model_files import checkpoint_file, load_model
 
         self.config: Config = load_config(config)
-        self.weights = checkpoint or best_weights(self.config)
+        self.weights = checkpoint_file(checkpoint) if checkpoint else best_weights(self.config)
         on = choose_device(device.value)
         self.model: JNet = load_model(self.weights, self.config.params).to(on)
         self._out, self._overwrite = out, overwrite

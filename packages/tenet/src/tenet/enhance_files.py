@@ -21,7 +21,7 @@ from tenet.config import Config, load_config
 from tenet.enhanced_stack import ENDINGS, StackTask, enhance_stack
 from tenet.jnet import JNet
 from tenet.labelling import CONNECTIVITY
-from tenet.model_files import load_model, model_file
+from tenet.model_files import checkpoint_file, load_model
 from tenet.recording_files import SUFFIXES, RecordingFile, open_recording
 
 # Relative difference between two voxel sizes that is worth a warning.
@@ -56,7 +56,7 @@ def enhance_files(inputs: list[Path], options: EnhanceOptions) -> None:
     sources = find_inputs(inputs, SUFFIXES, _is_result)
     config = load_config(options.config)
     device = choose_device(options.device)
-    model = load_model(_weights(options.checkpoint), config.params).to(device)
+    model = load_model(checkpoint_file(options.checkpoint), config.params).to(device)
     require_writable(options.out)
     work = _Work(config, model, options)
     done = run_all(sources, work)
@@ -70,11 +70,6 @@ def enhance_files(inputs: list[Path], options: EnhanceOptions) -> None:
 def _is_result(path: Path, stems: Collection[str]) -> bool:
     found = _RESULT.search(path.stem)
     return found is not None and path.stem[: found.start()] in stems
-
-
-def _weights(checkpoint: Path) -> Path:
-    """Return the file of a checkpoint, which may be the name of one that ships."""
-    return checkpoint if checkpoint.suffix else model_file("", checkpoint.name)
 
 
 class _Work:
@@ -176,7 +171,7 @@ class _Work:
             "time_point": frame,
             "recorded_shape": list(recording.shape),
             "voxel_size_from": origin,
-            "checkpoint": str(_weights(options.checkpoint)),
+            "checkpoint": str(checkpoint_file(options.checkpoint)),
             "configuration": self._config.name,
             "params": self._config.params.model_dump(mode="json"),
             "connectivity": CONNECTIVITY,

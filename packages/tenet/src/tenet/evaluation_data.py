@@ -22,7 +22,7 @@ from tenet.training_crops import PhantomCrops, RecordingCrops, align_recording
 Array = NDArray[np.float32]
 _LABEL = "_labelx.npy"
 # Relative difference between two voxel sizes that is worth a warning.
-_SAME_VOXEL = 0.02
+_SAME_VOXEL = 0.1
 
 
 def recording_files(inputs: Sequence[Path]) -> list[Path]:

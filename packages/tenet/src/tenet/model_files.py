@@ -21,6 +21,11 @@ def model_file(folder: str, name: str) -> Path:
     return shipped if not path.exists() and shipped.exists() else path
 
 
+def checkpoint_file(path_or_name: Path) -> Path:
+    """Return a file of weights: the path, or what ships under that name."""
+    return path_or_name if path_or_name.suffix else model_file("", path_or_name.name)
+
+
 def moments_file(weights: Path) -> Path:
     """Return where the moments of the optimizer lie that belong to a file of weights."""
     return weights.with_name(f"{weights.stem}_optim.pt")
