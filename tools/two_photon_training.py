@@ -218,7 +218,6 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     device = choose_device(options.device)
-    torch.backends.cudnn.benchmark = True  # crops are of one size
     config = load_config(options.config)
     settings = config.section("pretrain_loop", PretrainLoop)
     started = time.perf_counter()
