@@ -159,7 +159,14 @@ def study(config: Config, options: argparse.Namespace) -> None:
     beads = [bead(config.params, options.seed + number) for number in range(options.beads)]
     stacks = [record(config, z, options.seed + n, device) for n, (_, z) in enumerate(beads)]
     if options.finetune_steps:
-        model = finetuned(model, config, stacks, options.finetune_steps, options.seed)
+        model = finetuned(
+            model,
+            config,
+            stacks,
+            steps=options.finetune_steps,
+            seed=options.seed,
+            as_recorded=options.as_recorded,
+        )
     truths, made = [truth for truth, _ in beads], []
     started = time.perf_counter()
     for number, stack in enumerate(stacks):

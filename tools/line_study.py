@@ -136,7 +136,14 @@ def study(config: Config, options: argparse.Namespace) -> None:
         stacks = [record(config, z, options.seed + n, device) for n, (_, z) in enumerate(volumes)]
         model = pretrained
         if options.finetune_steps:
-            model = finetuned(model, config, stacks, options.finetune_steps, options.seed)
+            model = finetuned(
+                model,
+                config,
+                stacks,
+                steps=options.finetune_steps,
+                seed=options.seed,
+                as_recorded=options.as_recorded,
+            )
         made = [results(config, model, s, as_recorded=options.as_recorded) for s in stacks]
         for method in METHODS:
             rows.append(row_of(method, angle, [m[method] for m in made], truths))

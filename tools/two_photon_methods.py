@@ -80,7 +80,15 @@ class StackRegions:
         """Nothing changes from epoch to epoch."""
 
 
-def finetuned(model: JNet, config: Config, stacks: list[Tensor], steps: int, seed: int) -> JNet:
+def finetuned(
+    model: JNet,
+    config: Config,
+    stacks: list[Tensor],
+    *,
+    steps: int,
+    seed: int,
+    as_recorded: bool = False,
+) -> JNet:
     """Return a copy of a model, trained on by the losses of ``tenet finetune``.
 
     Parameters
@@ -90,20 +98,22 @@ def finetuned(model: JNet, config: Config, stacks: list[Tensor], steps: int, see
     config
         Its section ``train_loop`` tells weights and rate.
     stacks
-        Recordings (Z, Y, X); scaled from minimum to maximum, as always.
+        Recordings (Z, Y, X).
     steps
         How many.
     seed
         Of the places.
+    as_recorded
+        See `enhanced`.
     """
     settings = config.section("train_loop", TrainLoop)
     updates = {"reconstruct": True, "apply_vq": settings.qloss_weight > 0}
     tuned = JNet(config.params.model_copy(update=updates)).to(stacks[0].device)
     tuned.load_state_dict(copy.deepcopy(model.state_dict()))
     data = config.section("pretrain_dataset", LabelCrops)
-    ranges = [(stack.min(), stack.max()) for stack in stacks]
-    scaled = [(s - low) / (high - low) for s, (low, high) in zip(stacks, ranges, strict=True)]
-    regions = StackRegions(scaled, data)
+    if not as_recorded:
+        stacks = [(stack - stack.min()) / (stack.max() - stack.min()) for stack in stacks]
+    regions = StackRegions(stacks, data)
     recipe = Finetuning(tuned, settings, regions, regions)
     learnt = [p for p in tuned.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learnt, lr=settings.lr)
