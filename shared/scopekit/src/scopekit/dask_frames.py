@@ -55,7 +55,7 @@ def spread_frames(
         todo = list(frames)
         waiting = iter(todo)
         # No more than the workers can start on, so that none is given all and others nothing.
-        running = distributed.as_completed()
+        running = distributed.as_completed(loop=client.loop)
         frame_of: dict[str, int] = {}
 
         def hand_out() -> None:
