@@ -81,7 +81,7 @@ def report(
     settings
         What to tell about how.
     pictures
-        Name to PNG, in the order shown.
+        Heading to PNG, in the order shown.
     """
     objective = f" The best threshold is that of the {kind.objective}." if kind.objective else ""
     parts = [
@@ -94,7 +94,7 @@ def report(
     ]
     for name, content in pictures.items():
         data = base64.b64encode(content).decode()
-        title = html.escape(name.removesuffix(".png").removeprefix(f"{kind.name}_"))
+        title = html.escape(name)
         parts.append(f'<h2>{title}</h2><img alt="{title}" src="data:image/png;base64,{data}">')
     told = "".join(
         f"<dt>{html.escape(str(key))}</dt><dd>{html.escape(str(value))}</dd>"

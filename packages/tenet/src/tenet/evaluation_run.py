@@ -137,15 +137,19 @@ def evaluate(
         if found is not None:
             rows.append(Row(method, found, "best", scores[found]))
     shown = dict(list(pictures.items())[:_LARGEST_IN_REPORT])
+    headed = {Path(file).stem.removeprefix(f"{name}_"): png for file, png in shown.items()}
     others = {f"{name}_psf.png": _png(outputs.psf)}
+    headed = {**headed, "PSF": others[f"{name}_psf.png"]}
     if kind.objective:
-        others[f"{name}_thresholds.png"] = _png(draw_sweep(summaries, best, kind.lines))
+        sweep = _png(draw_sweep(summaries, best, kind.lines))
+        others[f"{name}_thresholds.png"] = sweep
+        headed = {"Scores over the threshold": sweep, **headed}
     files: dict[str, str | bytes] = {
         **pictures,
         **others,
         f"{name}_scores.csv": _scores_table(summaries, best),
         f"{name}_images.csv": _images_table(records, rows),
-        f"{name}_report.html": report(kind, rows, outputs.settings, {**others, **shown}),
+        f"{name}_report.html": report(kind, rows, outputs.settings, headed),
     }
     objects = _objects_table(records, rows)
     if objects:
