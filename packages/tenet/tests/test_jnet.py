@@ -100,6 +100,31 @@ def test_it_equals_the_plain_definition_forward_and_backward(small, training, ch
             torch.testing.assert_close(tensor, statistics[name])
 
 
+@pytest.mark.gpu
+def test_the_gpu_agrees_with_the_plain_definition(small):
+    model = small(hidden_channels_list=[4, 6, 8], dropout=0.0).double().train()
+    plain = plain_of(model).double().train()
+    model.cuda()
+    image = torch.rand(2, 1, 3, 12, 8, generator=torch.Generator().manual_seed(1)).double()
+    for network, x in ((model.enhance, image.cuda()), (plain, image)):
+        structure, brightness = network(x)
+        (structure.square().mean() + brightness.mean()).backward()
+    own = dict(model.named_parameters())
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(own[name].grad.cpu(), parameter.grad)
+
+
+@pytest.mark.gpu
+def test_dropout_on_the_gpu_keeps_the_mean():
+    torch.manual_seed(0)
+    block = ResidualBlock(2, 0.5).cuda().train()
+    x = torch.randn(1, 2, 30, 30, 30, device="cuda")
+    means = []
+    for block.dropout in (0.0, 0.5):
+        means.append(float((block(x) - x).mean()))
+    assert means[1] == pytest.approx(means[0], abs=0.02)
+
+
 def test_it_equals_the_plain_definition_in_single_precision(small):
     model = small(hidden_channels_list=[4, 6, 8]).eval()
     image = torch.rand(2, 1, 4, 8, 12)

@@ -167,11 +167,12 @@ class _NormalisedConvolution(torch.autograd.Function):
         out = torch.empty_like(x, memory_format=_LAST)
         for start, end in parts:
             part = _convolve(activation.padded(start, end, into), kernel, offset)
-            here = out[:, :, start:end]
-            if added is None:
-                here.copy_(part)
+            if added is not None:
+                part.add_(added[:, :, start:end])
+            if len(parts) == 1:
+                out = part
             else:
-                torch.add(part, added[:, :, start:end], out=here)
+                out[:, :, start:end].copy_(part)
         ctx.save_for_backward(
             x, weight, kernel, found.mean, found.variance, inverse, scale, shift, kept
         )
