@@ -134,7 +134,13 @@ def draw(
     centre = [round(c) for c in np.argwhere(truth).mean(axis=0)]
     recorded = np.repeat(stack.cpu().numpy(), len(truth) // len(stack), axis=0)
     panels = {"recording": recorded, **made, "truth": truth.astype(np.float32)}
-    figure, axes = plt.subplots(2, len(panels), figsize=(2.3 * len(panels), 7), squeeze=False)
+    figure, axes = plt.subplots(
+        2,
+        len(panels),
+        figsize=(2.1 * len(panels), 7.2),
+        height_ratios=(SIZE_UM[0] / SIZE_UM[1], 1),
+        squeeze=False,
+    )
     for column, (name, volume) in zip(axes.T, panels.items(), strict=True):
         for axis, section, outline in (
             (column[0], volume[:, centre[1]], truth[:, centre[1]]),

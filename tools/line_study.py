@@ -57,27 +57,32 @@ def counts(
     return above[0], above[1], int(truth.sum())
 
 
-def overlap(volumes: list[Array], truths: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
-    """Return the overlap at every threshold, all volumes counted together."""
+def overlap(
+    volumes: list[Array], truths: list[NDArray[np.bool_]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the overlap at every threshold, and the volume found as a share of the true one.
+
+    All volumes are counted together.
+    """
     parts = [counts(volume, truth) for volume, truth in zip(volumes, truths, strict=True)]
     both = np.sum([part[0] for part in parts], axis=0)
     found = np.sum([part[1] for part in parts], axis=0)
     total = sum(part[2] for part in parts)
-    result: NDArray[np.float64] = both / (found + total - both)
-    return result
+    return both / (found + total - both), found / total
 
 
 def row_of(
     method: str, angle: str, made: list[Array], truths: list[NDArray[np.bool_]]
 ) -> dict[str, object]:
     """Return the scores of a method at an angle."""
-    curve = overlap(made, truths)
-    singles = [overlap([m], [t]).max() for m, t in zip(made, truths, strict=True)]
+    curve, share = overlap(made, truths)
+    singles = [overlap([m], [t])[0].max() for m, t in zip(made, truths, strict=True)]
     return {
         "method": method,
         "angle": angle,
         "best_iou": round(float(curve.max()), 4),
         "best_threshold": float(THRESHOLDS[curve.argmax()]),
+        "found_share_at_best": round(float(share[curve.argmax()]), 3),
         "iou_at_half": round(float(curve[np.abs(THRESHOLDS - 0.5).argmin()]), 4),
         "least_of_volumes": round(float(min(singles)), 4),
         "most_of_volumes": round(float(max(singles)), 4),
