@@ -24,17 +24,18 @@ sys.exit(done.returncode)
 
 @pytest.fixture(scope="module")
 def reconstruct(tmp_path_factory, weights):
-    """Reconstruct 101 depths of 40 x 37 views within a budget in GB; return (error, peak, out)."""
+    """Reconstruct 101 depths of views within a budget in GB; return (error, peak, out)."""
     folder = tmp_path_factory.mktemp("budget")
     generator = np.random.default_rng(0)
-    views = generator.uniform(100, 500, (49, 40, 37)).astype(np.float32)
-    tifffile.imwrite(folder / "views.tif", views)
+    views = generator.uniform(100, 500, (49, 64, 61)).astype(np.float32)
+    tifffile.imwrite(folder / "wide.tif", views)
+    tifffile.imwrite(folder / "views.tif", views[:, :40, :37])
     np.save(folder / "shift.npy", generator.normal(0, 10, (49, 101, 2)))
 
-    def call(model, budget, *options):
+    def call(model, budget, *options, views="views"):
         out = folder / f"{model}_{budget:.3f}"
         arguments = (
-            *("reconstruct", folder / "views.tif", "--checkpoint", weights[model], "--out", out),
+            *("reconstruct", folder / f"{views}.tif", "--checkpoint", weights[model], "--out", out),
             *("--psf-shift", folder / "shift.npy", "--max-memory-gb", f"{budget:.4f}", *options),
         )
         done = subprocess.run(
@@ -67,12 +68,12 @@ def test_the_peak_stays_within_the_budget(reconstruct, held):
     # What the program asks for is enough.
     least = float(re.search(r"give at least ([\d.]+)", error)[1])
     volumes, counts = [], []
-    for budget in (least, least + 0.1):
-        error, peak, out = reconstruct("serenet", budget)
+    for budget in (least, least + 0.04):
+        error, peak, out = reconstruct("serenet", budget, views="wide")
         assert error == ""
         assert peak <= budget
-        volumes.append(open_stack(out / "views_serenet.tif").read())
-        counts.append(tiles(out, "views_serenet"))
+        volumes.append(open_stack(out / "wide_serenet.tif").read())
+        counts.append(tiles(out, "wide_serenet"))
     assert counts[0] > counts[1] > 1
     assert np.abs(volumes[0] - volumes[1]).max() <= 1e-4 * volumes[0].max()
 

@@ -4,13 +4,14 @@ All convolutions are 3 x 3 x 3 with zero padding and bias, each followed by Leak
 resolution grows in two trilinear steps and is resized to the volume's grid at the end.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from serenet.depth_slabs import in_slabs, thickest
 from serenet.network import VolumeNetwork
 from serenet.polyphase import convolve, enlarge, enlarged_convolution, packed_convolution, unpack
 
@@ -90,7 +91,31 @@ class SeReNet(VolumeNetwork):
 
     def enlarged(self, inputs: Tensor) -> Tensor:
         """Return the volume before the final resize, of decomposed views (B, A, D, h, w)."""
+        if inputs.device.type == "cpu" and not torch.is_grad_enabled():
+            shape = (inputs.shape[2], inputs.shape[3], inputs.shape[4])
+            return torch.cat(list(self.enlarged_slabs(lambda s: inputs[:, :, s], shape)), dim=2)
         return self._fine(after_enlarging(self.coarse(inputs), self.middle, 2))
+
+    def enlarged_slabs(
+        self, read: Callable[[slice], Tensor], shape: tuple[int, int, int]
+    ) -> Iterator[Tensor]:
+        """Yield the volume before the final resize in slabs of depths, without gradients.
+
+        Parameters
+        ----------
+        read
+            Takes depths and returns the views decomposed to them, (B, A, planes, h, w).
+        shape
+            (D, h, w) of all.
+        """
+        if next(self.parameters()).device.type != "cpu":
+            yield self.enlarged(read(slice(0, shape[0])))
+            return
+        yield from in_slabs(read, shape, self._stages())
+
+    def _stages(self) -> list[tuple[ConvStack, float]]:
+        assert isinstance(self.fine, ConvStack)
+        return [(self.coarse, 1), (self.middle, 2), (self.fine, self.second_up)]
 
     def _fine(self, x: Tensor) -> Tensor:
         assert isinstance(self.fine, ConvStack)
@@ -98,7 +123,11 @@ class SeReNet(VolumeNetwork):
 
     def peak_values(self, n_depths: int) -> float:
         """Return how many numbers are held at once per view pixel (measured)."""
-        return self.values_per_depth * n_depths
+        if next(self.parameters()).device.type != "cpu":
+            return self.values_per_depth * n_depths
+        # Of a slab, most per pixel of the enlarged volume; and the volume itself.
+        planes = thickest(n_depths, sum(len(stack) // 2 for stack, _ in self._stages()))
+        return (25 * planes + 1.25 * n_depths) * self.enlargement**2
 
 
 class AxialUNet(nn.Module):
@@ -159,6 +188,20 @@ class FSeReNet(SeReNet):
             AxialUNet(negative_slope, bias), ConvStack((8, 1), negative_slope, bias)
         )
 
+    def enlarged_slabs(
+        self, read: Callable[[slice], Tensor], shape: tuple[int, int, int]
+    ) -> Iterator[Tensor]:
+        """Yield the whole volume before the final resize: the U-Net halves the depths."""
+        yield self.enlarged(read(slice(0, shape[0])))
+
+    def enlarged(self, inputs: Tensor) -> Tensor:
+        """Return the volume before the final resize, of decomposed views (B, A, D, h, w)."""
+        return self._fine(after_enlarging(self.coarse(inputs), self.middle, 2))
+
     def _fine(self, x: Tensor) -> Tensor:
         enlarged: Tensor = self.fine(enlarge(x, self.second_up))
         return enlarged
+
+    def peak_values(self, n_depths: int) -> float:
+        """Return how many numbers are held at once per view pixel (measured)."""
+        return self.values_per_depth * n_depths

@@ -34,8 +34,7 @@ def enlarged_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
         (B, 4 O, D, h, w), packed.
     """
     with _full_precision(x):
-        taps = weight.new_tensor(_LINEAR).unfold(0, 3, 1)  # (phase, coarse, fine)
-        joined = torch.einsum("oizyx,pry,qsx->pqoizrs", weight, taps, taps).flatten(0, 2)
+        joined = kernels_of_phases(weight).flatten(0, 2)
     packed = convolve(x, joined, _for_each_phase(bias))
     # Interpolation repeats the border, convolution sees zeros beyond it: no kernel does both.
     height, width = x.shape[-2:]
@@ -46,6 +45,12 @@ def enlarged_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
             exact = pack(convolve(enlarge(near, 2), weight, bias))
             packed.narrow(axis, start + line, 1).copy_(exact.narrow(axis, line, 1))
     return packed
+
+
+def kernels_of_phases(weight: Tensor) -> Tensor:
+    """Return the kernels on the coarse grid for the four fine pixels, (2, 2, O, I, 3, 3, 3)."""
+    taps = weight.new_tensor(_LINEAR).unfold(0, 3, 1)  # (phase, coarse, fine)
+    return torch.einsum("oizyx,pry,qsx->pqoizrs", weight, taps, taps)
 
 
 def packed_convolution(packed: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

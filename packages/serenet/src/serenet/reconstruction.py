@@ -152,9 +152,19 @@ def reconstruct_tile(
         assert isinstance(model, VolumeNetwork)
         # The sums of the decomposition need more than bfloat16's eight bits.
         views = prepared.half() if dtype == torch.float16 else prepared
-        inputs = _window(views, model, shift, scale, tile)
-        enlarged = model.enlarged_tile(inputs, tile, prepared.shape[-2:])[0, 0].float()
-        return _resized(enlarged, model.enlargement, prepared.shape[-2:], scale, tile)
+        volume: Tensor | None = None
+        first = 0
+        for enlarged, n_depths in _enlarged(views, model, shift, scale, tile):
+            planes = enlarged[0, 0].float()
+            made = _resized(planes, model.enlargement, prepared.shape[-2:], scale, tile)
+            if len(made) == n_depths:
+                return made
+            if volume is None:
+                volume = made.new_empty((n_depths, *made.shape[1:]))
+            volume[first : first + len(made)] = made
+            first += len(made)
+        assert volume is not None
+        return volume
 
     return compute(part, device, half=half).clamp_(min=0)
 
@@ -172,15 +182,26 @@ def _resized(
     return enlarged
 
 
-def _window(
+def _enlarged(
     views: Tensor, model: VolumeNetwork, shift: Tensor | None, scale: float, tile: Tile
-) -> Tensor:
-    """Return a tile of the views as the network takes them, a batch of one."""
+) -> Iterator[tuple[Tensor, int]]:
+    """Yield a tile of the enlarged volume in slabs of depths, and how many depths there are."""
     if not isinstance(model, SeReNet):
-        return views[:, slice(*tile.rows), slice(*tile.columns)][None]
+        window = views[:, slice(*tile.rows), slice(*tile.columns)][None]
+        enlarged = model.enlarged_tile(window, tile, views.shape[-2:])
+        yield enlarged, enlarged.shape[2]
+        return
     assert shift is not None
-    decomposed = decompose_window(views, shift.to(views.device) / scale, tile.rows, tile.columns)
-    return decomposed[None].contiguous(memory_format=torch.channels_last_3d)
+    shift = shift.to(views.device) / scale
+
+    def read(depths: slice) -> Tensor:
+        decomposed = decompose_window(views, shift[:, depths], tile.rows, tile.columns)
+        return decomposed[None].contiguous(memory_format=torch.channels_last_3d)
+
+    height, width = (stop - start for start, stop in (tile.rows, tile.columns))
+    shape = (shift.shape[1], height, width)
+    for enlarged in model.enlarged_slabs(read, shape):
+        yield enlarged, shape[0]
 
 
 def _sharpened(refocused: Tensor, model: RLNet, scale: float, tile: Tile) -> Tensor:
