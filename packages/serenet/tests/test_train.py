@@ -246,8 +246,8 @@ def test_one_light_field_is_learnt():
     """The loss falls by nine tenths, and the volume leaves the refocused views behind by 0.03."""
     whole = presets["nnum13"]
     depths_um = tuple(float(z) for z in range(-4, 5))
-    preset = whole.model_copy(update={"depths_um": depths_um, "views": whole.views[:21]})
-    psf = phase_space_psf(preset, size=99)
+    preset = whole.model_copy(update={"depths_um": depths_um, "views": whole.views[:13]})
+    psf = phase_space_psf(preset, size=75)
     optics = Optics(preset, LightFieldOperator(psf), psf_shift(psf))
     truth = tubes_and_bubbles(4, preset)
     scale = preset.lateral_scale
@@ -260,7 +260,7 @@ def test_one_light_field_is_learnt():
             return 1
 
     torch.manual_seed(0)
-    model = build_model("serenet", inChannels=21).train()
+    model = build_model("serenet", inChannels=13).train()
     model.to(memory_format=torch.channels_last_3d)
     settings = TrainingSettings.model_validate(TINY)
     recipe = SelfSupervised(model, optics, OneField(), OneField(), settings, perceptual=None)
@@ -269,9 +269,9 @@ def test_one_light_field_is_learnt():
     rng = np.random.default_rng(0)
     losses = []
     for _ in range(150):
-        row, column = rng.integers(0, 19, 2)
-        clean = views[:, row : row + 18, column : column + 18]
-        chosen = tuple(rng.permutation(21)[:7].tolist())
+        row, column = rng.integers(0, 25, 2)
+        clean = views[:, row : row + 12, column : column + 12]
+        chosen = tuple(rng.permutation(13)[:5].tolist())
         inputs = clean + 3 * torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         terms = recipe.losses(model, [Crop("field", inputs, clean[list(chosen)], chosen)])
         loss = torch.stack(list(terms.values())).sum()
