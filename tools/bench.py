@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from bench_baselines import bench_hylfmnet, bench_vsnet
+from bench_enhance import bench_enhance
 from bench_jnet import JNET_CASES
 from bench_optics import bench_adjoint, bench_projection, bench_psf, bench_update
 from bench_serenet import SERENET_CASES
@@ -35,6 +36,7 @@ CASES: dict[str, Callable[[Bench], list[Result]]] = {
     "vsnet": bench_vsnet,
     "two-photon": bench_two_photon,
     **JNET_CASES,
+    "enhance": bench_enhance,
 }
 # Cases that only one kind of device computes.
 ONLY_ON = {"psf": "cpu", "network-float16": "cuda"}
@@ -43,7 +45,7 @@ ONLY_ON = {"psf": "cpu", "network-float16": "cuda"}
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog="Example: nox -s bench -- network-float16 reconstruct --device cuda --full --json gpu.json",
+        epilog="Example: nox -s bench -- reconstruct --device cuda --full --json gpu.json",
     )
     parser.add_argument(
         "cases",
