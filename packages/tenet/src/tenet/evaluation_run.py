@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from scopekit.errors import UserError
-from scopekit.outputs import make_folder, require_new, whole_file
+from scopekit.outputs import require_new, require_writable, whole_file
 from scopekit.progress import progress_bar
 from scopekit.settings import write_yaml
 from tenet.config_sections import Visualization
@@ -106,7 +106,7 @@ def evaluate(
     folder, name = outputs.folder, kind.name
     for part in (f"{name}_report.html", f"{name}_scores.csv", f"{name}.yaml"):
         require_new(folder / part, overwrite=outputs.overwrite)
-    make_folder(folder)
+    require_writable(folder)
     thresholds = sorted({*THRESHOLDS, threshold}) if kind.objective else [threshold]
     records: dict[str, ByThreshold] = {m: {t: [] for t in thresholds} for m in methods.names}
     pictures: dict[str, bytes] = {}
