@@ -74,6 +74,8 @@ def bench_step(bench: Bench) -> list[Result]:
     size = (24, 112, 112) if bench.device.type == "cuda" else (8, 64, 64)
     size = (2, 16, 16) if bench.tiny else size
     image = torch.rand((1, 1, *size))
+    # With random weights float32 tells the gradient to some percent only, in either form: ReLU and
+    # maximum change sides. In double both agree to 1e-11.
     # Of a convolution, the gradients of input and kernel take as long as itself.
     work = Work(
         3 * counted_flops(ours.eval(), image), 8 * (1 + 2 * SCALE) * image.numel(), bench.float32
