@@ -109,7 +109,10 @@ def test_missing_files_and_empty_folders(reconstruct, tmp_path):
     assert reconstruct(path) == f"error: {path}: no such file or folder; check the path"
     folder.mkdir()
     (folder / "notes.txt").touch()
-    assert reconstruct(folder) == f"error: {folder}: no .tif or .tiff file in this folder"
+    assert (
+        reconstruct(folder)
+        == f"error: {folder}: no file to use in this folder (.tif, .tiff, .zarr)"
+    )
 
 
 def test_two_inputs_of_one_name(reconstruct, tmp_path, views_file):

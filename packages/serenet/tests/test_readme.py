@@ -13,7 +13,7 @@ from serenet.cli import app
 from serenet.training_settings import TrainingSettings
 
 TOP = Path(__file__).resolve().parents[3]
-READMES = [TOP / "README.md", TOP / "packages/serenet/README.md"]
+READMES = [TOP / name for name in ("README.md", "packages/serenet/README.md", "docs/scale.md")]
 
 
 def blocks(path: Path, language: str) -> list[str]:

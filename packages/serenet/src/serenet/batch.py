@@ -183,26 +183,3 @@ def _planes(
     for plane in volume:
         yield plane.copy()
         release()
-
-
-def run_all(files: list[Path], work: Callable[[Path], Path]) -> list[Path]:
-    """Do ``work`` on every file; report those that fail and go on with the rest.
-
-    Raises
-    ------
-    UserError
-        At the end, if any file failed: its own line if it was the only input.
-    """
-    results, failures = [], []
-    for file in files:
-        try:
-            results.append(work(file))
-        except UserError as failure:
-            if len(files) == 1:
-                raise
-            say(f"error: {failure}")
-            failures.append(file)
-    if failures:
-        names = ", ".join(str(f) for f in failures)
-        raise UserError(f"{len(failures)} of {len(files)} inputs failed, the rest is done: {names}")
-    return results

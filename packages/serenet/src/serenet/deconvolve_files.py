@@ -15,12 +15,13 @@ from torch import Tensor
 
 from optics import LightFieldPreset, richardson_lucy
 from scopekit.frame_pipeline import run_frames
+from scopekit.inputs import run_all
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.outputs import make_folder, whole_file
 from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile
 from serenet import __version__
-from serenet.batch import Batch, run_all
+from serenet.batch import Batch
 from serenet.inputs import find_stacks, open_views, read_views, warn_if_dark
 from serenet.iterative import EXPONENT, ViewSubsets, flat_start, oblique_first
 from serenet.microscope import load_preset

@@ -1,6 +1,6 @@
 """The user's inputs: files and folders of view stacks."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,57 +10,23 @@ from torch import Tensor
 from optics import LightFieldPreset
 from scopekit.errors import UserError
 from scopekit.folder_series import open_folder_series
+from scopekit.inputs import files_inside, find_inputs
 from scopekit.progress import say
 from scopekit.volumes import StackFile, is_zarr, open_frames, open_stack, stack_stem
 from serenet.scan import check_scanned
 
 _SUFFIXES = (".tif", ".tiff")
+_STACKS = (*_SUFFIXES, ".zarr")
 
 
 def find_stacks(inputs: Iterable[Path], *, folders_are_series: bool = False) -> list[Path]:
-    """Return the files, and the view stacks inside the folders, in order, each once.
-
-    A Zarr store counts as a file; other folders stay as they are if they are series.
-
-    Raises
-    ------
-    UserError
-        If an input is missing, a folder holds no stack, or two results would share a name.
-    """
-    files: list[Path] = []
-    for item in inputs:
-        if item.is_dir() and not is_zarr(item):
-            found = _stacks_in(item)
-            if not found:
-                raise UserError(f"{item}: no .tif, .tiff or .zarr in this folder")
-            files += [item] if folders_are_series else found
-        elif item.exists():
-            files.append(item)
-        else:
-            raise UserError(f"{item}: no such file or folder; check the path")
-    files = list(dict.fromkeys(files))
-    stems: dict[str, Path] = {}
-    for file in files:
-        other = stems.setdefault(stack_stem(file), file)
-        if other is not file:
-            raise UserError(f"{other} and {file} would give results of one name; rename one")
-    return files
+    """Return the view stacks among the inputs, see `scopekit.inputs.find_inputs`."""
+    return find_inputs(inputs, _STACKS, _is_result, folders_are_series=folders_are_series)
 
 
-def _stacks_in(folder: Path) -> list[Path]:
-    """Return the stacks of a folder, without results of earlier runs from files in it."""
-    stacks = sorted(
-        f
-        for f in folder.iterdir()
-        if f.suffix.lower() in (*_SUFFIXES, ".zarr") and not f.name.startswith(".")
-    )
-    stems = {stack_stem(f) for f in stacks}
-    return [
-        f
-        for f in stacks
-        if stack_stem(f).rpartition("_")[0] not in stems
-        or not (folder / f"{stack_stem(f)}.yaml").exists()
-    ]
+def _is_result(path: Path, stems: Collection[str]) -> bool:
+    stem = stack_stem(path)
+    return stem.rpartition("_")[0] in stems and (path.parent / f"{stem}.yaml").exists()
 
 
 def require_tiff(out: Path) -> None:
@@ -86,7 +52,10 @@ def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[in
         If the number of pages fits neither.
     """
     is_series = path.is_dir() and not is_zarr(path)
-    stack = open_folder_series(path, _stacks_in(path)) if is_series else open_stack(path)
+    if is_series:
+        stack: StackFile = open_folder_series(path, files_inside(path, _STACKS, _is_result))
+    else:
+        stack = open_stack(path)
     n_pages, n_all, n_subset = stack.shape[-3], preset.n_num**2, len(preset.views)
     if n_pages == n_all:
         return stack, list(preset.views)

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
+from scopekit.inputs import run_all
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.progress import progress_bar
 from scopekit.volumes import StackFile
 from serenet import __version__
-from serenet.batch import Batch, run_all
+from serenet.batch import Batch
 from serenet.inputs import find_stacks, open_scanned
 from serenet.models import load_checkpoint
 from serenet.motion import correct_motion

@@ -12,11 +12,12 @@ from scopekit.dask_frames import spread_frames
 from scopekit.errors import UserError
 from scopekit.frame_pipeline import run_frames
 from scopekit.frame_series import FrameSeries
+from scopekit.inputs import run_all
 from scopekit.memory import return_freed_memory
 from scopekit.progress import say
 from scopekit.volumes import StackFile
 from serenet import __version__
-from serenet.batch import Batch, run_all
+from serenet.batch import Batch
 from serenet.frame_reconstruction import (
     FrameReconstructor,
     ReconstructOptions,

@@ -13,7 +13,7 @@ from scopekit.errors import UserError
 from scopekit.progress import progress_bar, say
 
 _CONNECT_SECONDS = 20
-# A frame is given up after it was lost, with its worker, so many times.
+# After an error, of the file system perhaps; how often workers may die is the scheduler's affair.
 _RETRIES = 3
 # Frames a worker is given at a time: the next is there when one is done.
 _AHEAD = 2

@@ -7,11 +7,15 @@ from scopekit.errors import UserError
 from scopekit.progress import say
 from scopekit.volumes import is_zarr, stack_stem
 
+IsResult = Callable[[Path, Collection[str]], bool]
+
 
 def find_inputs(
     inputs: Iterable[Path],
     suffixes: Collection[str],
-    is_result: Callable[[Path, Collection[str]], bool],
+    is_result: IsResult,
+    *,
+    folders_are_series: bool = False,
 ) -> list[Path]:
     """Return the files, and those inside the folders, in order, each once.
 
@@ -24,6 +28,8 @@ def find_inputs(
     is_result
         Whether a file of a folder is the result of an earlier run, given the stems of all files
         there.
+    folders_are_series
+        Whether folders with something to use in them stay as they are.
 
     Raises
     ------
@@ -33,10 +39,10 @@ def find_inputs(
     files: list[Path] = []
     for item in inputs:
         if item.is_dir() and not is_zarr(item):
-            found = _inside(item, suffixes, is_result)
+            found = files_inside(item, suffixes, is_result)
             if not found:
                 raise UserError(f"{item}: no file to use in this folder ({', '.join(suffixes)})")
-            files += found
+            files += [item] if folders_are_series else found
         elif item.exists():
             files.append(item)
         else:
@@ -50,9 +56,8 @@ def find_inputs(
     return files
 
 
-def _inside(
-    folder: Path, suffixes: Collection[str], is_result: Callable[[Path, Collection[str]], bool]
-) -> list[Path]:
+def files_inside(folder: Path, suffixes: Collection[str], is_result: IsResult) -> list[Path]:
+    """Return the files in a folder that `find_inputs` takes from it."""
     files = sorted(
         f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith(".")
     )
