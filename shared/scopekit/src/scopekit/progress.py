@@ -54,8 +54,12 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     )
     with Progress(*columns, console=console) as progress:
         token = _shown.set(progress)
+        task = progress.add_task(description, total=total, note="")
         try:
-            yield _advancing(progress, progress.add_task(description, total=total, note=""))
+            yield _advancing(progress, task)
+        except Exception:  # what failed is told in a line, without a bar that stands still
+            progress.update(task, visible=False)
+            raise
         finally:
             _shown.reset(token)
 
