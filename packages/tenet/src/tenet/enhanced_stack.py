@@ -111,7 +111,7 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
             f"{task.label}: {unmeasured} objects are too large for the memory: no surface, "
             "sphericity and axial ratio; give a larger --max-memory-gb, or a higher --threshold"
         )
-    _draw(folder / "result.png", volume, structure, brightness, fine_um)
+    _draw(folder / "result.png", volume, images, fine_um)
     settings = {
         **task.settings,
         "threshold": task.threshold,
@@ -160,19 +160,19 @@ def _label(task: StackTask, structure: PlaneFile, folder: Path, fine_um: VoxelSi
         return label_objects(structure, task.threshold, mask, path, fine_um, advance)
 
 
-def _draw(
-    path: Path, volume: PlaneFile, structure: PlaneFile, brightness: PlaneFile, fine_um: VoxelSize
-) -> None:
-    def recorded() -> Iterator[Array]:
-        for plane in volume:
+def _draw(path: Path, volume: PlaneFile, images: list[PlaneFile], fine_um: VoxelSize) -> None:
+    structure, brightness, reconstruction = images
+
+    def thick(planes: PlaneFile) -> Iterator[Array]:
+        for plane in planes:
             for _ in range(len(structure) // len(volume)):
                 yield plane
 
-    bright = (x * z for x, z in zip(structure, brightness, strict=True))
     panels = {
-        "recorded": recorded(),
+        "recorded": thick(volume),
+        "reconstruction": thick(reconstruction),
         "structure": iter(structure),
-        "structure x brightness": bright,
+        "structure x brightness": (x * z for x, z in zip(structure, brightness, strict=True)),
     }
     save_preview(path, panels, fine_um, overwrite=True)
 
