@@ -179,7 +179,7 @@ def train(
         losses[int(10 * share)].append(loss.detach())
         step += 1
         if step % 100 == 0:
-            print(f"step {step}, {100 * share:.0f} %, loss {float(loss):.4f}", flush=True)
+            print(f"step {step}, {100 * share:.0f} %, loss {float(loss.detach()):.4f}", flush=True)
     pool.shutdown()
     return step, [float(torch.stack(part).mean()) for part in losses if part]
 
