@@ -22,7 +22,11 @@ def test_the_bar_counts_and_keeps_names_with_brackets(capsys):
 
 
 def test_a_failure_leaves_no_bar_behind(capsys):
-    with pytest.raises(UserError), progress_bar("tiles", 3) as advance:
-        advance()
-        raise UserError("NaN")
+    def fail():
+        with progress_bar("tiles", 3) as advance:
+            advance()
+            raise UserError("NaN")
+
+    with pytest.raises(UserError):
+        fail()
     assert "tiles" not in capsys.readouterr().err

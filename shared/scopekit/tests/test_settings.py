@@ -88,7 +88,10 @@ def test_json_is_read_with_clear_errors(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('{"a": [1, 2]}')
     assert read_json(path) == {"a": [1, 2]}
-    for text, message in (("{", "not valid JSON"), ("3", "expected an object {...}, found a number")):
+    for text, message in (
+        ("{", "not valid JSON"),
+        ("3", "expected an object {...}, found a number"),
+    ):
         path.write_text(text)
         with pytest.raises(UserError, match=message.replace("{", r"\{")):
             read_json(path)

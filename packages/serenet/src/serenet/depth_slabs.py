@@ -61,7 +61,8 @@ def in_slabs(
 
 def thickest(n_depths: int, n_layers: int) -> int:
     """Return how many planes the thickest slab has."""
-    return max(slab.stop - slab.start for slab in _cut(n_depths, n_layers))
+    slabs = _cut(n_depths, n_layers)
+    return max(len(range(n_depths)[slab]) for slab in slabs)
 
 
 def _cut(n_depths: int, n_layers: int) -> list[slice]:
@@ -122,7 +123,7 @@ def _convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int, int] = (1, 1, 1)
 ) -> Tensor:
     padding = (0, 1, 1)
-    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         # On one thread, PyTorch by itself takes a much slower way for small volumes.
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, (1, 1, 1), 1)
     return F.conv3d(x, weight, bias, stride, padding)
