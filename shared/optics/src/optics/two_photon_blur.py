@@ -176,7 +176,7 @@ class Window(NamedTuple):
 class _SumOfConvolutions(torch.autograd.Function):
     """Window of the sum over p of ``volumes[:, p] * kernels[p]``, by FFT.
 
-    One p is in memory at a time: its spectra are computed again for the way back.
+    On a CPU one p is in memory at a time; spectra are computed again for the way back.
     """
 
     @staticmethod
@@ -185,8 +185,9 @@ class _SumOfConvolutions(torch.autograd.Function):
         ctx.window = window
         sizes = window.sizes(volumes.shape[2:], kernels.shape[1:])
         total: Tensor | int = 0
-        for p, kernel in enumerate(kernels):
-            total = total + transform(volumes[:, p], sizes) * transform(kernel, sizes)
+        for p in _at_once(kernels):
+            product = transform(volumes[:, p], sizes) * transform(kernels[p], sizes)
+            total = total + product.sum(1)
         assert isinstance(total, Tensor)
         return inverse_window(total, sizes[-1], window.shape, window.corner)
 
@@ -195,15 +196,21 @@ class _SumOfConvolutions(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         volumes, kernels = ctx.saved_tensors
         sizes = ctx.window.sizes(volumes.shape[2:], kernels.shape[1:])
-        spectrum = transform(ctx.window.place(upstream), sizes)
+        spectrum = transform(ctx.window.place(upstream), sizes)[:, None]
         by_volumes = torch.empty_like(volumes) if ctx.needs_input_grad[0] else None
         by_kernels = torch.empty_like(kernels) if ctx.needs_input_grad[1] else None
         origin = (0, 0, 0)
-        for p, kernel in enumerate(kernels):
+        for p in _at_once(kernels):
             if by_volumes is not None:
-                product = spectrum * transform(kernel, sizes).conj()
+                product = spectrum * transform(kernels[p], sizes).conj()
                 by_volumes[:, p] = inverse_window(product, sizes[-1], volumes.shape[2:], origin)
             if by_kernels is not None:
                 product = (spectrum * transform(volumes[:, p], sizes).conj()).sum(dim=0)
                 by_kernels[p] = inverse_window(product, sizes[-1], kernels.shape[1:], origin)
         return by_volumes, by_kernels, None
+
+
+def _at_once(kernels: Tensor) -> list[slice]:
+    """Return which phases are transformed together: a GPU waits for many small transforms."""
+    step = len(kernels) if kernels.is_cuda else 1
+    return [slice(p, p + step) for p in range(0, len(kernels), step)]
