@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from scopekit.errors import UserError
-from scopekit.memory import GB, choose_device, memory_budget
+from scopekit.memory import GB, choose_device, memory_budget, to_cpu
 
 CPU = torch.device("cpu")
 
@@ -42,3 +42,10 @@ def test_budgets_on_a_gpu():
     assert budget.total == GB
     assert budget.available <= GB - held.nbytes
     assert memory_budget(device).available < torch.cuda.mem_get_info(device)[1]
+
+
+@pytest.mark.gpu
+def test_copies_from_a_gpu():
+    values = torch.arange(12, device="cuda").view(3, 4)
+    assert torch.equal(to_cpu(values), values.cpu())
+    assert torch.equal(to_cpu(values.T), values.T.cpu())

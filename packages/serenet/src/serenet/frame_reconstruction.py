@@ -13,7 +13,7 @@ from torch import Tensor
 
 from optics import LightFieldPreset
 from scopekit.errors import UserError
-from scopekit.memory import choose_device, memory_budget
+from scopekit.memory import choose_device, memory_budget, to_cpu
 from scopekit.progress import progress_bar, say
 from scopekit.volumes import StackFile
 from serenet.aberration_fit import aberration_shifts, fit_aberrations
@@ -247,7 +247,7 @@ class FrameReconstructor:
             for tile in self._tiles:
                 part = reconstruct_tile(prepared, model, shift, scale, tile, half=half)
                 rows, columns = slice(*tile.volume_rows), slice(*tile.volume_columns)
-                target[:, rows, columns] = part.div_(gain).cpu().numpy()
+                target[:, rows, columns] = to_cpu(part.div_(gain)).numpy()
                 del part
                 release()
                 advance(1)
