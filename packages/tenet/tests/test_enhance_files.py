@@ -57,6 +57,21 @@ def run(setting, tenet):
     return call
 
 
+def test_values_that_are_0_and_1_can_be_named(run, setting, tmp_path):
+    volume = stack_of(2, 9, 8)
+    write_volume(tmp_path / "cell.tif", volume, VOXEL_UM, overwrite=False)
+    done = run("cell.tif", "--value-range", "100", "1000")
+    assert done.returncode == 0, done.stderr
+    expected = enhance(setting[1], torch.from_numpy(volume), full_range=(100, 1000))
+    structure = tifffile.imread(tmp_path / "out" / "cell_tenet_structure.tif")
+    np.testing.assert_allclose(structure, expected.structure.numpy(), atol=1e-5)
+    settings = yaml.safe_load((tmp_path / "out" / "cell_tenet.yaml").read_text())
+    assert settings["recorded_range"] == [100, 1000]
+    done = run("cell.tif", "--value-range", "7", "7", "--overwrite")
+    assert done.returncode == 2
+    assert "--value-range 7 7: give the lower value first" in done.stderr
+
+
 def results(tmp_path):
     folder = tmp_path / "out"
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []

@@ -40,6 +40,14 @@ def enhance(
             min=0, max=1, help="What counts as structure.", show_default="the configuration's"
         ),
     ] = None,
+    value_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Recorded values that are 0 and 1 to the network, others are clipped.",
+            show_default="each stack's least and largest",
+        ),
+    ] = None,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
     dtype: OutputTypeOption = OutputType.float32,
@@ -63,6 +71,7 @@ def enhance(
         out=out,
         time_points=None if points is None else tuple(points),
         threshold=threshold,
+        value_range=value_range,
         max_memory_gb=max_memory_gb,
         device=device.value,
         dtype=dtype.value,

@@ -1,5 +1,6 @@
 """``tenet enhance``: recordings on disk to structure, brightness and objects on disk."""
 
+import math
 import re
 import shutil
 from collections.abc import Collection
@@ -38,6 +39,7 @@ class EnhanceOptions:
     out: Path
     time_points: tuple[int, ...] | None = None
     threshold: float | None = None
+    value_range: tuple[float, float] | None = None
     max_memory_gb: float | None = None
     device: str = "auto"
     dtype: str = "float32"
@@ -52,6 +54,10 @@ def enhance_files(inputs: list[Path], options: EnhanceOptions) -> None:
     UserError
         At once if nothing can be done; at the end, if some could not be.
     """
+    if options.value_range is not None:
+        low, high = options.value_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UserError(f"--value-range {low:g} {high:g}: give the lower value first")
     return_freed_memory()
     sources = find_inputs(inputs, SUFFIXES, _is_result)
     config = load_config(options.config)
@@ -124,6 +130,7 @@ class _Work:
             frame=frame,
             voxel_um=voxel_um,
             threshold=threshold if options.threshold is None else options.threshold,
+            value_range=options.value_range,
             max_memory_gb=options.max_memory_gb,
             dtype=options.dtype,
             settings=self._settings(recording, frame, origin),

@@ -54,6 +54,8 @@ class StackTask:
         (z, y, x) step of the recording in um.
     threshold
         Structure that counts as an object.
+    value_range
+        Recorded values that are 0 and 1 to the network; ``None`` for the stack's own.
     max_memory_gb
         See `scopekit.memory.memory_budget`.
     dtype
@@ -66,6 +68,7 @@ class StackTask:
     frame: int
     voxel_um: VoxelSize
     threshold: float
+    value_range: tuple[float, float] | None
     max_memory_gb: float | None
     dtype: str
     settings: dict[str, Any]
@@ -86,7 +89,8 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
         If the stack is constant or holds NaN, or if memory or disk are too small.
     """
     device = next(model.parameters()).device
-    volume, value_range = copy_recorded(task.recording, task.frame, folder / "recorded.raw")
+    volume, own_range = copy_recorded(task.recording, task.frame, folder / "recorded.raw")
+    value_range = task.value_range or own_range
     scale = model.image.scale
     fine_um = (task.voxel_um[0] / scale, *task.voxel_um[1:])
     fine = fine_shape(model, volume.shape)
