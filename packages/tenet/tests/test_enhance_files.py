@@ -250,11 +250,11 @@ sys.exit(done.returncode)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and peaks as Linux has them")
 def test_a_stack_larger_than_the_memory_goes_through(setting, tmp_path):
-    """As a whole it would take 0.3 GB more than what the program holds at first."""
-    np.save("large.npy", stack_of(40, 120, 110).astype(np.uint16))
+    """As a whole it would take 0.35 GB more than the half that the program holds at first."""
+    np.save("large.npy", stack_of(40, 160, 140).astype(np.uint16))
     arguments = (
         *("enhance", "large.npy", "--config", "small.json", "--checkpoint", "model.pt"),
-        *("--out", "out", "--device", "cpu", "--threshold", "0.9", "--max-memory-gb", "0.6"),
+        *("--out", "out", "--device", "cpu", "--threshold", "0.9", "--max-memory-gb", "0.7"),
     )
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, "6000000000", *arguments],
@@ -264,4 +264,4 @@ def test_a_stack_larger_than_the_memory_goes_through(setting, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((tmp_path / "out" / "large_tenet.yaml").read_text())["chunks"] > 1
-    assert float(done.stdout.split()[-1]) < 0.6e9
+    assert float(done.stdout.split()[-1]) < 0.7e9
