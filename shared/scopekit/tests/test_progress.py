@@ -1,7 +1,21 @@
 import pytest
 
+from scopekit import progress
 from scopekit.errors import UserError
-from scopekit.progress import progress_bar, say
+from scopekit.progress import progress_bar, say, say_progress
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setattr(progress.console, "_force_terminal", True)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let the test say how many seconds have passed."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
 
 
 def test_lines_are_printed_as_they_are(capsys):
@@ -11,7 +25,7 @@ def test_lines_are_printed_as_they_are(capsys):
     assert printed.err == "saved [red]a:smile:b[/red].tif, " + 300 * "x" + "\n"
 
 
-def test_the_bar_counts_and_keeps_names_with_brackets(capsys):
+def test_the_bar_counts_and_keeps_names_with_brackets(capsys, terminal):
     with progress_bar("tiles [a]", 3) as advance:
         advance()
         advance(2, note="z [b]")
@@ -21,7 +35,7 @@ def test_the_bar_counts_and_keeps_names_with_brackets(capsys):
         assert text in printed.err
 
 
-def test_a_failure_leaves_no_bar_behind(capsys):
+def test_a_failure_leaves_no_bar_behind(capsys, terminal):
     def fail():
         with progress_bar("tiles", 3) as advance:
             advance()
@@ -30,3 +44,39 @@ def test_a_failure_leaves_no_bar_behind(capsys):
     with pytest.raises(UserError):
         fail()
     assert "tiles" not in capsys.readouterr().err
+
+
+def test_a_log_gets_a_line_a_minute(capsys, clock):
+    with progress_bar("series.tif", 100) as advance:
+        for _ in range(13):
+            with progress_bar("tiles", 2) as inner:
+                inner()
+                clock[0] += 10
+            advance()
+    lines = ["series.tif: 6/100, 0:15:40 left", "series.tif: 12/100, 0:14:40 left"]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_log_tells_the_steps_of_a_long_frame(capsys, clock):
+    with progress_bar("series.tif", 3), progress_bar("tiles", 4) as advance:
+        clock[0] += 90
+        advance()
+    assert capsys.readouterr().err == "series.tif: 0/3; tiles: 1/4, 0:04:30 left\n"
+
+
+def test_a_log_holds_nothing_about_short_work(capsys, clock):
+    with progress_bar("tiles", 3) as advance:
+        for _ in range(3):
+            clock[0] += 15
+            advance()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_log_needs_no_line_after_one_of_an_epoch(capsys, clock):
+    with progress_bar("training", 4) as advance:
+        for epoch in (1, 2):
+            for _ in range(2):
+                clock[0] += 25
+                advance()
+            say_progress(f"epoch {epoch} of 2")
+    assert capsys.readouterr().err.splitlines() == ["epoch 1 of 2", "epoch 2 of 2"]

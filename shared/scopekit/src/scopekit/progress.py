@@ -1,8 +1,11 @@
-"""Progress bars with the time left, on standard error."""
+"""Progress with the time left, on standard error: bars on a terminal, else lines for a log."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -17,9 +20,45 @@ from rich.progress import (
 
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
+_LINE_SECONDS = 60
 
 # The bar on the screen, under which further ones appear while their blocks run.
 _shown: ContextVar[Progress | None] = ContextVar("shown", default=None)
+
+
+@dataclass
+class _Count:
+    """How far a block is."""
+
+    description: str
+    total: int
+    started: float
+    done: int = 0
+
+    def text(self, now: float) -> str:
+        told = f"{self.description}: {self.done}/{self.total}"
+        if not 0 < self.done < self.total:
+            return told
+        left = (now - self.started) / self.done * (self.total - self.done)
+        return f"{told}, {timedelta(seconds=round(left))} left"
+
+
+@dataclass
+class _Log:
+    """Blocks that run, the outermost first, and when a line was last printed about them."""
+
+    told: float
+    counts: list[_Count] = field(default_factory=list)
+
+    def tell(self) -> None:
+        """Print a line if a minute has passed since the last one."""
+        now = time.monotonic()
+        if now - self.told >= _LINE_SECONDS:
+            self.told = now
+            console.print("; ".join(count.text(now) for count in self.counts))
+
+
+_logged: ContextVar[_Log | None] = ContextVar("logged", default=None)
 
 
 @contextmanager
@@ -27,6 +66,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar while the block runs; yield ``advance(steps=1, note="")``.
 
     Inside the block of another bar it appears below that one, and goes when its block ends.
+    Without a terminal, such as in a log file, a line is printed at most once a minute, of all bars.
 
     Parameters
     ----------
@@ -35,6 +75,10 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     total
         Number of steps.
     """
+    if not (console.is_terminal or console.is_jupyter):
+        with _logged_progress(description, total) as advance:
+            yield advance
+        return
     outer = _shown.get()
     if outer is not None:
         task = outer.add_task(description, total=total, note="")
@@ -64,6 +108,25 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
             _shown.reset(token)
 
 
+@contextmanager
+def _logged_progress(description: str, total: int) -> Iterator[Callable[..., None]]:
+    now = time.monotonic()
+    log = _logged.get() or _Log(told=now)
+    count = _Count(description, total, started=now)
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        count.done += steps
+        log.tell()
+
+    log.counts.append(count)
+    token = _logged.set(log)
+    try:
+        yield advance
+    finally:
+        _logged.reset(token)
+        log.counts.remove(count)
+
+
 def _advancing(progress: Progress, task: TaskID) -> Callable[..., None]:
     def advance(steps: int = 1, note: str = "") -> None:
         progress.update(task, advance=steps, note=note)
@@ -74,3 +137,10 @@ def _advancing(progress: Progress, task: TaskID) -> Callable[..., None]:
 def say(message: str) -> None:
     """Print one line for the user on standard error."""
     console.print(message)
+
+
+def say_progress(message: str) -> None:
+    """Print one line that tells how far the work is; a log needs no other for a minute."""
+    say(message)
+    if (log := _logged.get()) is not None:
+        log.told = time.monotonic()

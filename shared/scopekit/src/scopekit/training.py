@@ -19,7 +19,7 @@ from scopekit.checkpoints import write_checkpoint
 from scopekit.distributed import World
 from scopekit.errors import UserError
 from scopekit.plateau import PlateauRate
-from scopekit.progress import console, progress_bar, say
+from scopekit.progress import console, progress_bar, say, say_progress
 from scopekit.recipe import Loop, Moments, Precision, Recipe, Sample, Validation
 from scopekit.run_folder import History, RunFolder
 from scopekit.sample_stream import SampleStream
@@ -261,7 +261,7 @@ class _Trainer:
         write_checkpoint(folder.last, content, overwrite=True)
         if not console.is_terminal:  # no bar is to be seen
             took = f"{row['seconds']:.1f} s"
-            say(f"epoch {self.epoch} of {self.loop.epochs}: {took}{self.latest}{scores}")
+            say_progress(f"epoch {self.epoch} of {self.loop.epochs}: {took}{self.latest}{scores}")
 
     def _validate(self) -> Validation:
         self.recipe.model.eval()
