@@ -67,6 +67,11 @@ def test_values_that_are_0_and_1_can_be_named(run, setting, tmp_path):
     np.testing.assert_allclose(structure, expected.structure.numpy(), atol=1e-5)
     settings = yaml.safe_load((tmp_path / "out" / "cell_tenet.yaml").read_text())
     assert settings["recorded_range"] == [100, 1000]
+    done = run("cell.tif", "--threshold", "0.3")
+    assert "exists, made with another value_range, threshold: skipped" in done.stderr
+    done = run("cell.tif", "--value-range", "500", "600", "--overwrite")
+    assert done.returncode == 2
+    assert "all lie outside --value-range 500 600" in done.stderr
     done = run("cell.tif", "--value-range", "7", "7", "--overwrite")
     assert done.returncode == 2
     assert "--value-range 7 7: give the lower value first" in done.stderr
@@ -119,7 +124,7 @@ def test_a_series_is_enhanced_point_by_point_but_for_the_bad_one(run, setting, t
     done = run("day.npy")
     assert done.returncode == 2
     assert "error: day.npy, time point 1: NaN or infinite values" in done.stderr
-    assert "1 of 3 time points failed, the rest is done: 1" in done.stderr
+    assert "1 of 3 time points failed (time point 1), the rest is done" in done.stderr
     assert results(tmp_path) == [f"day_t{t}_{name}" for t in ("000", "002") for name in FILES]
     for point in (0, 2):
         expected = enhance(setting[1], torch.from_numpy(series[point, 0]))

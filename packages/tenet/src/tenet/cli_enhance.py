@@ -15,6 +15,7 @@ from scopekit.cli import (
     OverwriteOption,
     whole_numbers,
 )
+from tenet.cli_options import ValueRangeOption
 
 
 def enhance(
@@ -40,14 +41,7 @@ def enhance(
             min=0, max=1, help="What counts as structure.", show_default="the configuration's"
         ),
     ] = None,
-    value_range: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="LOW HIGH",
-            help="Recorded values that are 0 and 1 to the network, others are clipped.",
-            show_default="each stack's least and largest",
-        ),
-    ] = None,
+    value_range: ValueRangeOption = None,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
     dtype: OutputTypeOption = OutputType.float32,
@@ -60,7 +54,8 @@ def enhance(
     size in um), a table of the objects (CSV), a picture and the settings. What is finished is
     skipped when the same command is given again.
 
-    Example: **tenet enhance recordings --config demo --checkpoint demo_pretrain --out enhanced**
+    Example: **tenet enhance tenet_demo/image.tif --config demo --checkpoint demo_pretrain
+    --value-range 0 1 --out enhanced**
     """
     from tenet.enhance_files import EnhanceOptions, enhance_files
 

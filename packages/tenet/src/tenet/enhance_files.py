@@ -1,6 +1,5 @@
 """``tenet enhance``: recordings on disk to structure, brightness and objects on disk."""
 
-import math
 import re
 import shutil
 from collections.abc import Collection
@@ -15,6 +14,7 @@ from scopekit.inputs import find_inputs, run_all
 from scopekit.memory import choose_device, return_freed_memory
 from scopekit.outputs import describe_write_failure, make_folder, require_writable
 from scopekit.progress import say
+from scopekit.settings import read_yaml
 from scopekit.volumes import VoxelSize, stack_stem
 from tenet import __version__
 from tenet.chunks import halo
@@ -23,7 +23,7 @@ from tenet.enhanced_stack import ENDINGS, StackTask, enhance_stack
 from tenet.jnet import JNet
 from tenet.labelling import CONNECTIVITY
 from tenet.model_files import checkpoint_file, load_model
-from tenet.recording_files import SUFFIXES, RecordingFile, open_recording
+from tenet.recording_files import SUFFIXES, RecordingFile, open_recording, require_range
 
 # Relative difference between two voxel sizes that is worth a warning.
 _SAME_VOXEL = 0.1
@@ -55,15 +55,19 @@ def enhance_files(inputs: list[Path], options: EnhanceOptions) -> None:
         At once if nothing can be done; at the end, if some could not be.
     """
     if options.value_range is not None:
-        low, high = options.value_range
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UserError(f"--value-range {low:g} {high:g}: give the lower value first")
+        require_range(options.value_range)
     return_freed_memory()
     sources = find_inputs(inputs, SUFFIXES, _is_result)
     config = load_config(options.config)
     device = choose_device(options.device)
     model = load_model(checkpoint_file(options.checkpoint), config.params).to(device)
     require_writable(options.out)
+    if options.value_range is None and options.checkpoint.stem == config.pretrained_model:
+        say(
+            f"warning: {options.checkpoint} was only pre-trained, on the brightness of simulated "
+            "images: stacks scaled to their own maximum may come out too thick; fine-tune, or name "
+            "with --value-range the recorded values that were 0 and 1 there"
+        )
     work = _Work(config, model, options)
     done = run_all(sources, work)
     if not work.enhanced:
@@ -111,8 +115,8 @@ class _Work:
                 failures.append(str(frame))
         if failures:
             raise UserError(
-                f"{path}: {len(failures)} of {len(frames)} time points failed, the rest is done: "
-                f"{', '.join(failures)}"
+                f"{path}: {len(failures)} of {len(frames)} time points failed (time point "
+                f"{', '.join(failures)}), the rest is done"
             )
         return path
 
@@ -121,19 +125,20 @@ class _Work:
     ) -> None:
         options, out = self._options, self._options.out
         last = out / f"{name}{ENDINGS[-1]}"
+        settings = self._settings(recording, frame, origin)
         if last.exists() and not options.overwrite:
-            say(f"{last} exists: skipped")
+            other = ", ".join(_other_settings(out / f"{name}.yaml", settings))
+            say(f"{last} exists{f', made with another {other}' if other else ''}: skipped")
             return
-        threshold = self._config.params.threshold
         task = StackTask(
             recording=recording,
             frame=frame,
             voxel_um=voxel_um,
-            threshold=threshold if options.threshold is None else options.threshold,
+            threshold=settings["threshold"],
             value_range=options.value_range,
             max_memory_gb=options.max_memory_gb,
             dtype=options.dtype,
-            settings=self._settings(recording, frame, origin),
+            settings=settings,
         )
         make_folder(out)
         # Left by a run that was killed, if it is there.
@@ -164,13 +169,13 @@ class _Work:
         if any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip(found, trained, strict=True)):
             say(
                 f"warning: {recording.path}: voxels of {_text(found)} um (z, y, x), the "
-                f"configuration has {_text(trained)}: the network knows nothing of such a "
-                "recording; resample it, or train for it"
+                f"configuration has {_text(trained)}: the network was not trained for such voxels; "
+                "resample the stack, or train for it"
             )
         return found, "the file"
 
     def _settings(self, recording: RecordingFile, frame: int, origin: str) -> dict[str, Any]:
-        options = self._options
+        options, threshold = self._options, self._config.params.threshold
         return {
             "method": "tenet",
             "tenet_version": __version__,
@@ -180,12 +185,25 @@ class _Work:
             "voxel_size_from": origin,
             "checkpoint": str(checkpoint_file(options.checkpoint)),
             "configuration": self._config.name,
+            "threshold": threshold if options.threshold is None else options.threshold,
+            "value_range": options.value_range and list(options.value_range),
+            "dtype": options.dtype,
             "params": self._config.params.model_dump(mode="json"),
             "connectivity": CONNECTIVITY,
             "halo_voxels": list(halo(self._config.params)),
             "device": str(next(self._model.parameters()).device),
             "torch_version": str(torch.__version__),
         }
+
+
+def _other_settings(path: Path, settings: dict[str, Any]) -> list[str]:
+    """Return in which of the options that shape results those of a settings file differ."""
+    try:
+        found = read_yaml(path)
+    except UserError:
+        return []
+    names = ("configuration", "checkpoint", "value_range", "threshold", "dtype")
+    return [name for name in names if found.get(name) != settings[name]]
 
 
 def _text(voxel_um: VoxelSize) -> str:

@@ -91,6 +91,11 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
     device = next(model.parameters()).device
     volume, own_range = copy_recorded(task.recording, task.frame, folder / "recorded.raw")
     value_range = task.value_range or own_range
+    if own_range[1] <= value_range[0] or own_range[0] >= value_range[1]:
+        raise UserError(
+            f"{task.label}: its values, {own_range[0]:g} to {own_range[1]:g}, all lie outside "
+            f"--value-range {value_range[0]:g} {value_range[1]:g}"
+        )
     scale = model.image.scale
     fine_um = (task.voxel_um[0] / scale, *task.voxel_um[1:])
     fine = fine_shape(model, volume.shape)
@@ -118,13 +123,11 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
     _draw(folder / "result.png", volume, images, fine_um)
     settings = {
         **task.settings,
-        "threshold": task.threshold,
         "recorded_range": list(value_range),
         "voxel_um": dict(zip("zyx", map(float, fine_um), strict=True)),
         "shape": list(fine),
         "chunks": len(plan.chunks),
         "objects": len(labels.boxes),
-        "dtype": task.dtype,
     }
     if task.dtype == "uint16":
         settings["uint16_factors"] = _to_uint16(images, task, fine_um)

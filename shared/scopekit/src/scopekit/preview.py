@@ -102,7 +102,7 @@ def _draw(
     axes.set_xlim(0, width + gap_um + depth)
     axes.set_ylim(bottom + depth, 0)
     axes.set_axis_off()
-    label_look: dict[str, Any] = {"color": "0.7", "fontsize": 8, "va": "top"}
+    label_look: dict[str, Any] = {"color": "white", "fontsize": 8, "va": "top"}
     label_look["path_effects"] = _OUTLINE
     for x, y, label in ((0, 0, "xy"), (0, bottom, "xz"), (width + gap_um, 0, "zy")):
         axes.text(x + gap_um / 2, y + gap_um / 2, label, **label_look)
