@@ -1,5 +1,6 @@
 """Recorded stacks on disk: TIFF, OME-Zarr, NPY, PT and ND2, read some planes at a time."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,13 @@ class RecordingFile:
                 f"{self.path}: time point {time_point} of {self.n_frames}; allowed: 0 to "
                 f"{self.n_frames - 1}"
             )
+
+
+def require_range(value_range: tuple[float, float]) -> None:
+    """Raise `UserError` unless the recorded values that are 0 and 1 are numbers, 0's the lower."""
+    low, high = value_range
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"--value-range {low:g} {high:g}: give the lower value first")
 
 
 def open_recording(path: Path) -> RecordingFile:
