@@ -139,10 +139,15 @@ def test_an_existing_series_is_replaced_only_when_asked_and_only_by_a_whole_one(
     assert_equal(anew.result, views)
 
 
-def test_other_settings_start_over(tmp_path, views):
+def test_finished_frames_of_other_settings_go_only_when_asked(tmp_path, views):
+    begin(tmp_path, weights="c")  # nothing is finished: nothing is lost
     run_frames(views, begin(tmp_path), [0, 1], solve)
+    with pytest.raises(
+        UserError, match=r"2 finished frames of other input or settings \(weights\)"
+    ):
+        begin(tmp_path, weights="b")
     assert list(begin(tmp_path).records()) == [0, 1]
-    other = begin(tmp_path, weights="b")
+    other = begin(tmp_path, weights="b", overwrite=True)
     assert other.records() == {}
     other.discard()
     assert names(tmp_path) == ["views.tif"]

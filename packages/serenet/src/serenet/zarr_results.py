@@ -82,7 +82,7 @@ def _fingerprint(source: StackFile) -> dict[str, Any]:
     print_: dict[str, Any] = {"input": str(source.path.resolve())}
     if source.path.is_file():
         status = source.path.stat()
-        print_ |= {"bytes": status.st_size, "changed": status.st_mtime_ns}
+        print_ |= {"input_bytes": status.st_size, "input_changed": status.st_mtime_ns}
     return print_
 
 

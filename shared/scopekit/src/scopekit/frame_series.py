@@ -103,7 +103,8 @@ def begin_series(
     Raises
     ------
     UserError
-        If the store exists and is whole, or was made otherwise, and ``overwrite`` is false.
+        If the store exists and is whole, or it or finished frames of an interrupted run were made
+        otherwise, and ``overwrite`` is false.
     """
     partial, state = partial_path(result), _state(result)
     text = yaml.safe_dump({**stamp, "shape": list(shape)})
@@ -120,14 +121,21 @@ def begin_series(
     if same and partial.is_dir():
         say(f"{result.name}: going on where an interrupted run stopped")
         return FrameSeries(result, partial)
+    unfinished = FrameSeries(result, partial)
+    if partial.is_dir() and unfinished.records() and not overwrite:
+        raise UserError(
+            f"{result.name}: an interrupted run left {len(unfinished.records())} finished frames "
+            f"of other input or settings ({_differing(stamped, text)}): give the same command to go on, "
+            "--overwrite to start anew, or another --out"
+        )
     shutil.rmtree(state, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)
     name = result.name.removesuffix(".zarr").removesuffix(".ome")
     create_store(partial, shape, voxel_um, name)
     make_folder(state)
-    with whole_file(stamped, overwrite=True) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-    return FrameSeries(result, partial)
+    with whole_file(stamped, overwrite=True) as landing:
+        landing.write_text(text, encoding="utf-8")
+    return unfinished
 
 
 def is_whole(result: Path) -> bool:
@@ -138,6 +146,19 @@ def is_whole(result: Path) -> bool:
         return False
     missing: Collection[int] = attributes.get(EMPTY_FRAMES, ())
     return not missing
+
+
+def _differing(stamped: Path, text: str) -> str:
+    """Name the settings of an earlier run that differ from those of this one."""
+    try:
+        earlier = yaml.safe_load(stamped.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        earlier = None
+    present = yaml.safe_load(text)
+    if not isinstance(earlier, dict):
+        return "unreadable"
+    keys = [key for key in {**earlier, **present} if earlier.get(key) != present.get(key)]
+    return ", ".join(keys).replace("_", " ")
 
 
 def _state(result: Path) -> Path:
