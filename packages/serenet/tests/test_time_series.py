@@ -212,6 +212,7 @@ def test_a_scheduler_that_is_not_there(reconstruct, series_file, tmp_path):
     outcome = reconstruct(series_file, "--dask", tmp_path / "scheduler.json")
     assert outcome.code == 2
     assert "no such file" in outcome.error
+    assert not (tmp_path / "out").exists()
 
 
 # Two workers, of which one dies, without a word, when its first frame is made but not yet kept.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scopekit.dask_frames import spread_frames
+from scopekit.dask_frames import require_scheduler, spread_frames
 from scopekit.errors import UserError
 from scopekit.frame_pipeline import run_frames
 from scopekit.frame_series import FrameSeries
@@ -44,6 +44,7 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
             raise UserError(
                 "--dask: workers write OME-Zarr, frame by frame; leave --format tif out"
             )
+        require_scheduler(options.dask)
         options = replace(options, format="zarr")
     sources = find_stacks(inputs, folders_are_series=options.format == "zarr")
     # The workers of a cluster load their own.

@@ -50,7 +50,10 @@ def spread_frames(
     failures: dict[int, str] = {}
     with _connected(distributed, scheduler) as client:
         if not client.scheduler_info(n_workers=-1)["workers"]:
-            say(f"{scheduler}: waiting for workers")
+            say(
+                f"{scheduler}: waiting for workers; start one: dask worker "
+                + (scheduler if "://" in scheduler else f"--scheduler-file {scheduler}")
+            )
         client.wait_for_workers(1)
         todo = list(frames)
         waiting = iter(todo)
@@ -77,6 +80,12 @@ def spread_frames(
                 advance()
                 hand_out()
     return failures
+
+
+def require_scheduler(scheduler: str) -> None:
+    """Raise `UserError` if there is no scheduler at this address, or of this scheduler file."""
+    with _connected(_distributed(), scheduler):
+        pass
 
 
 def take_worker_threads() -> None:

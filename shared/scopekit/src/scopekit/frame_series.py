@@ -118,15 +118,17 @@ def begin_series(
             )
         say(f"{result.name}: making the frames that it lacks")
         return FrameSeries(result, result)
-    if same and partial.is_dir():
-        say(f"{result.name}: going on where an interrupted run stopped")
-        return FrameSeries(result, partial)
     unfinished = FrameSeries(result, partial)
-    if partial.is_dir() and unfinished.records() and not overwrite:
+    n_finished = len(unfinished.records()) if partial.is_dir() else 0
+    if same and partial.is_dir():
+        if n_finished:
+            say(f"{result.name}: going on where an interrupted run stopped")
+        return unfinished
+    if n_finished and not overwrite:
         raise UserError(
-            f"{result.name}: an interrupted run left {len(unfinished.records())} finished frames "
-            f"of other input or settings ({_differing(stamped, text)}): give the same command to go on, "
-            "--overwrite to start anew, or another --out"
+            f"{result.name}: an interrupted run left {n_finished} finished frames of other input "
+            f"or settings ({_differing(stamped, text)}): give the same command to go on, --overwrite "
+            "to start anew, or another --out"
         )
     shutil.rmtree(state, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)
