@@ -60,8 +60,8 @@ def test_a_log_gets_a_line_a_minute(capsys, clock):
 def test_a_log_tells_the_steps_of_a_long_frame(capsys, clock):
     with progress_bar("series.tif", 3), progress_bar("tiles", 4) as advance:
         clock[0] += 90
-        advance()
-    assert capsys.readouterr().err == "series.tif: 0/3; tiles: 1/4, 0:04:30 left\n"
+        advance(note="z [3]")
+    assert capsys.readouterr().err == "series.tif: 0/3; tiles: 1/4, 0:04:30 left, z [3]\n"
 
 
 def test_a_log_holds_nothing_about_short_work(capsys, clock):

@@ -127,8 +127,8 @@ def begin_series(
     if n_finished and not overwrite:
         raise UserError(
             f"{result.name}: an interrupted run left {n_finished} finished frames of other input "
-            f"or settings ({_differing(stamped, text)}): give the same command to go on, --overwrite "
-            "to start anew, or another --out"
+            f"or settings ({_differing(stamped, text)}): give the same command to go on, "
+            "--overwrite to start anew, or another --out"
         )
     shutil.rmtree(state, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)

@@ -34,13 +34,14 @@ class _Count:
     total: int
     started: float
     done: int = 0
+    note: str = ""
 
     def text(self, now: float) -> str:
         told = f"{self.description}: {self.done}/{self.total}"
-        if not 0 < self.done < self.total:
-            return told
-        left = (now - self.started) / self.done * (self.total - self.done)
-        return f"{told}, {timedelta(seconds=round(left))} left"
+        if 0 < self.done < self.total:
+            left = (now - self.started) / self.done * (self.total - self.done)
+            told += f", {timedelta(seconds=round(left))} left"
+        return f"{told}, {self.note}" if self.note else told
 
 
 @dataclass
@@ -116,6 +117,7 @@ def _logged_progress(description: str, total: int) -> Iterator[Callable[..., Non
 
     def advance(steps: int = 1, note: str = "") -> None:
         count.done += steps
+        count.note = note
         log.tell()
 
     log.counts.append(count)
