@@ -94,9 +94,15 @@ class ZarrStack(StackFile):
         whole = any(there) if self.empty_frames is None else all(there)
         if not whole:
             where = f"frame {frame}: " if self.n_frames > 1 else ""
+            remedy = "copy or export the store again"
+            if self.empty_frames is None:
+                remedy += (
+                    ". A frame of zeros looks the same: write such with zarr's "
+                    "write_empty_chunks=True"
+                )
             raise UserError(
                 f"{self.path}: {where}chunks are missing (an interrupted copy or recording?); "
-                "copy or export the store again"
+                + remedy
             )
 
 
