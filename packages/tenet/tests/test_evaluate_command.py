@@ -137,6 +137,16 @@ def test_microglia_lists_objects_in_um(tenet, work):
         (["beads", "missing.tif"], "missing.tif: no such file"),
         (["beads", "flat.npy"], "flat.npy: constant"),
         (["microglia", "labels.txt"], "labels.txt: "),
+        (
+            ["beads", "labels"],
+            "0000_labelx.npy is a label of datagen, not a recording: use 'tenet ev",
+        ),
+        (["beads", "stacks", "--value-range", "3", "1"], "--value-range 3 1: give the lower value"),
+        (
+            ["beads", "stacks/s00.npy", "--value-range", "5", "9"],
+            "all lie outside --value-range 5 9",
+        ),
+        (["simulation", "labels", "--value-range", "0", "1"], "--value-range: labels are imaged"),
         (["simulation", "stacks"], "stacks: no label"),
         (["simulation", "labels", "--images", "one"], "one: 1 images of 3 labels"),
         (["beads", "stacks", "--checkpoint", "none.pt"], "none.pt: no such file"),
@@ -173,6 +183,50 @@ def test_other_voxels_are_told(work):
         recorded_samples([path], params)
     write_volume(path, recording, (0.8, 0.2, 0.2), overwrite=True)
     recorded_samples([path], params)
+
+
+def test_bad_files_are_told_and_the_rest_is_done(tenet, work):
+    rng = np.random.default_rng(0)
+    np.save(work / "stacks" / "flat.npy", np.ones((6, 20, 20)))
+    np.save(work / "stacks" / "s02.npy", rng.random((2, 1, 6, 20, 20)))
+    done = tenet("evaluate", "microglia", "stacks", "--config", "tuned.json", "--out", "out")
+    assert done.returncode == 2
+    assert "error: stacks/flat.npy: constant" in done.stderr
+    assert "1 of 4 inputs failed, the rest is done: stacks/flat.npy" in done.stderr
+    assert "s00.npy: tells no voxel size; taken from the configuration, 0.8 x 0.2" in done.stderr
+    assert "s02.npy: a series of 2 time points; time point 0 alone is evaluated" in done.stderr
+    images = rows(work / "out" / "microglia_images.csv")
+    assert [image["image"] for image in images] == ["s00", "s01", "s02"]
+    assert yaml.safe_load((work / "out" / "microglia.yaml").read_text())["images"] == 3
+
+    (work / "labels" / "0001_labelz.npy").unlink()
+    done = tenet("evaluate", "simulation", *LABELS, "--config", "tuned.json", "--out", "out")
+    assert done.returncode == 2
+    assert "1 of 2 inputs failed, the rest is done: labels/0001_labelx.npy" in done.stderr
+    images = rows(work / "out" / "simulation_images.csv")
+    assert {image["image"] for image in images} == {"0000"}
+
+
+def test_recorded_values_that_are_0_and_1_can_be_given(tenet, work):
+    volume = np.random.default_rng(0).random((6, 20, 20), np.float32)
+    tifffile.imwrite(work / "s.tif", 100 + 100 * volume)
+    (sample,) = recorded_samples(
+        [work / "s.tif"], load_config("tuned.json").params, value_range=(120, 320)
+    )
+    expected = np.clip((100 * volume - 20) / 200, 0, 1)
+    np.testing.assert_allclose(sample.image, expected, atol=1e-6)
+    beads = package.BeadsInference("tuned.json", value_range=(120, 320), device="cpu")
+    (result,) = beads.get_result("s.tif")
+    assert np.array_equal(result.image, sample.image)
+    (work / "images").mkdir()
+    (work / "s.tif").rename(work / "images" / "s.tif")
+    done = tenet(
+        "evaluate", "simulation", LABELS[0], "--images", "images", "--value-range", 120, 320,
+        "--config", "tuned.json", "--out", "out", "--device", "cpu",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    settings = yaml.safe_load((work / "out" / "simulation.yaml").read_text())
+    assert settings["value_range"] == [120, 320]
 
 
 def test_missing_weights_are_told(tenet, work):
@@ -224,10 +278,16 @@ def test_the_classes_for_notebooks(work, write_config):
     assert all(np.array_equal(a.image, b.image) for a, b in zip(found, again, strict=True))
 
 
-def test_the_classes_tell_of_missing_weights(work):
+def test_the_classes_fall_back_to_pretrained_weights(work, capsys):
     (work / "model" / "tuned.pt").unlink()
-    with pytest.raises(UserError, match="run tenet finetune tuned first"):
+    assert package.BeadsInference("tuned.json", device="cpu").weights.name == "small.pt"
+    assert (
+        "no fine-tuned weights; taken are the pre-trained ones, small.pt" in capsys.readouterr()[1]
+    )
+    (work / "model" / "small.pt").unlink()
+    with pytest.raises(UserError, match="run tenet pretrain tuned first"):
         package.BeadsInference("tuned.json")
+    assert package.BeadsInference("demo", device="cpu").weights.name == "demo_pretrain.pt"
 
 
 def test_beads_are_by_default_the_stacks_kept_for_the_test(work, write_config):

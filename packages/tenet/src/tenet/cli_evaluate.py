@@ -14,10 +14,12 @@ from scopekit.cli import (
     OverwriteOption,
     SeedOption,
 )
+from tenet.cli_options import ValueRangeOption
 
 if TYPE_CHECKING:
     from tenet.config import Config
     from tenet.evaluation import Kind
+    from tenet.evaluation_data import Failures
     from tenet.jnet import JNet
 
 app = typer.Typer(
@@ -79,6 +81,7 @@ def beads(
     iterations: IterationsOption = 100,
     tv: TVOption = 0.01,
     align: AlignOption = False,
+    value_range: ValueRangeOption = None,
     device: DeviceOption = Device.auto,
     max_memory_gb: MemoryOption = None,
     overwrite: OverwriteOption = False,
@@ -91,11 +94,10 @@ def beads(
     Example: **tenet evaluate beads stacks --config JNet_beads --radius-um 1 --out eval**
     """
     from tenet.evaluation import Beads
-    from tenet.evaluation_data import recorded_samples, recording_files
 
     volume = None if radius_um is None else 4 / 3 * math.pi * radius_um**3
     run = _Run(config, checkpoint, device, out, overwrite=overwrite)
-    samples = recorded_samples(recording_files(images), run.config.params, aligned=align)
+    samples = run.recorded(images, aligned=align, value_range=value_range)
     run(Beads(volume), samples, len(samples), threshold, baselines, iterations, tv, max_memory_gb)
 
 
@@ -110,6 +112,7 @@ def microglia(
     iterations: IterationsOption = 100,
     tv: TVOption = 0.01,
     align: AlignOption = False,
+    value_range: ValueRangeOption = None,
     device: DeviceOption = Device.auto,
     max_memory_gb: MemoryOption = None,
     overwrite: OverwriteOption = False,
@@ -122,10 +125,9 @@ def microglia(
     Example: **tenet evaluate microglia stacks --config JNet_microglia --out eval**
     """
     from tenet.evaluation import Microglia
-    from tenet.evaluation_data import recorded_samples, recording_files
 
     run = _Run(config, checkpoint, device, out, overwrite=overwrite)
-    samples = recorded_samples(recording_files(images), run.config.params, aligned=align)
+    samples = run.recorded(images, aligned=align, value_range=value_range)
     run(Microglia(), samples, len(samples), threshold, baselines, iterations, tv, max_memory_gb)
 
 
@@ -147,6 +149,7 @@ def simulation(
             show_default="imaged on the spot by the configuration's PSF and noise",
         ),
     ] = None,
+    value_range: ValueRangeOption = None,
     checkpoint: CheckpointOption = None,
     threshold: ThresholdOption = None,
     baselines: BaselinesOption = False,
@@ -168,19 +171,29 @@ def simulation(
     from tenet.config_sections import LabelCrops
     from tenet.evaluation import Simulation
     from tenet.evaluation_data import (
+        Failures,
         label_files,
         recording_files,
         simulated_crops,
         simulated_samples,
     )
+    from tenet.recording_files import require_range
 
     files = label_files(labels or [])
     pictures = [] if images is None else recording_files([images])
     if images is not None and len(pictures) != len(files):
         raise UserError(f"{images}: {len(pictures)} images of {len(files)} labels; give all")
+    if value_range is not None:
+        if images is None:
+            raise UserError("--value-range: labels are imaged in the right scale; leave it out")
+        require_range(value_range)
     run = _Run(config, checkpoint, device, out, overwrite=overwrite)
     if files:
-        samples, number = simulated_samples(files, run.model, seed, pictures), len(files)
+        number = len(files)
+        run.failures, run.value_range = Failures(number), value_range
+        samples = simulated_samples(
+            files, run.model, seed, pictures, value_range=value_range, failures=run.failures
+        )
     else:
         samples = simulated_crops(run.config, run.model, None)
         number = run.config.section("pretrain_val_dataset", LabelCrops).I
@@ -188,7 +201,17 @@ def simulation(
 
 
 class _Run:
-    """A model and where its evaluation goes."""
+    """A model and where its evaluation goes.
+
+    Attributes
+    ----------
+    failures
+        Files that could not be used, told when the rest is done.
+    value_range
+        Recorded values that are 0 and 1 to the network, where given.
+    """
+
+    failures: "Failures | None" = None
 
     def __init__(
         self, config: str, checkpoint: Path | None, device: Device, out: Path, *, overwrite: bool
@@ -203,6 +226,26 @@ class _Run:
         on = choose_device(device.value)
         self.model: JNet = load_model(self.weights, self.config.params).to(on)
         self._out, self._overwrite = out, overwrite
+        self.value_range: tuple[float, float] | None = None
+
+    def recorded(
+        self, inputs: list[Path], *, aligned: bool, value_range: tuple[float, float] | None
+    ) -> Any:
+        """Read recordings."""
+        from tenet.evaluation_data import Failures, recorded_samples, recording_files
+
+        files = recording_files(inputs)
+        self.failures, self.value_range = Failures(len(files)), value_range
+        samples = recorded_samples(
+            files,
+            self.config.params,
+            aligned=aligned,
+            value_range=value_range,
+            failures=self.failures,
+        )
+        if not samples:
+            self.failures.require_none()
+        return samples
 
     def __call__(
         self,
@@ -230,9 +273,10 @@ class _Run:
             "weights": str(self.weights),
             "threshold": threshold,
             "voxel_um": list(voxel_of(self.model)),
-            "images": number,
             "device": str(self.model.a.device),
         }
+        if self.value_range is not None:
+            settings["value_range"] = list(self.value_range)
         if baselines:
             settings |= {"rl_tv_iterations": iterations, "rl_tv_weight": tv}
         outputs = Outputs(
@@ -245,3 +289,5 @@ class _Run:
         rows = evaluate(kind, methods, samples, number, threshold, outputs)
         print(text_table(rows))
         print(f"report: {self._out / f'{kind.name}_report.html'}")
+        if self.failures is not None:
+            self.failures.require_none()

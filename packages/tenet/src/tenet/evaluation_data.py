@@ -1,5 +1,6 @@
 """The images of an evaluation: recordings, or labels that are imaged on the spot."""
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,57 +11,129 @@ import torch
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
+from scopekit.progress import say
+from scopekit.volumes import is_zarr
 from tenet.config import Config
 from tenet.config_sections import LabelCrops, Params, StackCrops
 from tenet.imaging import Microscope
 from tenet.jnet import JNet
 from tenet.label_volumes import open_label
 from tenet.methods import Sample
+from tenet.recording_files import require_range
 from tenet.recordings import Recording, find_recordings, read_recording, split_recordings
 from tenet.training_crops import PhantomCrops, RecordingCrops, align_recording
 
 Array = NDArray[np.float32]
+ValueRange = tuple[float, float] | None
 _LABEL = "_labelx.npy"
+_ANY_LABEL = re.compile(r"\d+_label[xz]\.npy$")
 # Relative difference between two voxel sizes that is worth a warning.
 _SAME_VOXEL = 0.1
 
 
 def recording_files(inputs: Sequence[Path]) -> list[Path]:
-    """Return the stacks of files and folders."""
+    """Return the stacks of files and folders; raise `UserError` if labels are among them."""
     files: list[Path] = []
     for path in inputs:
-        files += find_recordings(path) if path.is_dir() else [path]
+        files += find_recordings(path) if path.is_dir() and not is_zarr(path) else [path]
+    for path in files:
+        if _ANY_LABEL.match(path.name):
+            raise UserError(
+                f"{path} is a label of datagen, not a recording: use 'tenet evaluate simulation', "
+                "which images labels"
+            )
     return files
 
 
-def recorded_samples(
-    files: Sequence[Path], params: Params, *, aligned: bool = False
-) -> list[Sample]:
-    """Read stacks; with ``aligned``, align their slices.
+class Failures:
+    """Files that could not be used: each is told at once, and all at the end.
 
-    Warns of voxels that are not those of the configuration.
+    Parameters
+    ----------
+    number
+        Of all files; if there is but one, its failure is raised.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._files: list[Path] = []
+
+    def add(self, path: Path, failure: UserError) -> None:
+        """Tell of a file that could not be used."""
+        if self._number == 1:
+            raise failure
+        say(f"error: {failure}")
+        self._files.append(path)
+
+    def require_none(self) -> None:
+        """Raise `UserError` if any file could not be used."""
+        if self._files:
+            names = ", ".join(map(str, self._files))
+            raise UserError(
+                f"{len(self._files)} of {self._number} inputs failed, the rest is done: {names}"
+            )
+
+
+def recorded_samples(
+    files: Sequence[Path],
+    params: Params,
+    *,
+    aligned: bool = False,
+    value_range: ValueRange = None,
+    failures: Failures | None = None,
+) -> list[Sample]:
+    """Read stacks, of series the first time point; with ``aligned``, align their slices.
+
+    Tells of series and of files without a voxel size, and warns of voxels that are not those of
+    the configuration.
+
+    Parameters
+    ----------
+    files
+        Stacks.
+    params
+        Of the configuration.
+    aligned
+        Whether to align slices.
+    value_range
+        Recorded values that become 0 and 1, see `read_recording`.
+    failures
+        Gets the files that cannot be used.
 
     Raises
     ------
     UserError
-        If a file cannot be used, or two have the same name.
+        If a file cannot be used and there is no ``failures``, or if two have the same name.
     """
-    recordings = [read_recording(path) for path in files]
-    for recording in recordings:
-        _compare_voxels(recording, params)
-    samples = [_sample(recording, aligned=aligned) for recording in recordings]
-    names = [sample.name for sample in samples]
+    if value_range is not None:
+        require_range(value_range)
+    names = [path.stem for path in files]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{name}: two files of that name; rename one of them")
+    samples = []
+    for path in files:
+        try:
+            recording = read_recording(path, value_range=value_range)
+            _tell_voxels(recording, params)
+            samples.append(_sample(recording, aligned=aligned))
+        except UserError as failure:
+            if failures is None:
+                raise
+            failures.add(path, failure)
     return samples
 
 
-def _compare_voxels(recording: Recording, params: Params) -> None:
+def _tell_voxels(recording: Recording, params: Params) -> None:
     expected = (params.res_axial, params.res_lateral, params.res_lateral)
     found = recording.voxel_um
-    if found and any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip(found, expected, strict=True)):
-        sizes = [" x ".join(f"{step:.3g}" for step in voxel) for voxel in (found, expected)]
+    sizes = [" x ".join(f"{step:.3g}" for step in voxel) for voxel in (found or (), expected)]
+    if found is None:
+        say(
+            f"{recording.path.name}: tells no voxel size; taken from the configuration, "
+            f"{sizes[1]} um (z, y, x)"
+        )
+    elif any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip(found, expected, strict=True)):
         warnings.warn(
             f"{recording.path}: voxels of {sizes[0]} um (z, y, x), the configuration has "
             f"{sizes[1]}, by which it is measured; resample it, or check the configuration",
@@ -69,6 +142,11 @@ def _compare_voxels(recording: Recording, params: Params) -> None:
 
 
 def _sample(recording: Recording, *, aligned: bool) -> Sample:
+    if recording.n_frames > 1:
+        say(
+            f"{recording.path.name}: a series of {recording.n_frames} time points; time point 0 "
+            "alone is evaluated"
+        )
     volume = (align_recording(recording) if aligned else recording).volume
     return Sample(recording.path.stem, volume)
 
@@ -85,13 +163,16 @@ def held_out_recordings(config: Config) -> list[Path]:
     return kept or split_recordings(everything, train=False)
 
 
-def recorded_crops(config: Config, number: int | None, *, aligned: bool = False) -> list[Sample]:
+def recorded_crops(
+    config: Config, number: int | None, *, aligned: bool = False, value_range: ValueRange = None
+) -> list[Sample]:
     """Return crops of the recordings of ``val_dataset``, always the same.
 
-    As many as it says (``I``), or ``number``.
+    As many as it says (``I``), or ``number``. See `recorded_samples` for the rest.
     """
     data = config.section("val_dataset", StackCrops)
-    crops = RecordingCrops(data, config.test_dataset.test_images, align=aligned)
+    left_out = config.test_dataset.test_images
+    crops = RecordingCrops(data, left_out, align=aligned, value_range=value_range)
     samples = []
     for n in range(number or data.I):
         crop = crops.draw(np.random.default_rng([data.seed, n]))
@@ -120,34 +201,60 @@ def label_files(inputs: Sequence[Path]) -> list[Path]:
 
 
 def simulated_samples(
-    files: Sequence[Path], model: JNet, seed: int, images: Sequence[Path] = ()
+    files: Sequence[Path],
+    model: JNet,
+    seed: int,
+    images: Sequence[Path] = (),
+    *,
+    value_range: ValueRange = None,
+    failures: Failures | None = None,
 ) -> Iterator[Sample]:
     """Yield images of labels, by the configuration's PSF and noise; or those of ``images``.
 
-    Planes that do not fill one of the image are left out.
+    Planes that do not fill one of the image are left out. ``value_range`` is of ``images``, see
+    `recorded_samples`, as for ``failures``.
 
     Raises
     ------
     UserError
         If a file cannot be used, or an image is of another shape than its labels give.
     """
-    scale = model.image.scale
     for number, path in enumerate(files):
-        labelx = np.array(open_label(path), dtype=np.float32)
-        labelx = labelx[: len(labelx) // scale * scale]
-        name = path.name.removesuffix(_LABEL)
-        if images:
-            sample = _sample(read_recording(images[number]), aligned=False)
-            shape = (len(labelx) // scale, *labelx.shape[1:])
-            if sample.image.shape != shape:
-                raise UserError(f"{images[number]}: {sample.image.shape}, {path} gives {shape}")
-            yield replace(sample, truth=labelx)
+        try:
+            if images:
+                sample = _labelled(path, images[number], model.image.scale, value_range)
+            else:
+                sample = _simulated(path, model, seed + number)
+        except UserError as failure:
+            if failures is None:
+                raise
+            failures.add(images[number] if images else path, failure)
             continue
-        partner = path.with_name(name + _LABEL.replace("x.", "z."))
-        labelz = np.array(open_label(partner), dtype=np.float32)[: len(labelx)]
-        if labelz.shape != labelx.shape:
-            raise UserError(f"{path}: {labelx.shape}, its labelz {labelz.shape}; make both anew")
-        yield Sample(name, _image_of(labelz, model, seed + number), labelx)
+        yield sample
+
+
+def _whole_planes(path: Path, scale: int) -> Array:
+    labelx = np.array(open_label(path), dtype=np.float32)
+    return labelx[: len(labelx) // scale * scale]
+
+
+def _labelled(path: Path, image: Path, scale: int, value_range: ValueRange) -> Sample:
+    labelx = _whole_planes(path, scale)
+    sample = _sample(read_recording(image, value_range=value_range), aligned=False)
+    shape = (len(labelx) // scale, *labelx.shape[1:])
+    if sample.image.shape != shape:
+        raise UserError(f"{image}: {sample.image.shape}, {path} gives {shape}")
+    return replace(sample, truth=labelx)
+
+
+def _simulated(path: Path, model: JNet, seed: int) -> Sample:
+    labelx = _whole_planes(path, model.image.scale)
+    name = path.name.removesuffix(_LABEL)
+    partner = path.with_name(name + _LABEL.replace("x.", "z."))
+    labelz = np.array(open_label(partner), dtype=np.float32)[: len(labelx)]
+    if labelz.shape != labelx.shape:
+        raise UserError(f"{path}: {labelx.shape}, its labelz {labelz.shape}; make both anew")
+    return Sample(name, _image_of(labelz, model, seed), labelx)
 
 
 def simulated_crops(config: Config, model: JNet, number: int | None) -> Iterator[Sample]:

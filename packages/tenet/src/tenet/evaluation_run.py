@@ -124,6 +124,7 @@ def evaluate(
             pictures[f"{name}_{sample.name}.png"] = _png(figure)
     if not pictures:
         raise UserError("no image to evaluate; give one or more")
+    settings = {**outputs.settings, "images": len(pictures)}
 
     summaries = {
         method: {t: kind.summarise(found) for t, found in by_threshold.items()}
@@ -149,14 +150,14 @@ def evaluate(
         **others,
         f"{name}_scores.csv": _scores_table(summaries, best),
         f"{name}_images.csv": _images_table(records, rows),
-        f"{name}_report.html": report(kind, rows, outputs.settings, headed),
+        f"{name}_report.html": report(kind, rows, settings, headed),
     }
     objects = _objects_table(records, rows)
     if objects:
         files[f"{name}_objects.csv"] = objects
     for file in files:
         require_new(folder / file, overwrite=outputs.overwrite)
-    write_yaml(folder / f"{name}.yaml", outputs.settings, overwrite=outputs.overwrite)
+    write_yaml(folder / f"{name}.yaml", settings, overwrite=outputs.overwrite)
     for file, content in files.items():
         with whole_file(folder / file, overwrite=outputs.overwrite) as partial:
             partial.write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scopekit.errors import UserError
 from scopekit.memory import choose_device
 from scopekit.outputs import whole_file
+from scopekit.progress import say
 from tenet.config import Config, load_config
 from tenet.config_sections import Visualization
 from tenet.evaluation import Beads, Kind, Microglia, Result, Simulation, Summary
@@ -37,11 +38,16 @@ def _folder(config: Config) -> str:
 
 
 def best_weights(config: Config) -> Path:
-    """Return the file of a configuration's fine-tuned weights, else of its pre-trained ones."""
+    """Return the file of a configuration's fine-tuned weights, else of its pre-trained ones.
+
+    Says so where it has to do with the latter.
+    """
     try:
         return weights_of(config, pretrained=False)
     except UserError:
-        return weights_of(config, pretrained=True)
+        weights = weights_of(config, pretrained=True)
+        say(f"{config.name}: no fine-tuned weights; taken are the pre-trained ones, {weights.name}")
+        return weights
 
 
 def weights_of(config: Config, *, pretrained: bool) -> Path:
@@ -92,12 +98,15 @@ class Inference:
     model_name
         A configuration: its path, or its name.
     pretrain, is_finetuning
-        Which weights: the fine-tuned ones, or the pre-trained ones if ``pretrain`` is true or
-        ``is_finetuning`` false.
+        Which weights: the fine-tuned ones if there are any, else the pre-trained ones; these too
+        if ``pretrain`` is true or ``is_finetuning`` false.
     threshold
         What counts as structure; below 0: the configuration's.
     with_align
         Whether slices of recordings are aligned first.
+    value_range
+        Recorded values that are 0 and 1 to the network, others are clipped; by default each
+        stack's least and largest. Simulations have none.
     device
         ``auto``, ``cpu`` or ``cuda``.
 
@@ -117,13 +126,18 @@ class Inference:
         *,
         is_finetuning: bool = True,
         with_align: bool = False,
+        value_range: tuple[float, float] | None = None,
         device: str = "auto",
     ) -> None:
         self.config = load_config(model_name)
-        self.weights = weights_of(self.config, pretrained=pretrain or not is_finetuning)
+        if pretrain or not is_finetuning:
+            self.weights = weights_of(self.config, pretrained=True)
+        else:
+            self.weights = best_weights(self.config)
         self.model = load_model(self.weights, self.config.params).to(choose_device(device))
         self.threshold = self.config.params.threshold if threshold < 0 else threshold
         self.with_align = with_align
+        self.value_range = value_range
 
     def get_result(
         self, datapath: Data | None = None, num_results: int | None = None
@@ -143,6 +157,10 @@ class Inference:
 
     def _samples(self, paths: list[Path] | None, number: int | None) -> Iterator[Sample]:
         raise NotImplementedError
+
+    def _recorded(self, files: Sequence[Path]) -> list[Sample]:
+        aligned, values = self.with_align, self.value_range
+        return recorded_samples(files, self.config.params, aligned=aligned, value_range=values)
 
     def evaluate(self, results: Sequence[Result]) -> dict[str, float]:
         """Return scores of results at the threshold: means, ``..._sd`` and ``..._ci95``."""
@@ -185,7 +203,7 @@ class BeadsInference(Inference):
 
     def _samples(self, paths: list[Path] | None, number: int | None) -> Iterator[Sample]:
         files = held_out_recordings(self.config) if paths is None else recording_files(paths)
-        yield from recorded_samples(files[:number], self.config.params, aligned=self.with_align)
+        yield from self._recorded(files[:number])
 
     def evaluate(self, results: Sequence[Result]) -> dict[str, float]:
         """Return ``mean``, ``sd`` and ``ci95`` of the volume (um^3), ``number`` of beads, and more.
@@ -208,10 +226,10 @@ class MicrogliaInference(Inference):
 
     def _samples(self, paths: list[Path] | None, number: int | None) -> Iterator[Sample]:
         if paths is None:
-            yield from recorded_crops(self.config, number, aligned=self.with_align)
+            aligned, values = self.with_align, self.value_range
+            yield from recorded_crops(self.config, number, aligned=aligned, value_range=values)
         else:
-            files = recording_files(paths)[:number]
-            yield from recorded_samples(files, self.config.params, aligned=self.with_align)
+            yield from self._recorded(recording_files(paths)[:number])
 
 
 class SimulationInference(Inference):

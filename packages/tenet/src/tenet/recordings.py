@@ -7,7 +7,7 @@ import numpy as np
 
 from scopekit.errors import UserError
 from scopekit.volumes import VoxelSize
-from tenet.recording_files import SUFFIXES, Array, open_recording
+from tenet.recording_files import SUFFIXES, Array, open_recording, require_range
 
 _TRAINING_SHARE = 0.8
 
@@ -22,17 +22,22 @@ class Recording:
         Its file.
     volume
         (Z, Y, X), float32, from 0 to 1: divided by 4095 from ND2, else from its minimum to its
-        maximum.
+        maximum, unless the recorded values that count as 0 and 1 were given.
     voxel_um
         (z, y, x) step in um, where the file tells it.
+    n_frames
+        Number of time points in the file.
     """
 
     path: Path
     volume: Array
     voxel_um: VoxelSize | None
+    n_frames: int = 1
 
 
-def read_recording(path: Path, time_point: int = 0) -> Recording:
+def read_recording(
+    path: Path, time_point: int = 0, value_range: tuple[float, float] | None = None
+) -> Recording:
     """Read a stack: (Z, Y, X), (1, Z, Y, X), or (T, 1, Z, Y, X).
 
     Parameters
@@ -41,12 +46,17 @@ def read_recording(path: Path, time_point: int = 0) -> Recording:
         The file; its ending tells what it is.
     time_point
         Which one of a series, from 0.
+    value_range
+        Recorded values that become 0 and 1, others are clipped; by default see `Recording.volume`.
 
     Raises
     ------
     UserError
-        If the file cannot be read, has several channels, is constant, or holds NaN.
+        If the file cannot be read, has several channels, is constant, holds NaN, or lies outside
+        ``value_range``.
     """
+    if value_range is not None:
+        require_range(value_range)
     file = open_recording(path)
     file.require_time_point(time_point)
     volume = file.planes(time_point, 0, file.shape[0])
@@ -55,9 +65,14 @@ def read_recording(path: Path, time_point: int = 0) -> Recording:
     low, high = float(volume.min()), float(volume.max())
     if low == high:
         raise UserError(f"{path}: constant, every voxel is {low:g}; leave the file out")
-    if file.full_scale is not None:
-        return Recording(path, (volume / np.float32(file.full_scale)).clip(0, 1), file.voxel_um)
-    return Recording(path, (volume - low) / np.float32(high - low), file.voxel_um)
+    zero, one = value_range or ((low, high) if file.full_scale is None else (0, file.full_scale))
+    if value_range is not None and (high <= zero or low >= one):
+        raise UserError(
+            f"{path}: values from {low:g} to {high:g}: all lie outside --value-range {zero:g} "
+            f"{one:g}; give values among them"
+        )
+    scaled = (volume - np.float32(zero)) / np.float32(one - zero)
+    return Recording(path, scaled.clip(0, 1), file.voxel_um, file.n_frames)
 
 
 def find_recordings(folder: Path, *, left_out: tuple[str, ...] = ()) -> list[Path]:

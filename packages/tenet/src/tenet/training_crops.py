@@ -144,6 +144,8 @@ class RecordingCrops(_Augmented):
         How slices are displaced; ``None``: not.
     align
         Whether the stacks' slices are aligned first.
+    value_range
+        See `read_recording`.
 
     Raises
     ------
@@ -158,11 +160,12 @@ class RecordingCrops(_Augmented):
         vibration: Vibration | None = None,
         *,
         align: bool = False,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         super().__init__(data, vibration)
         files = find_recordings(Path(data.folderpath), left_out=left_out)
         files = split_recordings(files, train=data.train)
-        self.stacks = [read_recording(path) for path in files]
+        self.stacks = [read_recording(path, value_range=value_range) for path in files]
         if align:
             self.stacks = [align_recording(stack) for stack in self.stacks]
         for stack in self.stacks:
