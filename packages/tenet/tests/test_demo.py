@@ -8,7 +8,7 @@ import yaml
 
 from scopekit.errors import UserError
 from tenet import demo
-from tenet.config import load_config
+from tenet.config import load_config, shipped_configs
 from tenet.demo import run_demo, scores_of
 from tenet.model_files import WEIGHTS, load_model
 from tenet.small_phantom import tubes_and_solids
@@ -56,3 +56,8 @@ def test_the_demo_enhances(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "tubes_and_solids", None)  # told before anything is computed
     with pytest.raises(UserError, match=r"truth\.tif exists: add --overwrite.*another --out"):
         run_demo(tmp_path, torch.device("cpu"), seed=1, overwrite=False)
+
+
+def test_unknown_weights_list_those_that_ship(tmp_path):
+    with pytest.raises(UserError, match=r"no such file; .* that ship: demo_pretrain$"):
+        load_model(tmp_path / "nope.pt", load_config(shipped_configs()["demo"]).params)

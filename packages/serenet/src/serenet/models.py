@@ -11,7 +11,7 @@ from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
 from serenet.network import Network
 from serenet.registry import MODELS
-from serenet.shipped import weights_file
+from serenet.shipped import shipped_weights, weights_file
 
 _OWN_FORMAT = "serenet checkpoint 1"
 _NO_CHECKPOINT = (
@@ -133,7 +133,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Net
         If the file is missing, damaged, holds code, or is not a checkpoint of a known model.
     """
     path = weights_file(str(path)) or Path(path)
-    content = read_checkpoint(path)
+    content = read_checkpoint(path, list(shipped_weights()))
     try:
         if isinstance(content, dict) and content.get("format") == _OWN_FORMAT:
             model = build_model(content["name"], **content["args"])

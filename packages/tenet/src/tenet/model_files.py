@@ -26,6 +26,11 @@ def checkpoint_file(path_or_name: Path) -> Path:
     return path_or_name if path_or_name.suffix else model_file("", path_or_name.name)
 
 
+def _shipped() -> list[str]:
+    """Name the weights of this network that ship."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.pt") if path.stem != "alignment")
+
+
 def moments_file(weights: Path) -> Path:
     """Return where the moments of the optimizer lie that belong to a file of weights."""
     return weights.with_name(f"{weights.stem}_optim.pt")
@@ -39,7 +44,7 @@ def load_model(path: Path, params: Params) -> JNet:
     UserError
         If the file cannot be read, or is of another network.
     """
-    content = read_checkpoint(path)
+    content = read_checkpoint(path, _shipped())
     state = content.get("state", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise UserError(f"{path}: not a checkpoint of this network; give one of tenet pretrain")

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from scopekit.errors import UserError
 from scopekit.outputs import whole_file
 
 
-def read_checkpoint(path: Path) -> Any:
+def read_checkpoint(path: Path, shipped: Sequence[str] = ()) -> Any:
     """Read a file written by ``torch.save``, refusing anything but plain tensors and values.
 
     Parameters
     ----------
     path
         A ``.pt`` or ``.pth`` file.
+    shipped
+        Names of weights that could have been given in its place.
 
     Raises
     ------
@@ -25,7 +28,8 @@ def read_checkpoint(path: Path) -> Any:
         If the file is missing, damaged, not a PyTorch file, or holds code.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; give the checkpoint's path")
+        names = f", or weights that ship: {', '.join(shipped)}" if shipped else ""
+        raise UserError(f"{path}: no such file; give the checkpoint's path{names}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
