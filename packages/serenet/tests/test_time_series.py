@@ -66,7 +66,8 @@ def test_a_series_becomes_one_store(reconstruct, series_file, tmp_path, expected
     stack = open_stack(result)
     assert stack.voxel_um == pytest.approx((0.2, 0.1221, 0.1221), rel=1e-3)
     assert np.array_equal(volumes(result), expected)
-    assert [f["frame"] for f in settings_of(tmp_path)["frames"]] == list(range(N_FRAMES))
+    (alike,) = settings_of(tmp_path)["frames"]
+    assert alike == {"frame": "0-3", "brightness_gain": 1.0, "tiles": 1}
     assert visible(tmp_path / "out") == ["series_serenet.ome.zarr", "series_serenet.yaml"]
     outcome = reconstruct(series_file, "--format", "zarr")
     assert outcome.code == 2
@@ -112,11 +113,12 @@ def test_a_folder_is_a_series_whose_bad_frames_are_made_up_for(
     assert outcome.code == 2
     lines = [line for line in outcome.err.splitlines() if line.startswith("error:")]
     assert lines[0].startswith(f"error: frame 2: {folder / 't10.tif'}: damaged")
-    assert "1 of 4 frames failed (2)" in lines[1]
+    assert "failed: frame 2; the other 3 of 4 are in" in lines[1]
     result = tmp_path / "out" / "series_serenet.ome.zarr"
     for frame in (0, 1, 3):
         assert np.array_equal(open_stack(result).read(frame), expected[frame])
     assert list(settings_of(tmp_path)["failed_frames"]) == [2]
+    assert [made["frame"] for made in settings_of(tmp_path)["frames"]] == ["0-1", 3]
 
     (folder / "t10.tif").write_bytes(whole)
     assert reconstruct(folder, "--format", "zarr").code == 0

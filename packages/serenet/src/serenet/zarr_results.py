@@ -1,6 +1,6 @@
 """Results that land as one OME-Zarr store, made frame by frame."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def run_as_series(
     if not records:
         series.discard()
         raise UserError(next(iter(failures.values())))
-    settings["frames"] = list(records.values())
+    settings["frames"] = _joined(records)
     if failures:
         settings["failed_frames"] = failures
     _draw(batch, source, series, next(iter(records)))
@@ -67,9 +67,8 @@ def run_as_series(
     say(str(result))
     if failures:
         raise UserError(
-            f"{source.path}: {len(failures)} of {source.n_frames} frames failed "
-            f"({_some(sorted(failures))}), the rest is in {result}; give the command again to make "
-            "them up"
+            f"{source.path}: failed: {_some(sorted(failures))}; the other {len(records)} of "
+            f"{source.n_frames} are in {result}; give the command again to make up for the failed"
         )
     return result
 
@@ -104,6 +103,24 @@ def _planes(stack: StackFile, frame: int) -> Iterator[NDArray[np.float32]]:
         yield from stack.read_window(layer, everything, everything, frame)
 
 
+def _joined(records: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records in order, one for every run of frames that differ in number only."""
+    joined: list[dict[str, Any]] = []
+    spans: list[tuple[int, int]] = []
+    for frame, record in records.items():
+        alike = {**record, "frame": None}
+        if spans and spans[-1][1] == frame - 1 and joined[-1] == alike:
+            spans[-1] = (spans[-1][0], frame)
+        else:
+            joined.append(alike)
+            spans.append((frame, frame))
+    for record, (first, last) in zip(joined, spans, strict=True):
+        record["frame"] = first if first == last else f"{first}-{last}"
+    return joined
+
+
 def _some(frames: Sequence[int]) -> str:
     shown = ", ".join(map(str, frames[:10]))
-    return shown + (", ..." if len(frames) > 10 else "")
+    if len(frames) > 10:
+        return f"{len(frames)} frames: {shown}, ..."
+    return f"frames {shown}" if len(frames) > 1 else f"frame {shown}"
