@@ -15,7 +15,7 @@ import yaml
 import tenet as package
 from scopekit.errors import UserError
 from scopekit.volumes import write_volume
-from tenet import baselines, cli_evaluate
+from tenet import baselines, cli_evaluate, evaluation_run
 from tenet.config import load_config
 from tenet.evaluation_data import recorded_samples
 from tenet.jnet import JNet
@@ -106,6 +106,9 @@ def test_beads_that_fill_the_image_are_none(tenet, work):
     # Structure is 0.5 everywhere: no bead is free of the border.
     assert {row["volume_um3_number"] for row in scores} == {"0"}
     assert not any(row["best"] == "1" for row in scores)
+    why = "tenet: no beads at threshold 0.5: 1 objects touch the border or are too small"
+    assert why in done.stdout
+    assert why in (work / "out" / "beads_report.html").read_text()
     assert not (work / "out" / "beads_objects.csv").exists()
 
 
@@ -118,6 +121,8 @@ def test_microglia_lists_objects_in_um(tenet, work):
     objects = rows(work / "out" / "microglia_objects.csv")
     images = rows(work / "out" / "microglia_images.csv")
     assert len(images) == 3
+    assert {row["touches_border"] for row in objects} <= {"True", "False"}
+    assert any(float(row["mean_brightness"]) > 0 for row in objects if row["method"] == "tenet")
     for image in images:
         own = [
             row
@@ -183,6 +188,21 @@ def test_other_voxels_are_told(work):
         recorded_samples([path], params)
     write_volume(path, recording, (0.8, 0.2, 0.2), overwrite=True)
     recorded_samples([path], params)
+
+
+def test_a_best_threshold_at_the_end_of_the_scan_is_told(tenet, work, monkeypatch):
+    monkeypatch.setattr(evaluation_run, "THRESHOLDS", (0.5, 0.9))
+    done = tenet("evaluate", "simulation", LABELS[0], "--config", "tuned.json", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "tenet: best threshold is the end of the scan: images given by --images may be"
+        in done.stdout
+    )
+    monkeypatch.setattr(evaluation_run, "THRESHOLDS", (0.0, 0.5, 1.0))
+    command = ("--threshold", 0.4, "--config", "tuned.json", "--out", "again")
+    done = tenet("evaluate", "simulation", LABELS[0], *command)
+    best = [r for r in rows(work / "again" / "simulation_scores.csv") if r["best"] == "1"]
+    assert ("end of the scan" in done.stdout) == (best[0]["threshold"] in ("0", "1"))
 
 
 def test_bad_files_are_told_and_the_rest_is_done(tenet, work):

@@ -69,6 +69,8 @@ class Record:
         Numbers of the whole image.
     objects
         Its objects.
+    left_out
+        How many objects were none of those looked for; counted where there is no other.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Record:
     threshold: float
     values: Mapping[str, float]
     objects: Sequence[ObjectMeasurement] = ()
+    left_out: int = 0
 
 
 Summary = dict[str, Statistics]
@@ -193,7 +196,8 @@ class Beads:
         """Measure the beads of an image."""
         labels = label_beads(result.structure, threshold)
         beads = measure_objects(labels, result.voxel_um, result.brightness)
-        return Record(result.name, result.method, threshold, errors, beads)
+        left_out = 0 if beads else ndimage.label(result.structure >= threshold, _TOUCHING)[1]
+        return Record(result.name, result.method, threshold, errors, beads, left_out)
 
     def summarise(self, records: Sequence[Record]) -> Summary:
         """Return statistics over all beads; of the errors, over the images."""

@@ -64,7 +64,12 @@ def text_table(rows: "Sequence[Row]") -> str:
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-    return "\n".join(padded)
+    return "\n".join([*padded, *notes(rows)])
+
+
+def notes(rows: "Sequence[Row]") -> list[str]:
+    """Return what is to be known of rows, a line each."""
+    return [f"{row.method}: {row.note}" for row in rows if row.note]
 
 
 def report(
@@ -91,6 +96,7 @@ def report(
         "<p><small>Mean ± half the 95 % confidence interval (Student's t), standard deviation "
         f"below; n: {'beads' if kind.name == 'beads' else 'images'}.{objective} "
         "Errors of the reconstruction are of its brightness fitted to the image.</small></p>",
+        *(f"<p>{html.escape(note)}</p>" for note in notes(rows)),
     ]
     for name, content in pictures.items():
         data = base64.b64encode(content).decode()

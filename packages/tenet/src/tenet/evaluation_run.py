@@ -17,7 +17,7 @@ from tenet.config_sections import Visualization
 from tenet.evaluation import Kind, Record, Summary, best_threshold
 from tenet.evaluation_pictures import draw_results, draw_sweep
 from tenet.evaluation_report import report
-from tenet.methods import Methods, Sample
+from tenet.methods import TENET, Methods, Sample
 
 THRESHOLDS = (0.01, 0.02, *(round(0.05 * n, 2) for n in range(1, 20)), 0.98)
 _LARGEST_IN_REPORT = 12  # pictures
@@ -38,12 +38,15 @@ class Row:
         ``given``, or ``best`` for the threshold that the evaluation found best.
     summary
         The scores.
+    note
+        What is to be known of them, if anything.
     """
 
     method: str
     threshold: float
     chosen: str
     summary: Summary
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,10 +136,12 @@ def evaluate(
     best = {method: best_threshold(kind, scores) for method, scores in summaries.items()}
     rows = []
     for method, scores in summaries.items():
-        rows.append(Row(method, threshold, "given", scores[threshold]))
+        note = _why_none(scores[threshold], threshold, records[method][threshold])
+        rows.append(Row(method, threshold, "given", scores[threshold], note))
         found = best[method]
         if found is not None:
-            rows.append(Row(method, found, "best", scores[found]))
+            note = _at_the_end(method, kind) if found in (thresholds[0], thresholds[-1]) else ""
+            rows.append(Row(method, found, "best", scores[found], note))
     shown = dict(list(pictures.items())[:_LARGEST_IN_REPORT])
     headed = {Path(file).stem.removeprefix(f"{name}_"): png for file, png in shown.items()}
     others = {f"{name}_psf.png": _png(outputs.psf)}
@@ -162,6 +167,23 @@ def evaluate(
         with whole_file(folder / file, overwrite=outputs.overwrite) as partial:
             partial.write_bytes(content if isinstance(content, bytes) else content.encode())
     return rows
+
+
+def _why_none(summary: Summary, threshold: float, records: Sequence[Record]) -> str:
+    """Return why there is nothing in a row; nothing if there is something."""
+    if next(iter(summary.values())).number:
+        return ""
+    left_out = sum(record.left_out for record in records)
+    why = f"{left_out} objects touch the border or are too small"
+    return f"no beads at threshold {threshold:g}: " + (why if left_out else "nothing reaches it")
+
+
+def _at_the_end(method: str, kind: Kind) -> str:
+    note = "best threshold is the end of the scan"
+    if method != TENET:
+        return note
+    where = "images given by --images" if kind.name == "simulation" else "recordings"
+    return f"{note}: {where} may be in another scale than training, see --value-range"
 
 
 class _Steps:
@@ -212,10 +234,12 @@ def _objects_table(records: Mapping[str, ByThreshold], rows: Sequence[Row]) -> s
     for record in _reported(records, rows):
         for one in record.objects:
             values = asdict(one)
+            values["mean_brightness"] = values.pop("mean_intensity")
+            values["touches_border"] = values.pop("touches_border")  # last, as in enhance
             places = zip("zyx", values.pop("centroid_um"), strict=True)
             row = _head(record) | {"label": values.pop("label")}
             row |= {f"centroid_{axis}_um": place for axis, place in places}
-            table.append(row | values | {"touches_border": int(one.touches_border)})
+            table.append(row | values)
     return _csv(table)
 
 

@@ -135,8 +135,8 @@ def draw_sections(both: dict[str, Profiles], title: str) -> Figure:
         label = f"{name}, FWHM "
         across.plot(r, np.r_[row[:0:-1], row], style, label=label + _text(profiles.lateral_fwhm_um))
         along.plot(z, profiles.section[:, 0], style, label=label + _text(profiles.axial_fwhm_um))
-    reach = max(np.abs(line.get_xdata()).max() for panel in (across, along) for line in panel.lines)
     for panel, axis in ((across, "x"), (along, "z")):
+        reach = max(np.abs(line.get_xdata()).max() for line in panel.lines)
         panel.set(xlabel=f"{axis} (µm)", ylabel="PSF", xlim=(-reach, reach), ylim=(0, 1.3))
         panel.legend(loc="upper center", frameon=False, fontsize=9)
     return figure
