@@ -3,14 +3,18 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import yaml
 
+from scopekit.frame_series import FrameSeries
 from scopekit.volumes import open_stack, write_volume
 from scopekit.zarr_stores import create_store, declare_whole, write_frame
+from serenet.frame_reconstruction import ReconstructOptions
+from serenet.worker_frames import frame_job
 
 pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
 
@@ -215,6 +219,18 @@ def test_a_scheduler_that_is_not_there(reconstruct, series_file, tmp_path):
     assert outcome.code == 2
     assert "no such file" in outcome.error
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_take_shipped_weights_although_a_folder_has_their_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "own.pt").touch()
+    series = FrameSeries(Path("s.ome.zarr"), Path(".s"))
+    for given, expected in (("demo", Path("demo")), ("own.pt", tmp_path / "own.pt")):
+        options = ReconstructOptions(checkpoint=Path(given), out=Path("demo"))
+        job = frame_job(Path("views.tif"), options, series, Path("s"))
+        assert job.options.checkpoint == expected
+        assert job.options.out == tmp_path / "demo"
 
 
 # Two workers, of which one dies, without a word, when its first frame is made but not yet kept.

@@ -22,6 +22,10 @@ from serenet.frame_reconstruction import (
     set_up,
 )
 from serenet.inputs import open_views
+from serenet.shipped import weights_file
+
+# Options that take the name of weights that ship.
+_WEIGHTS = ("checkpoint", "virtual_scan")
 
 # A process has one network, and the memory for one frame, however many tasks it is given.
 _one_at_a_time = Lock()
@@ -71,7 +75,10 @@ def frame_job(path: Path, options: ReconstructOptions, series: FrameSeries, stem
     absolute: dict[str, Any] = {
         field.name: value.resolve()
         for field in fields(options)
-        if isinstance(value := getattr(options, field.name), Path) and value.exists()
+        if isinstance(value := getattr(options, field.name), Path)
+        and value.exists()
+        # A folder here may be named as weights that ship.
+        and not (field.name in _WEIGHTS and weights_file(str(value)))
     }
     if options.preset is not None and Path(options.preset).is_file():
         options = replace(options, preset=str(Path(options.preset).resolve()))
