@@ -2,13 +2,16 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 import typer.main
 import yaml
 
 import serenet
 from optics import LightFieldPreset
+from scopekit.volumes import open_stack
 from serenet.cli import app
 from serenet.training_settings import TrainingSettings
 
@@ -54,3 +57,20 @@ def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = names["volume"]
     assert isinstance(volume, torch.Tensor)
     assert volume.shape == (101, 39, 39)
+
+
+def test_python_of_the_guide_to_series_writes_a_store(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
+    (code,) = [code for code in blocks(READMES[2], "python") if "create_group" in code]
+    monkeypatch.chdir(tmp_path)
+    Path("frames").mkdir()
+    frames = np.arange(2 * 3 * 5 * 4, dtype=np.uint16).reshape(2, 3, 5, 4)
+    frames[1] = 0  # a dark one is not taken for a missing one
+    for number, frame in enumerate(frames):
+        tifffile.imwrite(f"frames/t{number}.tif", frame)
+    exec(code, {})
+    stack = open_stack(Path("series.ome.zarr"))
+    assert stack.voxel_um == (1, 0.37, 0.37)
+    assert np.array_equal([stack.read(0), stack.read(1)], frames)
