@@ -8,7 +8,7 @@ from optics import OpticsError
 from scopekit.errors import UserError
 from scopekit.volumes import open_frames, open_stack
 from tenet.config import load_config
-from tenet.psf_files import Profiles, write_psf
+from tenet.psf_files import Profiles, draw_sections, write_psf
 
 NAMES = ["small_psf_analytic.tif", "small_psf_kernel.tif", "small_psf_neural.tif", "small_psf.png"]
 SMALL = {
@@ -133,3 +133,10 @@ def test_widths_beyond_the_section_are_not_told():
     profiles = Profiles(np.ones((3, 4), np.float32), 1, 1)
     assert profiles.axial_fwhm_um is None
     assert profiles.lateral_fwhm_um is None
+
+
+def test_profiles_fill_their_own_range():
+    profiles = Profiles(np.ones((21, 6), np.float32), axial_um=0.5, lateral_um=0.1)
+    figure = draw_sections({"one": profiles, "other": profiles}, "PSF")
+    limits = [axes.get_xlim() for axes in figure.axes if axes.get_ylabel() == "PSF"]
+    np.testing.assert_allclose(limits, [(-0.5, 0.5), (-5, 5)])
