@@ -49,9 +49,9 @@ def test_a_failure_leaves_no_bar_behind(capsys, terminal):
 def test_a_log_gets_a_line_a_minute(capsys, clock):
     with progress_bar("series.tif", 100) as advance:
         for _ in range(13):
-            with progress_bar("tiles", 2) as inner:
+            clock[0] += 10
+            with progress_bar("tiles", 1) as inner:
                 inner()
-                clock[0] += 10
             advance()
     lines = ["series.tif: 6/100, 0:15:40 left", "series.tif: 12/100, 0:14:40 left"]
     assert capsys.readouterr().err.splitlines() == lines

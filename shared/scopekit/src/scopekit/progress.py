@@ -112,7 +112,11 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
 @contextmanager
 def _logged_progress(description: str, total: int) -> Iterator[Callable[..., None]]:
     now = time.monotonic()
-    log = _logged.get() or _Log(told=now)
+    log = _logged.get()
+    if log is not None and total == 1:  # the outer ones tell enough
+        yield lambda steps=1, note="": None
+        return
+    log = log or _Log(told=now)
     count = _Count(description, total, started=now)
 
     def advance(steps: int = 1, note: str = "") -> None:
