@@ -21,7 +21,7 @@ def test_without_a_name_four_fifths_of_what_is_free():
 
 
 def test_a_budget_below_what_the_program_holds():
-    with pytest.raises(UserError, match=r"--max-memory-gb 0\.01: .* give more than"):
+    with pytest.raises(UserError, match=r"--max-memory-gb 0\.01: .* room for the data"):
         memory_budget(CPU, 0.01)
 
 

@@ -77,7 +77,7 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
     if total <= used:
         raise UserError(
             f"--max-memory-gb {total / GB:.2f}: the program itself holds {used / GB:.2f} GB; "
-            f"give more than {used / GB:.1f}"
+            "give that and room for the data"
         )
     return MemoryBudget(available=total - used, total=total)
 
