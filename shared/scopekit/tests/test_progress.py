@@ -2,7 +2,7 @@ import pytest
 
 from scopekit import progress
 from scopekit.errors import UserError
-from scopekit.progress import progress_bar, say, say_progress
+from scopekit.progress import one_log, progress_bar, say, say_progress
 
 
 @pytest.fixture
@@ -80,3 +80,12 @@ def test_a_log_needs_no_line_after_one_of_an_epoch(capsys, clock):
                 advance()
             say_progress(f"epoch {epoch} of 2")
     assert capsys.readouterr().err.splitlines() == ["epoch 1 of 2", "epoch 2 of 2"]
+
+
+def test_a_log_gets_lines_where_many_short_works_follow_one_another(capsys, clock):
+    with one_log():
+        for frame in range(3):
+            with progress_bar(f"frame {frame}", 2) as advance:
+                clock[0] += 25
+                advance()
+    assert capsys.readouterr().err == "frame 2: 1/2, 0:00:25 left\n"

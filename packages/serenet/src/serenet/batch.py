@@ -5,6 +5,7 @@ Every input gives ``<stem>_<method>.tif`` (or ``.ome.zarr``), a picture ``.png``
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from scopekit.frame_pipeline import FrameSolver
 from scopekit.frame_series import is_whole
 from scopekit.outputs import require_writable
 from scopekit.preview import save_preview
-from scopekit.progress import say
+from scopekit.progress import progress_bar, say
 from scopekit.settings import write_yaml
 from scopekit.volumes import (
     StackFile,
@@ -140,10 +141,15 @@ class Batch:
         try:
             with VolumeWriter(landing, shape, self.voxel_um, overwrite=True) as writer:
                 frames = writer.array.reshape(source.n_frames, *volume_shape)
-                settings["frames"] = [
-                    solve(source, frame, frames[frame], writer.release)
-                    for frame in range(source.n_frames)
-                ]
+                settings["frames"] = []
+                several = source.n_frames > 1
+                bar = progress_bar(source.path.name, source.n_frames) if several else nullcontext()
+                with bar as advance:
+                    for frame in range(source.n_frames):
+                        record = solve(source, frame, frames[frame], writer.release)
+                        settings["frames"].append(record)
+                        if advance is not None:
+                            advance()
                 if self.preview:
                     self.draw(landing.with_suffix(".png"), source, frames[0], writer.release)
                 del frames

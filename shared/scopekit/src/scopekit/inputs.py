@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from scopekit.errors import UserError
-from scopekit.progress import say
+from scopekit.progress import one_log, say
 from scopekit.volumes import is_zarr, stack_stem
 
 IsResult = Callable[[Path, Collection[str]], bool]
@@ -65,6 +65,7 @@ def files_inside(folder: Path, suffixes: Collection[str], is_result: IsResult) -
     return [f for f in files if not is_result(f, stems)]
 
 
+@one_log()
 def run_all(files: list[Path], work: Callable[[Path], Path]) -> list[Path]:
     """Do ``work`` on every file; report those that fail and go on with the rest.
 

@@ -110,10 +110,20 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 @contextmanager
+def one_log() -> Iterator[None]:
+    """Let bars that follow one another share the minute after which a log gets a line."""
+    token = _logged.set(_logged.get() or _Log(told=time.monotonic()))
+    try:
+        yield
+    finally:
+        _logged.reset(token)
+
+
+@contextmanager
 def _logged_progress(description: str, total: int) -> Iterator[Callable[..., None]]:
     now = time.monotonic()
     log = _logged.get()
-    if log is not None and total == 1:  # the outer ones tell enough
+    if log is not None and log.counts and total == 1:  # the outer ones tell enough
         yield lambda steps=1, note="": None
         return
     log = log or _Log(told=now)
