@@ -31,6 +31,14 @@ def reference() -> Path:
 
 
 @pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let progress be shown as on a terminal."""
+    from scopekit.progress import console
+
+    monkeypatch.setattr(console, "_force_terminal", True)
+
+
+@pytest.fixture
 def full_disk() -> Callable[[int], AbstractContextManager[None]]:
     """Return ``full_disk(limit)``: inside it no file of this process grows beyond the limit.
 

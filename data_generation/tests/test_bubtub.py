@@ -139,7 +139,9 @@ def test_unscanned_light_fields_are_sampled_at_the_lens_centres(bubtub, tmp_path
     np.testing.assert_allclose(views.read(), images[:, 2::5, 2::5].clip(0), atol=0.502)
 
 
-def test_a_group_is_the_same_alone_with_others_and_by_any_workers(bubtub, tmp_path, monkeypatch):
+def test_a_group_is_the_same_alone_with_others_and_by_any_workers(
+    bubtub, tmp_path, monkeypatch, terminal
+):
     alone, others, workers, threads = (
         tmp_path / name for name in ("alone", "others", "workers", "threads")
     )

@@ -89,7 +89,7 @@ def test_a_disk_too_small_is_told_first_and_nothing_is_removed(made):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_items_are_made_and_counted(jobs, capsys):
+def test_items_are_made_and_counted(jobs, capsys, terminal):
     done = make_items(functools.partial(pow, 2), [3, 5, 4], jobs=jobs, description="powers")
     assert done == [8, 32, 16]
     assert "3/3" in capsys.readouterr().err
@@ -113,7 +113,7 @@ def in_three_parts(number, advance):
     return -number
 
 
-def test_parts_are_counted(capsys):
+def test_parts_are_counted(capsys, terminal):
     done = make_in_parts(in_three_parts, [1, 2, 3, 4], parts=3, jobs=1, description="parts")
     assert done == [-1, -2, -3, -4]
     assert "12/12" in capsys.readouterr().err

@@ -101,7 +101,7 @@ def test_finds_the_truth(deconvolve, result, simulated, psf, scope):
     assert after > before + 0.3
 
 
-def test_leaves_volume_picture_and_settings(deconvolve, tmp_path, contents, scope):
+def test_leaves_volume_picture_and_settings(deconvolve, tmp_path, contents, scope, terminal):
     outcome = deconvolve("--iterations", 2, "--tv", 0.01)
     assert outcome.code == 0
     folder = tmp_path / "out"

@@ -6,11 +6,6 @@ from scopekit.progress import one_log, progress_bar, say, say_progress
 
 
 @pytest.fixture
-def terminal(monkeypatch):
-    monkeypatch.setattr(progress.console, "_force_terminal", True)
-
-
-@pytest.fixture
 def clock(monkeypatch):
     """Let the test say how many seconds have passed."""
     now = [0.0]
