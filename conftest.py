@@ -1,8 +1,11 @@
 """Fixtures and habits of the tests of every package."""
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -28,6 +31,31 @@ def reference() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip("the reference data (../shared/golden, ../shared/data) is not here")
     return folder
+
+
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Return ``run_here(main, name, *arguments)``: a command within this process.
+
+    It returns exit code, standard output and standard error.
+    """
+
+    def call(main: Callable[[], None], name: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        code: Any = 0
+        capsys.readouterr()
+        # The command line shows warnings in its own way.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                main()
+            except SystemExit as exit_:
+                code = exit_.code or 0
+        return (code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The command line and labels on disk, for every test of this package."""
 
-import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,23 +26,9 @@ class Outcome:
 
 
 @pytest.fixture
-def datagen(monkeypatch, capsys):
+def datagen(run_here):
     """Run ``datagen`` with these arguments in this process."""
-
-    def call(*arguments) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["datagen", *(str(a) for a in arguments)])
-        code = 0
-        capsys.readouterr()
-        # The command line shows warnings in its own way.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            try:
-                cli.main()
-            except SystemExit as exit_:
-                code = exit_.code or 0
-        return Outcome(code, *capsys.readouterr())
-
-    return call
+    return lambda *arguments: Outcome(*run_here(cli.main, "datagen", *arguments))
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """A small microscope, random weights, and the command line, for every test of this package."""
 
 import math
-import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,23 +106,9 @@ def views_file(tmp_path, light_field):
 
 
 @pytest.fixture
-def serenet(monkeypatch, capsys):
+def serenet(run_here):
     """Run ``serenet`` with these arguments in this process."""
-
-    def call(*arguments) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["serenet", *(str(a) for a in arguments)])
-        code = 0
-        capsys.readouterr()
-        # The command line shows warnings in its own way.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            try:
-                cli.main()
-            except SystemExit as exit_:
-                code = exit_.code or 0
-        return Outcome(code, *capsys.readouterr())
-
-    return call
+    return lambda *arguments: Outcome(*run_here(cli.main, "serenet", *arguments))
 
 
 @pytest.fixture

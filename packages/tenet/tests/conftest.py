@@ -2,8 +2,6 @@
 
 import copy
 import json
-import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,22 +81,6 @@ class Outcome:
 
 
 @pytest.fixture
-def tenet(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
+def tenet(run_here: Callable[..., tuple[int, str, str]]) -> Callable[..., Outcome]:
     """Run ``tenet`` with these arguments in this process, which has PyTorch loaded already."""
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["tenet", *map(str, arguments)])
-        code: Any = 0
-        capsys.readouterr()
-        # The command line shows warnings in its own way.
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            try:
-                cli.main()
-            except SystemExit as exit_:
-                code = exit_.code or 0
-        return Outcome(code, *capsys.readouterr())
-
-    return call
+    return lambda *arguments: Outcome(*run_here(cli.main, "tenet", *arguments))
