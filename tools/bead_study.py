@@ -9,7 +9,6 @@ Example: python tools/bead_study.py tools/two_photon_network.json weights.pt --o
 """
 
 import argparse
-import csv
 import time
 from pathlib import Path
 
@@ -18,7 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import label
-from two_photon_methods import METHODS, Array, finetuned, record, results
+from two_photon_methods import (
+    METHODS,
+    Array,
+    finetuned,
+    record,
+    results,
+    study_parser,
+    write_tables,
+)
 
 from datagen.beads import bead_volume_um3, covered_plane, least_share, planes_of
 from scopekit.memory import choose_device
@@ -179,34 +186,13 @@ def study(config: Config, options: argparse.Namespace) -> None:
         made.append(results(config, model, stack, as_recorded=options.as_recorded))
         print(f"bead {number + 1}: {time.perf_counter() - started:.0f} s", flush=True)
     rows = rows_of(made, truths, voxel_um)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "beads.csv").open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    (options.out / "beads.md").write_text(table(rows), encoding="utf-8")
+    write_tables(options.out, "beads", rows, table(rows))
     draw(options.out / "beads.png", stacks[0], made[0], truths[0], rows)
-    print(table(rows))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", help="a configuration (JSON)")
-    parser.add_argument("checkpoint", type=Path, help="weights of its network")
-    parser.add_argument("--out", type=Path, required=True, help="folder for table and figure")
+    parser = study_parser(__doc__)
     parser.add_argument("--beads", type=int, default=30)
-    parser.add_argument(
-        "--finetune-steps", type=int, default=0, help="on the beads' recordings, before"
-    )
-    parser.add_argument(
-        "--as-recorded",
-        action="store_true",
-        help="do not scale recordings to 0 to 1 for the network, which then must know theirs",
-    )
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     study(load_config(options.config), options)
 

@@ -9,7 +9,6 @@ Example: python tools/line_study.py tools/two_photon_network.json weights.pt --o
 """
 
 import argparse
-import csv
 import math
 import time
 from pathlib import Path
@@ -17,7 +16,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from two_photon_methods import METHODS, Array, finetuned, record, results
+from two_photon_methods import (
+    METHODS,
+    Array,
+    finetuned,
+    record,
+    results,
+    study_parser,
+    write_tables,
+)
 
 from datagen.lines import line_set
 from scopekit.memory import choose_device
@@ -155,35 +162,14 @@ def study(config: Config, options: argparse.Namespace) -> None:
         recorded = np.repeat(stacks[0].cpu().numpy(), config.params.scale, axis=0)
         shown[angle] = {"recording": recorded, **made[0], "truth": truths[0].astype(np.float32)}
         print(f"{angle}: {time.perf_counter() - started:.0f} s", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "lines.csv").open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    (options.out / "lines.md").write_text(table(rows), encoding="utf-8")
+    write_tables(options.out, "lines", rows, table(rows))
     draw(options.out / "lines.png", shown, rows, min(80, size[1]))
-    print(table(rows))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", help="a configuration (JSON)")
-    parser.add_argument("checkpoint", type=Path, help="weights of its network")
-    parser.add_argument("--out", type=Path, required=True, help="folder for table and figure")
+    parser = study_parser(__doc__)
     parser.add_argument("--size", type=int, nargs=3, default=(240, 192, 192), metavar="N")
     parser.add_argument("--volumes", type=int, default=2, help="of every angle")
-    parser.add_argument(
-        "--finetune-steps", type=int, default=0, help="on the recordings of an angle, before"
-    )
-    parser.add_argument(
-        "--as-recorded",
-        action="store_true",
-        help="do not scale recordings to 0 to 1 for the network, which then must know theirs",
-    )
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     study(load_config(options.config), options)
 

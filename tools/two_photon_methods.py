@@ -1,7 +1,12 @@
 """Recordings of simulated volumes, and what each method makes of them, for the studies beside."""
 
+import argparse
 import copy
+import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,3 +150,35 @@ def results(
 def _scaled(volume: Tensor) -> Array:
     low, high = volume.min(), volume.max()
     return np.asarray(((volume - low) / (high - low)).cpu().numpy(), np.float32)
+
+
+def study_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that all studies take."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="a configuration (JSON)")
+    parser.add_argument("checkpoint", type=Path, help="weights of its network")
+    parser.add_argument("--out", type=Path, required=True, help="folder for table and figure")
+    parser.add_argument(
+        "--finetune-steps", type=int, default=0, help="on the recordings themselves, before"
+    )
+    parser.add_argument(
+        "--as-recorded",
+        action="store_true",
+        help="do not scale recordings to 0 to 1 for the network, which then must know theirs",
+    )
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def write_tables(folder: Path, name: str, rows: Sequence[Mapping[str, Any]], text: str) -> None:
+    """Write rows as ``name.csv``, and the table made of them as ``name.md``; print that."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)

@@ -23,10 +23,8 @@ from tenet.enhanced_stack import ENDINGS, StackTask, enhance_stack
 from tenet.jnet import JNet
 from tenet.labelling import CONNECTIVITY
 from tenet.model_files import checkpoint_file, load_model
-from tenet.recording_files import SUFFIXES, RecordingFile, open_recording, require_range
+from tenet.recording_files import SUFFIXES, RecordingFile, differ, open_recording, require_range
 
-# Relative difference between two voxel sizes that is worth a warning.
-_SAME_VOXEL = 0.1
 _RESULT = re.compile(r"(_t\d+)?_tenet_[a-z]+$")
 
 
@@ -166,7 +164,7 @@ class _Work:
         if found is None:
             say(f"{recording.path.name}: tells no voxel size; taken from the configuration")
             return trained, "the configuration"
-        if any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip(found, trained, strict=True)):
+        if differ(found, trained):
             say(
                 f"warning: {recording.path}: voxels of {_text(found)} um (z, y, x), the "
                 f"configuration has {_text(trained)}: the network was not trained for such voxels; "

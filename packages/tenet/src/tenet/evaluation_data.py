@@ -19,7 +19,7 @@ from tenet.imaging import Microscope
 from tenet.jnet import JNet
 from tenet.label_volumes import open_label
 from tenet.methods import Sample
-from tenet.recording_files import require_range
+from tenet.recording_files import differ, require_range
 from tenet.recordings import Recording, find_recordings, read_recording, split_recordings
 from tenet.training_crops import PhantomCrops, RecordingCrops, align_recording
 
@@ -27,8 +27,6 @@ Array = NDArray[np.float32]
 ValueRange = tuple[float, float] | None
 _LABEL = "_labelx.npy"
 _ANY_LABEL = re.compile(r"\d+_label[xz]\.npy$")
-# Relative difference between two voxel sizes that is worth a warning.
-_SAME_VOXEL = 0.1
 
 
 def recording_files(inputs: Sequence[Path]) -> list[Path]:
@@ -133,7 +131,7 @@ def _tell_voxels(recording: Recording, params: Params) -> None:
             f"{recording.path.name}: tells no voxel size; taken from the configuration, "
             f"{sizes[1]} um (z, y, x)"
         )
-    elif any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip(found, expected, strict=True)):
+    elif differ(found, expected):
         warnings.warn(
             f"{recording.path}: voxels of {sizes[0]} um (z, y, x), the configuration has "
             f"{sizes[1]}, by which it is measured; resample it, or check the configuration",

@@ -17,6 +17,8 @@ from scopekit.volumes import VoxelSize, is_zarr, open_stack
 Array = NDArray[np.float32]
 SUFFIXES = (".tif", ".tiff", ".npy", ".pt", ".nd2", ".zarr")
 _ND2_PEAK = 4095.0  # of a 12-bit camera
+# Relative difference between two voxel sizes that is worth a warning.
+_SAME_VOXEL = 0.1
 
 
 @dataclass(frozen=True)
@@ -156,3 +158,8 @@ def _of_array(
         return part
 
     return RecordingFile(path, (z, y, x), len(frames), voxel_um, full_scale, planes)
+
+
+def differ(found: VoxelSize, expected: VoxelSize) -> bool:
+    """Return whether two voxel sizes, um, differ by more than a tenth on some axis."""
+    return any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip(found, expected, strict=True))
