@@ -80,7 +80,7 @@ def bubtub(
 
     Example: **datagen bubtub --preset nnum13 --size 429 --out bubtub**
     """
-    from datagen.bubtub import BubtubOptions, make_bubtub
+    from datagen.bubtub.making import BubtubOptions, make_bubtub
 
     options = BubtubOptions(
         out=out,
@@ -127,9 +127,9 @@ def phantoms(
 
     Example: **datagen phantoms JNet_beads --out . --jobs 2**
     """
-    from datagen.label_folders import make_label_set
-    from datagen.phantom_config import find_config, read_simulation_config, read_voxel_um
-    from datagen.phantoms import phantom_set
+    from datagen.labels.making import make_label_set
+    from datagen.labels.phantom_config import find_config, read_simulation_config, read_voxel_um
+    from datagen.labels.phantoms import phantom_set
 
     path = find_config(config)
     section = read_simulation_config(path)
@@ -156,8 +156,8 @@ def lines(
 
     Example: **datagen lines --angle 45 --out lines45**
     """
-    from datagen.label_folders import make_label_set
-    from datagen.lines import line_set
+    from datagen.labels.lines import line_set
+    from datagen.labels.making import make_label_set
 
     made = line_set(angle, count=count, size=size, number=number, seed=seed)
     make_label_set(made, out, jobs=jobs, overwrite=overwrite)
@@ -184,8 +184,8 @@ def beads(
 
     Example: **datagen beads --radius-um 1 --voxel-um 0.05 --count 30 --out beads**
     """
-    from datagen.beads import bead_set
-    from datagen.label_folders import make_label_set
+    from datagen.labels.beads import bead_set
+    from datagen.labels.making import make_label_set
 
     made = bead_set(radius_um, voxel_um, count=count, size=size, number=number, seed=seed)
     make_label_set(made, out, jobs=jobs, overwrite=overwrite)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tenet import cli
+from tenet.cli import app as cli
 
 CROPS = {"size": [24, 20, 20], "cropsize": [16, 16, 16], "scale": 4, "mask": True}
 SMALL = {

@@ -9,15 +9,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "build_model": "serenet.models",
-    "load_checkpoint": "serenet.models",
-    "load_published_state": "serenet.models",
-    "save_checkpoint": "serenet.models",
-    "correct_motion": "serenet.motion",
-    "decompose": "serenet.views",
-    "predao": "serenet.view_alignment",
-    "reconstruct": "serenet.reconstruction",
-    "subtract_background": "serenet.views",
+    "build_model": "serenet.networks.checkpoints",
+    "load_checkpoint": "serenet.networks.checkpoints",
+    "load_published_state": "serenet.networks.checkpoints",
+    "save_checkpoint": "serenet.networks.checkpoints",
+    "correct_motion": "serenet.motion.correction",
+    "decompose": "serenet.views.refocusing",
+    "predao": "serenet.aberrations.correlation",
+    "reconstruct": "serenet.reconstruction.volume",
+    "subtract_background": "serenet.views.refocusing",
 }
 __all__ = [*_HOMES]
 

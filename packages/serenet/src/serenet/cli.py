@@ -17,7 +17,10 @@ from scopekit.cli import (
     version_option,
     whole_numbers,
 )
-from serenet import __version__, cli_motion, cli_reconstruction, cli_training
+from serenet import __version__
+from serenet.motion import command as cli_motion
+from serenet.reconstruction import command as cli_reconstruction
+from serenet.training import command as cli_training
 
 # Where no terminal cuts lines, a table has room for long names.
 _FILE_WIDTH = 200
@@ -96,7 +99,7 @@ def psf(
 
     With an aberration: **serenet psf nnum13 --aberration coma_x=0.1 --out aberrated.h5**
     """
-    from serenet.simulate import make_psf
+    from serenet.simulation.projection import make_psf
 
     preset = make_psf(
         preset_or_yaml,
@@ -147,7 +150,7 @@ def project(
     """
     from scopekit.errors import UserError
     from scopekit.memory import choose_device
-    from serenet.simulate import Noise, project_file
+    from serenet.simulation.projection import Noise, project_file
 
     if read_noise and noise_photons is None:
         raise UserError("--read-noise needs --noise-photons: the views must be in photons")
@@ -194,8 +197,8 @@ def rectify(
 
     Example: **serenet rectify raw.tif --radiometry flat.tif --optics scope.yaml --out views.tif**
     """
-    from serenet.microscope import load_preset
-    from serenet.rectification import rectify_files
+    from serenet.rectification.resampling import rectify_files
+    from serenet.views.microscope import load_preset
 
     lattice = rectify_files(
         raw,
@@ -241,7 +244,7 @@ def compare(
     from rich.console import Console
     from rich.table import Column, Table
 
-    from serenet.comparison import as_text, compare_files
+    from serenet.comparison.files import as_text, compare_files
 
     rows = compare_files(truth, results, out, border=border, blur=blur, overwrite=overwrite)
     measures = ("correlation", "PSNR (dB)", "SSIM", "lateral (µm)", "axial (µm)")

@@ -7,15 +7,15 @@ import torch
 from numpy.typing import NDArray
 
 from optics import LightFieldPreset, open_psf
+from scopekit.images.files import open_stack, write_volume
 from scopekit.metrics import correlation
 from scopekit.preview import save_preview
 from scopekit.settings import write_yaml
-from scopekit.volumes import open_stack, write_volume
-from serenet.deconvolve_files import DeconvolveOptions, deconvolve_files
-from serenet.reconstruct_files import ReconstructOptions, reconstruct_files
-from serenet.simulate import Noise, make_psf, project_file
-from serenet.small_scenes import tubes_and_bubbles
-from serenet.views import decompose
+from serenet.deconvolution.files import DeconvolveOptions, deconvolve_files
+from serenet.reconstruction.files import ReconstructOptions, reconstruct_files
+from serenet.simulation.projection import Noise, make_psf, project_file
+from serenet.simulation.scenes import tubes_and_bubbles
+from serenet.views.refocusing import decompose
 
 _DEPTHS = 41
 _PSF_SIZE = 99

@@ -8,12 +8,12 @@ __version__ = "0.1.0"
 # Imported when asked for, so that `tenet --help` needs no PyTorch.
 _HOMES = {
     "BeadsInference": "tenet.inference",
-    "Config": "tenet.config",
-    "JNet": "tenet.jnet",
+    "Config": "tenet.config.files",
+    "JNet": "tenet.network.jnet",
     "MicrogliaInference": "tenet.inference",
     "SimulationInference": "tenet.inference",
-    "load_config": "tenet.config",
-    "load_published_state": "tenet.jnet",
+    "load_config": "tenet.config.files",
+    "load_published_state": "tenet.network.jnet",
 }
 __all__ = [
     "BeadsInference",

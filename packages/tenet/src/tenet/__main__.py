@@ -1,5 +1,5 @@
 """``python -m tenet`` is ``tenet``."""
 
-from tenet.cli import main
+from tenet.cli.app import main
 
 main()

@@ -7,17 +7,17 @@ import torch
 import torch.nn.functional as F
 from skimage.filters import threshold_otsu
 
+from scopekit.images.files import write_volume
 from scopekit.outputs import require_new
 from scopekit.preview import save_preview
 from scopekit.progress import say
 from scopekit.settings import write_yaml
-from scopekit.volumes import write_volume
-from tenet.config import load_config, shipped_configs
-from tenet.imaging import Microscope
-from tenet.jnet import JNet, hill
-from tenet.model_files import WEIGHTS, load_model
-from tenet.pretraining import structure_iou
-from tenet.small_phantom import Array, tubes_and_solids
+from tenet.config.files import load_config, shipped_configs
+from tenet.data.small_phantom import Array, tubes_and_solids
+from tenet.microscope.imaging import Microscope
+from tenet.network.jnet import JNet, hill
+from tenet.network.weights import WEIGHTS, load_model
+from tenet.training.pretraining import structure_iou
 
 _SHAPE = (128, 128, 128)
 _VOLUMES = ("truth", "image", "structure", "brightness")

@@ -11,10 +11,12 @@ from scopekit.errors import UserError
 from scopekit.memory import choose_device
 from scopekit.outputs import whole_file
 from scopekit.progress import say
-from tenet.config import Config, load_config
-from tenet.config_sections import Visualization
-from tenet.evaluation import Beads, Kind, Microglia, Result, Simulation, Summary
-from tenet.evaluation_data import (
+from tenet.config.files import Config, load_config
+from tenet.config.sections import Visualization
+from tenet.evaluation.kinds import Beads, Kind, Microglia, Result, Simulation, Summary
+from tenet.evaluation.methods import Methods, Sample
+from tenet.evaluation.pictures import draw_results
+from tenet.evaluation.samples import (
     held_out_recordings,
     label_files,
     recorded_crops,
@@ -23,11 +25,9 @@ from tenet.evaluation_data import (
     simulated_crops,
     simulated_samples,
 )
-from tenet.evaluation_pictures import draw_results
-from tenet.jnet import JNet
-from tenet.methods import Methods, Sample
-from tenet.model_files import load_model, model_file
-from tenet.psf_files import Profiles, draw_sections
+from tenet.microscope.psf import Profiles, draw_sections
+from tenet.network.jnet import JNet
+from tenet.network.weights import load_model, model_file
 
 Data = str | Path | Sequence[str | Path]
 

@@ -6,17 +6,17 @@ Units are micrometres, volumes are (Z, Y, X), views are (A, Y, X).
 from optics.convolution import KernelOperator
 from optics.deconvolution import Operator, Subset, poisson_deviance, richardson_lucy, update
 from optics.errors import OpticsError
-from optics.geometry import LightFieldPreset, presets
-from optics.gibson_lanni import gaussian_section, gibson_lanni
-from optics.lightfield import LightFieldOperator
-from optics.neural_psf import NeuralFit, NeuralPSF, fit_neural_psf
+from optics.lightfield.microscope import LightFieldPreset, presets
+from optics.lightfield.projection import LightFieldOperator
+from optics.lightfield.psf import phase_space_psf, psf_shift
+from optics.lightfield.psf_files import PSFFile, open_psf, write_psf
+from optics.lightfield.recording import RecordedLightField
+from optics.lightfield.sampling import sample_views, sampled_size, volume_size
 from optics.noise import NLLMPG, TwoPhotonNLL, add_camera_noise, add_two_photon_noise
-from optics.phase_space import phase_space_psf, psf_shift
-from optics.psf_files import PSFFile, open_psf, write_psf
-from optics.recorded import RecordedLightField
-from optics.sampling import sample_views, sampled_size, volume_size
-from optics.two_photon_blur import blur_and_downsample, blur_padding, section_to_kernel
-from optics.two_photon_operator import TwoPhotonOperator
+from optics.two_photon.blur import blur_and_downsample, blur_padding, section_to_kernel
+from optics.two_photon.neural_psf import NeuralFit, NeuralPSF, fit_neural_psf
+from optics.two_photon.operator import TwoPhotonOperator
+from optics.two_photon.psf import gaussian_section, gibson_lanni
 
 __version__ = "0.1.0"
 

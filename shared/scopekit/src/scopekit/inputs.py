@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from scopekit.errors import UserError
+from scopekit.images.files import is_zarr, stack_stem
 from scopekit.progress import one_log, say
-from scopekit.volumes import is_zarr, stack_stem
 
 IsResult = Callable[[Path, Collection[str]], bool]
 

@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from scopekit.images.files import VoxelSize
 from scopekit.outputs import whole_file
-from scopekit.volumes import VoxelSize
 
 Projections = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 _BAR_LENGTHS_UM = np.outer(10.0 ** np.arange(-1, 5), (1, 2, 5)).ravel()

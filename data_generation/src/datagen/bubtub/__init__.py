@@ -1,0 +1,1 @@
+"""Bubbles and tubes for light-field microscopy: volumes and views."""

@@ -1,0 +1,1 @@
+"""Datasets as folders of numbered items, made by several processes."""

@@ -1,0 +1,1 @@
+"""Labels for two-photon microscopy: phantoms, beads, lines."""

@@ -1,0 +1,1 @@
+"""Digital adaptive optics: the shifts that aberrations gave the views."""

@@ -1,0 +1,1 @@
+"""Results beside a truth: scores, resolution, figure."""

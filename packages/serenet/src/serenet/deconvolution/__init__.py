@@ -1,0 +1,1 @@
+"""Iterative reconstruction: ordered-subset Richardson-Lucy."""

@@ -1,0 +1,243 @@
+"""``serenet deconvolve``: view stacks on disk to deconvolved volumes on disk, resumable."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from optics import LightFieldPreset, richardson_lucy
+from scopekit.images.files import StackFile
+from scopekit.inputs import run_all
+from scopekit.memory import choose_device, memory_budget, return_freed_memory
+from scopekit.outputs import make_folder, whole_file
+from scopekit.progress import progress_bar, say
+from scopekit.series.pipeline import run_frames
+from serenet import __version__
+from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start, oblique_first
+from serenet.deconvolution.windows import Window, plan_windows
+from serenet.results.batch import Batch
+from serenet.results.zarr import run_as_series
+from serenet.views.files import find_stacks, open_views, read_views, warn_if_dark
+from serenet.views.microscope import load_preset
+from serenet.views.psf import ViewPSF, psf_of_views
+from serenet.views.refocusing import subtract_background
+
+
+@dataclass(frozen=True)
+class DeconvolveOptions:
+    """The command's options, see ``serenet deconvolve --help``."""
+
+    out: Path
+    psf: Path | None = None
+    preset: str | None = None
+    iterations: int = 3
+    tv: float = 0.0
+    stop_at_change: float = 0.0
+    background: float | None = None
+    max_memory_gb: float | None = None
+    device: str = "auto"
+    format: str | None = None
+    dtype: str = "float32"
+    preview: bool = True
+    overwrite: bool = False
+
+
+def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Path]:
+    """Deconvolve every view stack among the inputs; return the volumes' paths."""
+    return_freed_memory()
+    sources = find_stacks(inputs, folders_are_series=options.format == "zarr")
+    device = choose_device(options.device)
+    preset = load_preset(options.preset) if options.preset else None
+    view_psf, microscope = psf_of_views(options.psf, preset)
+    settings = {
+        "method": "deconvolved",
+        "serenet_version": __version__,
+        "psf": str(options.psf or "computed from the optics"),
+        "optics": microscope.model_dump(mode="json"),
+        "iterations": options.iterations,
+        "step_exponent": EXPONENT,
+        "tv": options.tv,
+        "stop_at_change": options.stop_at_change,
+        "background": "1 % quantile" if options.background is None else options.background,
+        "device": str(device),
+        "dtype": options.dtype,
+    }
+    batch = Batch(
+        out=options.out,
+        method="deconvolved",
+        voxel_um=(microscope.depth_step_um, microscope.pixel_um, microscope.pixel_um),
+        settings=settings,
+        dtype=options.dtype,
+        preview=options.preview,
+        overwrite=options.overwrite,
+        format=options.format,
+    )
+
+    def work(path: Path) -> Path:
+        stack, pages = open_views(path, microscope)
+        scale = microscope.lateral_scale
+        shape = (
+            len(microscope.depths_um),
+            *(round(n * scale) for n in stack.shape[-2:]),
+        )
+        state = _State(batch.result(path), path, settings)
+        solver = _Solver(view_psf, microscope, options, pages, state, device)
+        if batch.lands_as_zarr(path):
+
+            def solve(
+                source: StackFile,
+                frame: int,
+                target: NDArray[np.float32],
+                release: Callable[[], None],
+            ) -> dict[str, Any]:
+                # The frame before is being written.
+                state.forget_before(frame - 1)
+                return solver(source, frame, target, release)
+
+            make = partial(run_frames, stack, solve=solve)
+            result = run_as_series(batch, stack, (shape[0], shape[1], shape[2]), make)
+        else:
+            result = batch.run(stack, (shape[0], shape[1], shape[2]), solver)
+        state.remove()
+        return result
+
+    return run_all(batch.pending(sources), work)
+
+
+class _State:
+    """Finished windows and the last sweep of the current one, kept until the result lands."""
+
+    def __init__(self, result: Path, source: Path, settings: dict[str, Any]) -> None:
+        self.folder = result.with_name(f".{result.stem}.state")
+        status = source.stat()
+        fingerprint = {
+            **settings,
+            "input": str(source.resolve()),
+            "bytes": status.st_size,
+            "changed": status.st_mtime_ns,
+        }
+        self._text = yaml.safe_dump(fingerprint)
+        self._stamp = self.folder / "settings.yaml"
+        if self._stamp.exists() and self._stamp.read_text(encoding="utf-8") == self._text:
+            say(f"{result.name}: going on where an interrupted run stopped")
+        else:
+            self.remove()
+
+    def save(self, name: str, estimate: Tensor, fits: list[float], *, finished: bool) -> None:
+        """Keep an estimate and the deviance of every sweep it has seen."""
+        if not self._stamp.exists():
+            make_folder(self.folder)
+            self._stamp.write_text(self._text, encoding="utf-8")
+        path = self.folder / f"{name}.npz"
+        with whole_file(path, overwrite=True) as partial, partial.open("wb") as handle:
+            np.savez(handle, estimate=estimate.cpu().numpy(), fits=fits, finished=finished)
+
+    def load(self, name: str) -> tuple[Tensor, list[float], bool] | None:
+        """Return what was kept under this name."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            return None
+        with np.load(path) as content:
+            fits = [float(fit) for fit in content["fits"]]
+            return torch.from_numpy(content["estimate"]), fits, bool(content["finished"])
+
+    def forget_before(self, frame: int) -> None:
+        """Forget what was kept of earlier frames, which the series holds by now."""
+        for path in self.folder.glob("frame*_window*.npz"):
+            if int(path.stem.partition("_")[0].removeprefix("frame")) < frame:
+                path.unlink()
+
+    def remove(self) -> None:
+        """Forget everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class _Solver:
+    """Deconvolves one frame of a view stack, window by window."""
+
+    def __init__(
+        self,
+        view_psf: ViewPSF,
+        preset: LightFieldPreset,
+        options: DeconvolveOptions,
+        pages: list[int],
+        state: _State,
+        device: torch.device,
+    ) -> None:
+        self._view_psf = view_psf
+        self._preset = preset
+        self._options = options
+        self._pages = pages
+        self._state = state
+        self._device = device
+
+    def __call__(
+        self,
+        stack: StackFile,
+        frame: int,
+        target: NDArray[np.float32],
+        release: Callable[[], None],
+    ) -> dict[str, Any]:
+        views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
+        warn_if_dark(stack, views)
+        size = max(self._view_psf(0).shape[-2:])
+        budget = memory_budget(self._device, self._options.max_memory_gb)
+        field = (views.shape[-2], views.shape[-1])
+        windows = plan_windows(field, self._preset, size, budget, tv=self._options.tv > 0)
+        volume_yx = (target.shape[-2], target.shape[-1])
+        order = oblique_first(self._preset)
+        subsets = ViewSubsets(views, self._view_psf, self._preset, volume_yx, order)
+        label = stack.frame_name(frame)
+        fits: list[list[float]] = []
+        with progress_bar(label, len(windows) * self._options.iterations) as advance:
+            for number, window in enumerate(windows):
+                name = f"frame{frame}_window{number}"
+                inside = subsets.inside(window, self._device)
+                part, sweeps = self._window(inside, window, name, advance)
+                target[:, window.core[0], window.core[1]] = part.cpu().numpy()
+                fits.append(sweeps)
+                release()
+        return {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
+
+    def _window(
+        self,
+        subsets: ViewSubsets,
+        window: Window,
+        name: str,
+        advance: Callable[[int, str], None],
+    ) -> tuple[Tensor, list[float]]:
+        kept = self._state.load(name)
+        if kept is None:
+            estimate, fits, finished = flat_start(subsets), [], False
+        else:
+            estimate, fits, finished = kept[0].to(self._device), kept[1], kept[2]
+            del kept
+        advance(self._options.iterations if finished else len(fits), "")
+        if finished:
+            return window.crop(estimate), fits
+
+        def on_sweep(_: int, current: Tensor, deviance: float) -> None:
+            fits.append(deviance)
+            self._state.save(name, current, fits, finished=False)
+            advance(1, f"deviance {deviance:.4g}")
+
+        estimate = richardson_lucy(
+            subsets,
+            estimate,
+            iterations=self._options.iterations,
+            exponent=EXPONENT,
+            tv_weight=self._options.tv,
+            relative_change=self._options.stop_at_change,
+            first_iteration=len(fits),
+            on_sweep=on_sweep,
+        )
+        self._state.save(name, estimate, fits, finished=True)
+        return window.crop(estimate), fits

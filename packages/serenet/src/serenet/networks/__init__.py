@@ -1,0 +1,1 @@
+"""The networks, their tiles, and the checkpoints that hold them."""

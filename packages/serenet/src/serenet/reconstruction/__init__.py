@@ -1,0 +1,1 @@
+"""Views to volumes by a trained network, with physics refinement."""

@@ -1,0 +1,198 @@
+"""The commands ``serenet reconstruct`` and ``serenet deconvolve``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scopekit.cli import (
+    Device,
+    DeviceOption,
+    FormatOption,
+    MemoryOption,
+    OutFolderOption,
+    OutputType,
+    OutputTypeOption,
+    OverwriteOption,
+)
+
+InputsArgument = Annotated[
+    list[Path],
+    typer.Argument(help="View stacks (TIFF, OME-Zarr), or folders of them.", show_default=False),
+]
+PreviewOption = Annotated[
+    bool, typer.Option("--no-preview", help="Draw no picture beside the result.")
+]
+PSFOption = Annotated[
+    Path | None, typer.Option("--psf", help="PSF file, from 'serenet psf'.", show_default=False)
+]
+BackgroundOption = Annotated[
+    float | None,
+    typer.Option(help="Counts to subtract.", show_default="1 % quantile of each light field"),
+]
+
+
+class ViewAlignment(StrEnum):
+    """How digital adaptive optics finds the views' shifts."""
+
+    fit = "fit"
+    correlation = "correlation"
+    subpixel = "subpixel"
+
+
+def reconstruct(
+    inputs: InputsArgument,
+    checkpoint: Annotated[Path, typer.Option(help="Trained network (.pth, .pt).")],
+    out: OutFolderOption,
+    psf: PSFOption = None,
+    psf_shift: Annotated[
+        Path | None,
+        typer.Option(help="PSF shift alone (.pt, .npy) instead of --psf.", show_default=False),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="nnum13, nnum15 or an optics YAML.", show_default="by the checkpoint"),
+    ] = None,
+    background: BackgroundOption = None,
+    predao: Annotated[
+        bool,
+        typer.Option(
+            "--predao",
+            help="Digital adaptive optics: undo the shifts that aberrations gave the views; draws "
+            "a map of them.",
+        ),
+    ] = False,
+    predao_by: Annotated[
+        ViewAlignment | None,
+        typer.Option(
+            show_default="fit",
+            help="fit: astigmatism, coma and trefoil, by the agreement of the refocused views. "
+            "correlation: each view with the central one, as published; for thin objects. "
+            "subpixel: the same to fractions of a pixel.",
+        ),
+    ] = None,
+    virtual_scan: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VSNET",
+            help="Checkpoint of a vsnet, to begin with: makes an unscanned light field (all "
+            "views) a scanned one.",
+            show_default=False,
+        ),
+    ] = None,
+    refine: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Refine by N physics updates, a view each (25 is good); stops by itself when "
+            "views left out fit worse.",
+        ),
+    ] = 0,
+    half: Annotated[
+        bool, typer.Option("--half", help="Half precision: faster, errors below 1 %.")
+    ] = False,
+    max_memory_gb: MemoryOption = None,
+    device: DeviceOption = Device.auto,
+    format_: FormatOption = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEDULER",
+            help="Spread the frames over the workers of a dask cluster: its scheduler's address, "
+            "or scheduler file. Results are OME-Zarr.",
+            show_default=False,
+        ),
+    ] = None,
+    dtype: OutputTypeOption = OutputType.float32,
+    no_preview: PreviewOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Reconstruct volumes from view stacks with a trained network.
+
+    A stack holds all n_num x n_num views or the network's subset; series (T, A, Y, X) and any
+    number of files and folders are welcome. Without --psf the PSF shift is computed from the
+    optics of the preset.
+
+    Example: **serenet reconstruct views.tif --checkpoint serenet.pth --out results**
+    """
+    from scopekit.errors import UserError
+    from serenet.reconstruction.files import ReconstructOptions, reconstruct_files
+
+    if predao_by is not None and not predao:
+        raise UserError(f"--predao-by {predao_by.value} has no effect without --predao: add that")
+    options = ReconstructOptions(
+        checkpoint=checkpoint,
+        out=out,
+        psf=psf,
+        psf_shift=psf_shift,
+        preset=preset,
+        background=background,
+        virtual_scan=virtual_scan,
+        predao=(predao_by or ViewAlignment.fit).value if predao else "no",
+        refine=refine,
+        half=half,
+        max_memory_gb=max_memory_gb,
+        device=device.value,
+        format=format_ and format_.value,
+        dask=dask,
+        dtype=dtype.value,
+        preview=not no_preview,
+        overwrite=overwrite,
+    )
+    reconstruct_files(inputs, options)
+
+
+def deconvolve(
+    inputs: InputsArgument,
+    out: OutFolderOption,
+    psf: PSFOption = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="nnum13, nnum15 or an optics YAML; without --psf the PSF is computed from it.",
+            show_default=False,
+        ),
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Sweeps over all views.")] = 3,
+    tv: Annotated[
+        float, typer.Option(min=0.0, help="Total variation weight: 0.002 a little, 0.02 strong.")
+    ] = 0.0,
+    stop_at_change: Annotated[
+        float, typer.Option(min=0.0, help="Stop when a sweep changes less than this share.")
+    ] = 0.0,
+    background: BackgroundOption = None,
+    max_memory_gb: MemoryOption = None,
+    device: DeviceOption = Device.auto,
+    format_: FormatOption = None,
+    dtype: OutputTypeOption = OutputType.float32,
+    no_preview: PreviewOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Reconstruct volumes iteratively: ordered-subset Richardson-Lucy, one view at a time.
+
+    An interrupted run goes on where it stopped when the same command is given again. Fields too
+    large for the memory are cut into windows with half a PSF around, which give the whole within
+    0.2 %.
+
+    Example: **serenet deconvolve views.tif --psf psf.h5 --iterations 3 --out results**
+    """
+    from serenet.deconvolution.files import DeconvolveOptions, deconvolve_files
+
+    options = DeconvolveOptions(
+        out=out,
+        psf=psf,
+        preset=preset,
+        iterations=iterations,
+        tv=tv,
+        stop_at_change=stop_at_change,
+        background=background,
+        max_memory_gb=max_memory_gb,
+        device=device.value,
+        format=format_ and format_.value,
+        dtype=dtype.value,
+        preview=not no_preview,
+        overwrite=overwrite,
+    )
+    deconvolve_files(inputs, options)

@@ -1,0 +1,1 @@
+"""Raw camera frames to views: the lattice of microlenses, and resampling."""

@@ -1,0 +1,1 @@
+"""What is written: volumes with their pictures and settings, as TIFF or OME-Zarr."""

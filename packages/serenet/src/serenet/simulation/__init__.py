@@ -1,0 +1,1 @@
+"""Light fields that a microscope would record."""

@@ -1,0 +1,238 @@
+"""Simulated light fields: PSF files from optics, and views of a volume."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from optics import (
+    LightFieldOperator,
+    LightFieldPreset,
+    PSFFile,
+    add_camera_noise,
+    open_psf,
+    phase_space_psf,
+    sample_views,
+    sampled_size,
+    write_psf,
+)
+from scopekit.errors import UserError
+from scopekit.images.files import StackFile, open_stack, write_volume
+from scopekit.outputs import require_new, require_space, whole_file
+from scopekit.progress import progress_bar, say
+from serenet.simulation.moving_scan import scan_moving
+from serenet.views.files import require_tiff
+from serenet.views.microscope import load_preset, preset_for_model
+from serenet.views.scan import SIDE, check_scanned
+
+# Views projected together: they share the volume's transforms.
+_VIEWS_AT_ONCE = 13
+_HDF5_OVERHEAD = 2**16
+
+
+def make_psf(
+    preset_or_file: str,
+    out: Path,
+    *,
+    all_views: bool,
+    n_depths: int | None,
+    size: int | None,
+    overwrite: bool,
+    aberrations: Sequence[str] = (),
+) -> LightFieldPreset:
+    """Compute a phase-space PSF and write it with its shift as HDF5.
+
+    Parameters
+    ----------
+    preset_or_file
+        Name of a preset or YAML file of the optics.
+    out
+        The ``.h5`` file.
+    all_views
+        All n_num^2 views instead of the preset's.
+    n_depths
+        Keep this many planes around the middle of the preset's range.
+    size
+        Lateral support in object pixels; default: the preset's ``psf_size``.
+    overwrite
+        Whether to replace an existing file.
+    aberrations
+        ``NAME=WAVES`` each, see `optics.aberrations`.
+
+    Returns
+    -------
+    LightFieldPreset
+        The microscope with the views and depths of the file.
+    """
+    if out.suffix.lower() not in (".h5", ".hdf5"):
+        raise UserError(f"{out}: PSF files are HDF5; give a name ending in .h5")
+    preset = load_preset(preset_or_file)
+    coefficients = _read_aberrations(aberrations)
+    require_new(out, overwrite=overwrite)
+    if n_depths is not None:
+        if n_depths > len(preset.depths_um):
+            raise UserError(
+                f"--depths {n_depths}: the preset has {len(preset.depths_um)}; give fewer"
+            )
+        preset = preset.with_middle_depths(n_depths)
+    views = tuple(range(preset.n_num**2)) if all_views else preset.views
+    resolved = preset.model_copy(update={"views": views})
+    size = size or preset.psf_size
+    with whole_file(out, overwrite=overwrite) as partial:
+        _take_space(partial, len(views) * len(resolved.depths_um) * size**2 * 4)
+        psf = phase_space_psf(resolved, size=size, aberrations=coefficients)
+        write_psf(partial, psf, resolved, coefficients)
+    return resolved
+
+
+def _read_aberrations(texts: Sequence[str]) -> dict[str, float]:
+    coefficients: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name in coefficients:
+            raise UserError(f"--aberration {name} is given twice; give it once")
+        try:
+            coefficients[name] = float(value)
+        except ValueError as failure:
+            raise UserError(
+                f"--aberration {text}: give NAME=WAVES, such as astigmatism=0.1"
+            ) from failure
+    return coefficients
+
+
+def _take_space(path: Path, n_bytes: int) -> None:
+    """Raise an error if the disk, or a quota, has no room for ``n_bytes``.
+
+    HDF5 prints tracebacks of its own when that happens while it writes.
+    """
+    require_space(path.parent, n_bytes)
+    with path.open("wb") as handle:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle.fileno(), 0, n_bytes + _HDF5_OVERHEAD)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Camera noise: expected photons in the brightest pixel, and read noise in electrons."""
+
+    photons: float
+    read_noise: float
+    seed: int
+
+
+def project_file(
+    volume: Path,
+    psf: Path,
+    out: Path,
+    noise: Noise | None,
+    device: torch.device,
+    *,
+    drift_um: tuple[float, float] | None = None,
+    overwrite: bool,
+) -> Tensor:
+    """Simulate the views of a volume on the scanned grid and write them as TIFF (A, h, w).
+
+    Without noise the views have the volume's units; with noise they are photon counts. If the
+    volume drifts, by (y, x) um per exposure of a 3 x 3 scan, the views of the volume at rest
+    where it is at the middle exposure, without noise, are written to ``<out>_still.tif``.
+    """
+    require_tiff(out)
+    require_new(out, overwrite=overwrite)
+    still_out = out.with_name(f"{out.stem}_still.tif")
+    if drift_um is not None:
+        require_new(still_out, overwrite=overwrite)
+    file = open_psf(psf)
+    preset = file.preset or preset_for_model(file.n_views)
+    stack = open_stack(volume)
+    if len(stack.shape) != 3 or stack.shape[0] != file.n_depths:
+        raise UserError(
+            f"{volume}: shape {stack.shape}; the PSF has {file.n_depths} depths, so (Z, Y, X) "
+            f"with Z = {file.n_depths} is needed. Crop the volume or make a PSF with --depths"
+        )
+    _check_voxel(stack, preset)
+    drift = None
+    if drift_um is not None:
+        if preset.scanning != SIDE:
+            raise UserError(f"--drift: {psf} is of a microscope that does not scan 3 x 3 positions")
+        if not all(math.isfinite(step) for step in drift_um):
+            raise UserError(f"--drift {drift_um[0]} {drift_um[1]}: give numbers of um")
+        view_yx = (sampled_size(n, preset.lateral_scale) for n in stack.shape[1:])
+        check_scanned((file.n_views, *view_yx), f"views of {volume}")
+        drift = (drift_um[0] / preset.pixel_um, drift_um[1] / preset.pixel_um)
+        travelled = [abs(step) * (SIDE**2 - 1) for step in drift]
+        if any(far > n for far, n in zip(travelled, stack.shape[1:], strict=True)):
+            say(f"warning: --drift {drift_um[0]:g} {drift_um[1]:g}: beyond the field in one scan")
+    scene = torch.from_numpy(stack.read()).to(device)
+    still, views = project(scene, file, preset.lateral_scale, drift)
+    if noise is not None:
+        peak = float(views.max())
+        views = add_camera_noise(
+            views.clamp(min=0),
+            photons=noise.photons,
+            read_noise=noise.read_noise,
+            generator=torch.Generator().manual_seed(noise.seed),
+        )
+        still = still * (noise.photons / peak if peak > 0 else 1.0)
+    step = preset.pixel_um * preset.lateral_scale
+    size_um = (1.0, step, step)
+    if drift_um is not None:
+        write_volume(still_out, still.numpy(), size_um, overwrite=overwrite)
+    write_volume(out, views.numpy(), size_um, overwrite=overwrite)
+    return views
+
+
+def _check_voxel(stack: StackFile, preset: LightFieldPreset) -> None:
+    if stack.voxel_um is None:
+        return
+    expected = (preset.depth_step_um, preset.pixel_um, preset.pixel_um)
+    if any(abs(a - b) > 0.05 * b for a, b in zip(stack.voxel_um, expected, strict=True)):
+        say(
+            f"warning: {stack.path} has voxels of {_um(stack.voxel_um)}, the PSF is made for "
+            f"{_um(expected)} (z, y, x)"
+        )
+
+
+def _um(voxel: tuple[float, ...]) -> str:
+    return " x ".join(f"{n:.4g}" for n in voxel) + " um"
+
+
+def project(
+    volume: Tensor,
+    file: PSFFile,
+    lateral_scale: float,
+    drift: tuple[float, float] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the views of a volume (D, H, W) on the recorded grid, (A, h, w) on the CPU.
+
+    Parameters
+    ----------
+    volume
+        At the middle exposure.
+    file
+        The PSF.
+    lateral_scale
+        Volume pixels per view pixel.
+    drift
+        (y, x) pixels of the volume per exposure of a 3 x 3 scan.
+
+    Returns
+    -------
+    Tensor, Tensor
+        Of the volume at rest, and as it drifts; the same if it does not.
+    """
+    still, moving = [], []
+    with progress_bar("projecting", file.n_views) as advance:
+        for first in range(0, file.n_views, _VIEWS_AT_ONCE):
+            channels = range(first, min(first + _VIEWS_AT_ONCE, file.n_views))
+            operator = LightFieldOperator(file.read(channels).to(volume.device))
+            projected = operator.forward(volume)
+            still.append(sample_views(projected, lateral_scale).cpu())
+            if drift is not None:
+                moving.append(scan_moving(projected, drift, lateral_scale))
+            advance(len(channels))
+    at_rest = torch.cat(still)
+    return at_rest, torch.cat(moving) if moving else at_rest

@@ -1,0 +1,1 @@
+"""Training of every network: settings, data, recipes, runs."""

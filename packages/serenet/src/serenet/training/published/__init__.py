@@ -1,0 +1,1 @@
+"""Training configurations of the published programs, imported."""

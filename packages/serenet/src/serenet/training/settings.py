@@ -1,0 +1,286 @@
+"""The settings of a training run: YAML files, checked, and the presets that ship."""
+
+import math
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from scopekit.errors import UserError
+from scopekit.settings import describe_faults, read_yaml
+from scopekit.training.loop import Loop, Precision
+
+Method = Literal["serenet", "renet", "fserenet", "vcdnet", "hylfmnet", "rlnet", "vsnet", "twnet"]
+FAMILY = ("serenet", "renet", "fserenet")
+# Learn from light fields alone.
+_WITHOUT_VOLUMES = ("serenet", "vsnet", "twnet")
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_PRESETS = "training/presets"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Section):
+    """Light fields, and the volumes they are of.
+
+    Attributes
+    ----------
+    views
+        Folder of view stacks.
+    volumes
+        Folder of volumes: ``NAME.tif`` belongs to the views ``NAME....tif``. Supervised methods
+        need it; in validation it adds the correlation with the truth. For twnet: the views of
+        the samples at rest, ``NAME.tif`` or ``NAME_still.tif``, to judge by.
+    simulated
+        Instead of folders: so many small volumes of tubes and bubbles, made on the spot; for
+        twnet, moving scenes of them.
+    first, last
+        Take only so many files from the start, then from the end, of the sorted names.
+    repeat
+        How often an epoch visits every light field.
+    """
+
+    views: Path | None = None
+    volumes: Path | None = None
+    simulated: Count | None = None
+    first: Count | None = None
+    last: Count | None = None
+    repeat: Count = 1
+
+    @model_validator(mode="after")
+    def _check(self) -> "Data":
+        if (self.views is None) == (self.simulated is None):
+            raise ValueError("give either views (a folder) or simulated (a number)")
+        return self
+
+
+class Noise(_Section):
+    """Noise added to the light fields that the network sees.
+
+    Attributes
+    ----------
+    variance
+        Of the Gaussian read noise, counts squared; also what the likelihood expects.
+    mean
+        Its mean: the camera's offset.
+    photons
+        With probability 0.8 also shot noise, at a peak of one of these counts times 1 to 3.
+    """
+
+    variance: Weight = 9.0
+    mean: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    photons: tuple[Rate, ...] = ()
+
+
+class Perceptual(_Section):
+    """LPIPS between projected and recorded views.
+
+    Attributes
+    ----------
+    weight
+        Its weight; 0 goes without, and needs no files.
+    vgg
+        Pretrained VGG-16; left out: from the hub.
+    linear
+        LPIPS' linear weights; left out: those of the installed package ``lpips``.
+    """
+
+    weight: Weight = 1.0
+    vgg: Path | None = None
+    linear: Path | None = None
+
+
+class Schedule(_Section):
+    """How the learning rate changes.
+
+    Attributes
+    ----------
+    kind
+        ``constant``; ``steps``: times ``gamma`` at every milestone; ``cosine``: down to zero.
+    milestones
+        Epochs.
+    gamma
+        Factor at a milestone.
+    warmup_epochs
+        Epochs in which it rises linearly from zero.
+    """
+
+    kind: Literal["constant", "steps", "cosine"] = "constant"
+    milestones: tuple[Count, ...] = ()
+    gamma: Rate = 0.5
+    warmup_epochs: Weight = 0.0
+
+
+class TrainingSettings(_Section):
+    """A training run.
+
+    Attributes
+    ----------
+    method
+        ``serenet``: self-supervised, from light fields alone. ``renet``: the same network
+        supervised by volumes. ``fserenet``: a trained serenet, fine-tuned axially on volumes.
+        ``vcdnet``, ``hylfmnet``, ``rlnet``: other networks, supervised by volumes. ``vsnet``:
+        virtual scanning, from scanned light fields alone. ``twnet``: motion correction, from
+        light fields scanned while the sample moved.
+    optics
+        Name of a microscope's preset, or its YAML file.
+    depths
+        Keep so many planes around the middle of the microscope's range; default: all.
+    psf
+        PSF file from ``serenet psf``; left out: computed.
+    psf_size
+        Lateral support of the computed PSF in volume pixels; default: what the views need.
+    data, validation
+        What to learn from, and what to judge by; without ``validation``, the training data.
+    network
+        Published constructor arguments of the network, where they are not to be the published
+        ones: ``{channels_interp: 64}`` for vcdnet, ``{K: 2, channels: 32}`` for vsnet,
+        ``{channels: [8, 8, 16]}`` for twnet.
+    start_from
+        Checkpoint, or the name of shipped weights; fserenet needs a serenet.
+    crop
+        Side of the light fields' crops, view pixels.
+    brightness
+        Least random factor of a crop's brightness; the largest is 1.
+    noise
+        Added to what the network sees.
+    projected_views
+        Views that are projected and compared in a step, drawn at random.
+    central_view
+        Whether the central view is always among them.
+    perceptual
+        The perceptual loss, for serenet.
+    negativity
+        Weight of negative values in the volume, for serenet and renet.
+    optimizer, learning_rate, schedule, clip_norm
+        How to learn.
+    epochs, batch_size, accumulate
+        An epoch visits every light field ``data.repeat`` times; a step takes ``batch_size``
+        crops a process, ``accumulate`` times over.
+    precision
+        Of the network; float16 for CUDA.
+    validate_every, save_every
+        Epochs.
+    seed
+        Of all random numbers.
+    """
+
+    method: Method
+    optics: str
+    depths: Count | None = None
+    psf: Path | None = None
+    psf_size: Annotated[int, Field(ge=3)] | None = None
+    data: Data
+    validation: Data | None = None
+    network: dict[str, int | list[int]] = {}
+    start_from: str | None = None
+    crop: Annotated[int, Field(ge=8)] = 99
+    brightness: Annotated[float, Field(gt=0, le=1)] = 0.1
+    noise: Noise = Noise()
+    projected_views: Count = 13
+    central_view: bool = False
+    perceptual: Perceptual = Perceptual()
+    negativity: Weight = 1000.0
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Rate = 1e-4
+    schedule: Schedule = Schedule()
+    clip_norm: Rate | None = None
+    epochs: Count = 800
+    batch_size: Count = 1
+    accumulate: Count = 1
+    precision: Precision = "float32"
+    validate_every: Count = 10
+    save_every: Count = 100
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainingSettings":
+        if self.psf is not None and not (self.depths is None and self.psf_size is None):
+            raise ValueError(
+                "psf: the file has its own depths and size; leave out one or the other"
+            )
+        if self.method == "fserenet" and self.start_from is None:
+            raise ValueError("start_from is missing: fserenet starts from a trained serenet")
+        if self.method in FAMILY and self.network:
+            raise ValueError(f"network: {self.method} follows from the optics; leave it out")
+        if self.needs_volumes:
+            for name, data in (("data", self.data), ("validation", self.validation)):
+                if data is not None and data.views is not None and data.volumes is None:
+                    raise ValueError(
+                        f"{name}.volumes is missing: {self.method} learns from volumes"
+                    )
+        return self
+
+    @property
+    def needs_volumes(self) -> bool:
+        """Whether the method is taught by volumes."""
+        return self.method not in _WITHOUT_VOLUMES
+
+    def loop(self) -> Loop:
+        """Return what the training loop wants to know."""
+        return Loop(
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            schedule=rate_factor(self.schedule, self.epochs),
+            optimizer=self.optimizer,
+            batch_size=self.batch_size,
+            accumulate=self.accumulate,
+            clip_norm=self.clip_norm,
+            precision=self.precision,
+            validate_every=self.validate_every,
+            save_every=self.save_every,
+            seed=self.seed,
+        )
+
+
+def rate_factor(schedule: Schedule, epochs: int) -> Callable[[float], float]:
+    """Return the factor of the learning rate as a function of the epoch (real, from 0)."""
+
+    def factor(epoch: float) -> float:
+        warm = min((epoch + 1e-3) / schedule.warmup_epochs, 1.0) if schedule.warmup_epochs else 1.0
+        if schedule.kind == "steps":
+            return warm * schedule.gamma ** sum(epoch >= m for m in schedule.milestones)
+        if schedule.kind == "cosine":
+            return warm * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+        return warm
+
+    return factor
+
+
+def shipped_settings() -> dict[str, Path]:
+    """Return the presets that ship: name to file."""
+    folder = Path(str(files("serenet") / _PRESETS))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_settings(name_or_file: str) -> TrainingSettings:
+    """Read a training YAML, or a preset that ships.
+
+    Raises
+    ------
+    UserError
+        Naming every wrong, missing or unknown key.
+    """
+    shipped = shipped_settings()
+    path = shipped.get(name_or_file, Path(name_or_file))
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError(
+            f"'{name_or_file}' is neither a preset ({', '.join(shipped)}) nor a .yaml file"
+        )
+    content = read_yaml(path)
+    content.pop("version", None)  # the settings of a run tell it
+    return parse_settings(path, content)
+
+
+def parse_settings(path: Path, content: dict[str, Any]) -> TrainingSettings:
+    """Check settings read from ``path``; `UserError` names every fault."""
+    try:
+        return TrainingSettings.model_validate(content)
+    except ValidationError as failure:
+        raise UserError(f"{path}: {describe_faults(failure, TrainingSettings)}") from failure

@@ -1,0 +1,1 @@
+"""Views: the microscope that recorded them, their PSF, files, background and refocusing."""

@@ -1,0 +1,97 @@
+"""The user's inputs: files and folders of view stacks."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from optics import LightFieldPreset
+from scopekit.errors import UserError
+from scopekit.images.files import StackFile, is_zarr, open_frames, open_stack, stack_stem
+from scopekit.images.folder import open_folder_series
+from scopekit.inputs import files_inside, find_inputs
+from scopekit.progress import say
+from serenet.views.scan import check_scanned
+
+_SUFFIXES = (".tif", ".tiff")
+_STACKS = (*_SUFFIXES, ".zarr")
+
+
+def find_stacks(inputs: Iterable[Path], *, folders_are_series: bool = False) -> list[Path]:
+    """Return the view stacks among the inputs, see `scopekit.inputs.find_inputs`."""
+    return find_inputs(inputs, _STACKS, _is_result, folders_are_series=folders_are_series)
+
+
+def _is_result(path: Path, stems: Collection[str]) -> bool:
+    stem = stack_stem(path)
+    return stem.rpartition("_")[0] in stems and (path.parent / f"{stem}.yaml").exists()
+
+
+def require_tiff(out: Path) -> None:
+    """Raise `UserError` if a view stack is to be written under a name that is not a TIFF's."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"{out}: view stacks are TIFF; give a name ending in .tif")
+
+
+def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[int]]:
+    """Inspect a view stack and say which of its pages are the preset's views.
+
+    Parameters
+    ----------
+    path
+        (A, h, w) or (T, A, h, w), A = all n_num^2 views or the preset's subset; or a folder, a
+        series of the stacks inside.
+    preset
+        The microscope, its views in the order wanted.
+
+    Raises
+    ------
+    UserError
+        If the number of pages fits neither.
+    """
+    is_series = path.is_dir() and not is_zarr(path)
+    if is_series:
+        stack: StackFile = open_folder_series(path, files_inside(path, _STACKS, _is_result))
+    else:
+        stack = open_stack(path)
+    n_pages, n_all, n_subset = stack.shape[-3], preset.n_num**2, len(preset.views)
+    if n_pages == n_all:
+        return stack, list(preset.views)
+    if n_pages == n_subset:
+        return stack, list(range(n_subset))
+    if n_subset == n_all:
+        raise UserError(
+            f"{path}: {n_pages} views; all {n_all} of this microscope are needed: give them, or "
+            "the --preset or PSF of the microscope that recorded them"
+        )
+    raise UserError(
+        f"{path}: {n_pages} views; this microscope has {n_all}, of which {n_subset} are used: give "
+        "all or those, or the --preset or PSF of the microscope that recorded them"
+    )
+
+
+def open_scanned(path: Path) -> StackFile:
+    """Inspect a stack of any views of a 3 x 3 scan; a single 2D image is a stack of one.
+
+    Raises
+    ------
+    UserError
+        If the sides of the views are not multiples of 3.
+    """
+    stack = open_frames(path)
+    stack = open_stack(path) if stack.n_frames > 1 else replace(stack, shape=stack.shape[1:])
+    check_scanned(stack.shape, str(path))
+    return stack
+
+
+def warn_if_dark(stack: StackFile, views: Tensor) -> None:
+    """Say so if nothing is left of views after their background was subtracted."""
+    if float(views.max()) <= 0:
+        say(f"warning: {stack.path}: no view is brighter than the background; nothing to be seen")
+
+
+def read_views(stack: StackFile, pages: list[int], frame: int = 0) -> Tensor:
+    """Read the wanted views of one time point: (A, h, w), float32."""
+    return torch.from_numpy(stack.read(frame)[pages])

@@ -1,0 +1,76 @@
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import typer.main
+import yaml
+
+import serenet
+from optics import LightFieldPreset
+from scopekit.images.files import open_stack
+from serenet.cli import app
+from serenet.training.settings import TrainingSettings
+
+TOP = Path(__file__).resolve().parents[4]
+READMES = [TOP / name for name in ("README.md", "packages/serenet/README.md", "docs/scale.md")]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def command_lines() -> list[str]:
+    lines = "\n".join(block for path in READMES for block in blocks(path, "sh")).splitlines()
+    return [line for line in lines if line.startswith("serenet ")]
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_commands_of_the_readmes_are_understood(line: str) -> None:
+    program, name, *arguments = shlex.split(line, comments=True)
+    assert program == "serenet"
+    command = typer.main.get_command(app).commands[name]
+    with command.make_context(name, arguments) as context:
+        assert context.params["out"] or "--list" in line
+
+
+def test_microscope_of_the_readme_is_valid() -> None:
+    (text,) = [text for text in blocks(READMES[1], "yaml") if "magnification" in text]
+    preset = LightFieldPreset.model_validate(yaml.safe_load(text))
+    assert 0.0 in preset.depths_um
+
+
+def test_training_settings_of_the_readme_are_valid() -> None:
+    (text,) = [text for text in blocks(READMES[1], "yaml") if "method" in text]
+    assert TrainingSettings.model_validate(yaml.safe_load(text)).crop == 99
+
+
+def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = blocks(READMES[1], "python")
+    monkeypatch.setattr(serenet, "load_checkpoint", lambda _: serenet.build_model("serenet").eval())
+    # A smaller field: the sizes in the text take long.
+    names: dict[str, object] = {}
+    exec(code.replace("99, 99", "9, 9"), names)
+    volume = names["volume"]
+    assert isinstance(volume, torch.Tensor)
+    assert volume.shape == (101, 39, 39)
+
+
+def test_python_of_the_guide_to_series_writes_a_store(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
+    (code,) = [code for code in blocks(READMES[2], "python") if "create_group" in code]
+    monkeypatch.chdir(tmp_path)
+    Path("frames").mkdir()
+    frames = np.arange(2 * 3 * 5 * 4, dtype=np.uint16).reshape(2, 3, 5, 4)
+    frames[1] = 0  # a dark one is not taken for a missing one
+    for number, frame in enumerate(frames):
+        tifffile.imwrite(f"frames/t{number}.tif", frame)
+    exec(code, {})
+    stack = open_stack(Path("series.ome.zarr"))
+    assert stack.voxel_um == (1, 0.37, 0.37)
+    assert np.array_equal([stack.read(0), stack.read(1)], frames)

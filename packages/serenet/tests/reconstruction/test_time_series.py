@@ -1,0 +1,279 @@
+"""Time series to OME-Zarr: frame by frame, resumed, the same as one by one, and on a cluster."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from scopekit.images.files import open_stack, write_volume
+from scopekit.images.zarr_writer import create_store, declare_whole, write_frame
+from scopekit.series.store import FrameSeries
+from serenet.reconstruction.frame import ReconstructOptions
+from serenet.reconstruction.workers import frame_job
+
+pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
+
+N_FRAMES = 4
+
+
+@pytest.fixture
+def frames(light_field):
+    return np.stack([light_field(seed=s, height=10, width=12) for s in range(N_FRAMES)])
+
+
+@pytest.fixture
+def series_file(tmp_path, frames):
+    path = tmp_path / "series.tif"
+    tifffile.imwrite(path, frames, imagej=True, metadata={"axes": "TZYX"})
+    return path
+
+
+@pytest.fixture
+def reconstruct(serenet, tmp_path, weights, small_psf):
+    def call(*arguments, out=tmp_path / "out"):
+        model = ("--checkpoint", weights["serenet"], "--psf", small_psf)
+        return serenet("reconstruct", *arguments, *model, "--out", out, "--no-preview")
+
+    return call
+
+
+@pytest.fixture
+def expected(reconstruct, series_file, tmp_path):
+    """The frames' volumes, reconstructed as TIFF."""
+    outcome = reconstruct(series_file, out=tmp_path / "expected")
+    assert outcome.code == 0, outcome.err
+    stack = open_stack(tmp_path / "expected" / "series_serenet.tif")
+    return np.stack([stack.read(frame) for frame in range(N_FRAMES)])
+
+
+def volumes(path):
+    stack = open_stack(path)
+    return np.stack([stack.read(frame) for frame in range(stack.n_frames)])
+
+
+def settings_of(tmp_path, stem="series_serenet"):
+    return yaml.safe_load((tmp_path / "out" / f"{stem}.yaml").read_text())
+
+
+def visible(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_series_becomes_one_store(reconstruct, series_file, tmp_path, expected):
+    assert reconstruct(series_file, "--format", "zarr").code == 0
+    result = tmp_path / "out" / "series_serenet.ome.zarr"
+    stack = open_stack(result)
+    assert stack.voxel_um == pytest.approx((0.2, 0.1221, 0.1221), rel=1e-3)
+    assert np.array_equal(volumes(result), expected)
+    (alike,) = settings_of(tmp_path)["frames"]
+    assert alike == {"frame": "0-3", "brightness_gain": 1.0, "tiles": 1}
+    assert visible(tmp_path / "out") == ["series_serenet.ome.zarr", "series_serenet.yaml"]
+    outcome = reconstruct(series_file, "--format", "zarr")
+    assert outcome.code == 2
+    assert "add --overwrite" in outcome.error
+
+
+def test_zarr_gives_zarr_and_tiff_if_wanted(
+    reconstruct, serenet, tmp_path, frames, expected, contents
+):
+    path = tmp_path / "series.ome.zarr"
+    create_store(path, frames.shape, (1.0, 0.37, 0.37), "series")
+    for frame, views in enumerate(frames):
+        write_frame(path, frame, views)
+    declare_whole(path, [])
+    assert reconstruct(path).code == 0
+    result = tmp_path / "out" / "series_serenet.ome.zarr"
+    assert np.array_equal(volumes(result), expected)
+    assert reconstruct(path, "--format", "tif").code == 0
+    assert np.array_equal(volumes(result.with_name("series_serenet.tif")), expected)
+    single = tmp_path / "one.zarr"
+    create_store(single, frames.shape[1:], (1.0, 0.37, 0.37), "one")
+    write_frame(single, 0, frames[2])
+    assert reconstruct(single).code == 0
+    one = tmp_path / "out" / "one_serenet.ome.zarr"
+    assert np.array_equal(open_stack(one).read(), expected[2])
+    # Volumes in OME-Zarr are welcome too.
+    write_volume(tmp_path / "truth.tif", expected[2], (0.2, 0.122, 0.122), overwrite=False)
+    outcome = serenet("compare", tmp_path / "truth.tif", one, "--out", tmp_path / "comparison")
+    assert outcome.code == 0, outcome.err
+    assert "1.0000" in outcome.out + outcome.err
+
+
+def test_a_folder_is_a_series_whose_bad_frames_are_made_up_for(
+    reconstruct, tmp_path, frames, expected
+):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for frame, views in enumerate(frames):
+        tifffile.imwrite(folder / f"t{frame + 8}.tif", views)
+    whole = (folder / "t10.tif").read_bytes()
+    (folder / "t10.tif").write_bytes(whole[:3000])
+    outcome = reconstruct(folder, "--format", "zarr")
+    assert outcome.code == 2
+    lines = [line for line in outcome.err.splitlines() if line.startswith("error:")]
+    assert lines[0].startswith(f"error: frame 2: {folder / 't10.tif'}: damaged")
+    assert "failed: frame 2; the other 3 of 4 are in" in lines[1]
+    result = tmp_path / "out" / "series_serenet.ome.zarr"
+    for frame in (0, 1, 3):
+        assert np.array_equal(open_stack(result).read(frame), expected[frame])
+    assert list(settings_of(tmp_path)["failed_frames"]) == [2]
+    assert [made["frame"] for made in settings_of(tmp_path)["frames"]] == ["0-1", 3]
+
+    (folder / "t10.tif").write_bytes(whole)
+    assert reconstruct(folder, "--format", "zarr").code == 0
+    assert np.array_equal(volumes(result), expected)
+    assert "failed_frames" not in settings_of(tmp_path)
+    assert visible(tmp_path / "out") == ["series_serenet.ome.zarr", "series_serenet.yaml"]
+
+
+def test_if_all_frames_are_bad_nothing_is_left(reconstruct, tmp_path, frames):
+    tifffile.imwrite(tmp_path / "bad.tif", np.full_like(frames, np.nan))
+    outcome = reconstruct(tmp_path / "bad.tif", "--format", "zarr")
+    assert outcome.code == 2
+    assert "NaN" in outcome.err
+    assert visible(tmp_path / "out") == []
+
+
+# Kills itself while frame 2 is reconstructed.
+KILLED = """
+import os, sys
+from serenet import cli
+from serenet.reconstruction import frame as frame_reconstruction
+whole = frame_reconstruction.FrameReconstructor.__call__
+def deadly(self, stack, frame, target, release):
+    if frame == 2:
+        os.kill(os.getpid(), 9)
+    return whole(self, stack, frame, target, release)
+frame_reconstruction.FrameReconstructor.__call__ = deadly
+sys.argv = ["serenet", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_a_killed_run_goes_on(
+    reconstruct, serenet, series_file, tmp_path, weights, small_psf, expected, monkeypatch
+):
+    arguments = ("reconstruct", series_file, "--checkpoint", weights["serenet"], "--psf", small_psf)
+    arguments = (*arguments, "--out", tmp_path / "out", "--format", "zarr", "--no-preview")
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], timeout=60)
+    assert killed.returncode == -9
+    assert not (tmp_path / "out" / "series_serenet.ome.zarr").exists()
+    finished = {int(p.stem) for p in (tmp_path / "out").glob(".*.state/*.json")}
+    assert {0} <= finished <= {0, 1}
+
+    made = []
+    from serenet.reconstruction.frame import FrameReconstructor
+
+    whole = FrameReconstructor.__call__
+
+    def watched(self, stack, frame, target, release):
+        made.append(frame)
+        return whole(self, stack, frame, target, release)
+
+    monkeypatch.setattr(FrameReconstructor, "__call__", watched)
+    outcome = serenet(*arguments)
+    assert outcome.code == 0, outcome.err
+    assert "going on where an interrupted run stopped" in outcome.err
+    assert set(made) == set(range(N_FRAMES)) - finished
+    assert np.array_equal(volumes(tmp_path / "out" / "series_serenet.ome.zarr"), expected)
+
+
+def test_deconvolution_of_a_series(serenet, tmp_path, frames, small_psf):
+    tifffile.imwrite(tmp_path / "s.tif", frames[:3], imagej=True, metadata={"axes": "TZYX"})
+    command = ("deconvolve", tmp_path / "s.tif", "--psf", small_psf, "--iterations", 1)
+    command = (*command, "--out", tmp_path / "out", "--no-preview")
+    assert serenet(*command).code == 0
+    outcome = serenet(*command, "--format", "zarr")
+    assert outcome.code == 0, outcome.err
+    tiff = volumes(tmp_path / "out" / "s_deconvolved.tif")
+    assert np.array_equal(volumes(tmp_path / "out" / "s_deconvolved.ome.zarr"), tiff)
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_motion_in_a_store_is_corrected_to_tiff(serenet, tmp_path, frames):
+    path = tmp_path / "scan.zarr"
+    create_store(path, (5, 12, 12), (1.0, 0.37, 0.37), "scan")
+    write_frame(path, 0, np.pad(frames[0, :5], ((0, 0), (0, 2), (0, 0))))
+    command = ("correct-motion", path, "--checkpoint", "demo_twnet", "--out", tmp_path / "out")
+    outcome = serenet(*command)
+    assert outcome.code == 0, outcome.err
+    assert open_stack(tmp_path / "out" / "scan_twnet.tif").shape == (5, 12, 12)
+
+
+def test_what_does_not_go_together(reconstruct, series_file, tmp_path):
+    outcome = reconstruct(series_file, "--format", "zarr", "--dtype", "uint16")
+    assert outcome.code == 2
+    assert "--format tif" in outcome.error
+    outcome = reconstruct(series_file, "--dask", "tcp://localhost:1", "--format", "tif")
+    assert outcome.code == 2
+    assert "--dask" in outcome.error
+
+
+def test_a_scheduler_that_is_not_there(reconstruct, series_file, tmp_path):
+    pytest.importorskip("distributed", reason="dask is an extra: pip install distributed")
+    outcome = reconstruct(series_file, "--dask", tmp_path / "scheduler.json")
+    assert outcome.code == 2
+    assert "no such file" in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_workers_take_shipped_weights_although_a_folder_has_their_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "own.pt").touch()
+    series = FrameSeries(Path("s.ome.zarr"), Path(".s"))
+    for given, expected in (("demo", Path("demo")), ("own.pt", tmp_path / "own.pt")):
+        options = ReconstructOptions(checkpoint=Path(given), out=Path("demo"))
+        job = frame_job(Path("views.tif"), options, series, Path("s"))
+        assert job.options.checkpoint == expected
+        assert job.options.out == tmp_path / "demo"
+
+
+# Two workers, of which one dies, without a word, when its first frame is made but not yet kept.
+CLUSTER = """
+import os, sys
+from pathlib import Path
+from distributed import Client, LocalCluster
+
+def spoil(died):
+    from serenet.reconstruction.frame import FrameReconstructor
+    whole = FrameReconstructor.__call__
+    def deadly(self, stack, frame, target, release):
+        whole(self, stack, frame, target, release)
+        Path(died).touch()
+        os.kill(os.getpid(), 9)
+    FrameReconstructor.__call__ = deadly
+
+if __name__ == "__main__":
+    address, died = sys.argv[1:]
+    options = {"threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(n_workers=2, processes=True, **options) as cluster, Client(cluster) as client:
+        client.run(spoil, died, workers=list(client.scheduler_info()["workers"])[:1])
+        Path(address + ".new").write_text(cluster.scheduler_address)
+        os.replace(address + ".new", address)
+        sys.stdin.read()
+"""
+
+
+def test_workers_of_a_cluster_of_which_one_is_killed(reconstruct, series_file, tmp_path, expected):
+    pytest.importorskip("distributed", reason="dask is an extra: pip install distributed")
+    script, address, died = (tmp_path / name for name in ("cluster.py", "address", "died"))
+    script.write_text(CLUSTER)
+    cluster = subprocess.Popen(
+        [sys.executable, script, address, died], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        give_up = time.monotonic() + 120
+        while not address.exists() and time.monotonic() < give_up:
+            time.sleep(0.1)
+        outcome = reconstruct(series_file, "--dask", address.read_text())
+    finally:
+        cluster.communicate(timeout=120)
+    assert died.exists()
+    assert outcome.code == 0, outcome.err
+    assert np.array_equal(volumes(tmp_path / "out" / "series_serenet.ome.zarr"), expected)

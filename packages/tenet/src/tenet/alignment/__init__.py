@@ -1,0 +1,1 @@
+"""Displaced slices: their shifts, the network that finds them, and how it is trained."""

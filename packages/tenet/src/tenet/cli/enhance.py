@@ -1,0 +1,75 @@
+"""``tenet enhance``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scopekit.cli import (
+    Device,
+    DeviceOption,
+    MemoryOption,
+    OutFolderOption,
+    OutputType,
+    OutputTypeOption,
+    OverwriteOption,
+    whole_numbers,
+)
+from tenet.cli.options import ValueRangeOption
+
+
+def enhance(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Recordings (TIFF, OME-Zarr, NPY, PT, ND2), or folders of them.",
+            show_default=False,
+        ),
+    ],
+    config: Annotated[str, typer.Option(help="A configuration (JSON), or a model's name.")],
+    checkpoint: Annotated[
+        Path, typer.Option(help="Trained network (.pt), or the name of one that ships.")
+    ],
+    out: OutFolderOption,
+    time_points: Annotated[
+        str | None,
+        typer.Option(help="Of series, from 0: 0,2,5.", show_default="all"),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="What counts as structure.", show_default="the configuration's"
+        ),
+    ] = None,
+    value_range: ValueRangeOption = None,
+    max_memory_gb: MemoryOption = None,
+    device: DeviceOption = Device.auto,
+    dtype: OutputTypeOption = OutputType.float32,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Enhance recordings: sharp structure and brightness, finer in z, and the objects in it.
+
+    Any size: what does not fit the memory is enhanced in chunks, straight to disk. Each time point
+    of each recording gives structure, brightness, reconstruction, mask and labels (TIFF, voxel
+    size in um), a table of the objects (CSV), a picture and the settings. What is finished is
+    skipped when the same command is given again.
+
+    Example: **tenet enhance tenet_demo/image.tif --config demo --checkpoint demo_pretrain
+    --value-range 0 1 --out enhanced**
+    """
+    from tenet.enhancement.files import EnhanceOptions, enhance_files
+
+    points = whole_numbers(time_points, "--time-points")
+    options = EnhanceOptions(
+        config=config,
+        checkpoint=checkpoint,
+        out=out,
+        time_points=None if points is None else tuple(points),
+        threshold=threshold,
+        value_range=value_range,
+        max_memory_gb=max_memory_gb,
+        device=device.value,
+        dtype=dtype.value,
+        overwrite=overwrite,
+    )
+    enhance_files(inputs, options)

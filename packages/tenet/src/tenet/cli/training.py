@@ -1,0 +1,136 @@
+"""The commands ``tenet demo``, ``tenet pretrain`` and ``tenet finetune``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scopekit.cli import Device, DeviceOption, OverwriteOption, SeedOption
+
+ConfigArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A configuration (JSON); or NAME for experiments/configs/NAME.json, or of one that "
+        "ships (demo).",
+        show_default=False,
+    ),
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")]
+
+
+class TrainMode(StrEnum):
+    """What is learnt."""
+
+    all = "all"
+    encoder = "encoder"
+    decoder = "decoder"
+    old = "old"
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("tenet_demo"),
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Make a phantom, image it, enhance the image, and show all beside the truth.
+
+    The network is small and ships with this package; tenet pretrain demo made it.
+
+    Example: **tenet demo --out tenet_demo**
+    """
+    from scopekit.memory import choose_device
+    from tenet.demo import run_demo
+
+    scores = run_demo(out, choose_device(device.value), seed=seed, overwrite=overwrite)
+    for name, score in scores.items():
+        print(f"{name}: IoU {score['iou']:.3f}, volume error {100 * score['volume_error']:+.1f} %")
+    print(f"picture: {out / 'demo.png'}")
+
+
+def pretrain(
+    config: ConfigArgument,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    device: DeviceOption = Device.auto,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Pre-train on labels (datagen phantoms) that are imaged on the spot.
+
+    The best weights land in the configuration's pretrain_loop.path as PRETRAINED_MODEL.pt, with
+    PRETRAINED_MODEL_optim.pt for the optimizer. The folder of the run, in savefig_path, holds
+    checkpoints, log.csv, loss.png, pictures of validation crops, and logs for TensorBoard. A run
+    that was stopped or killed goes on with --resume as if nothing had happened. Several processes
+    share the work under torchrun: **torchrun --nproc-per-node 2 -m tenet pretrain my.json**
+
+    Example: **tenet pretrain JNet_beads**
+    """
+    from tenet.config.files import load_config
+    from tenet.training.runs import RunOptions
+    from tenet.training.runs import pretrain as run_pretrain
+
+    options = RunOptions(device.value, seed, resume=resume, overwrite=overwrite)
+    run_pretrain(load_config(config), options)
+
+
+def finetune(
+    config: ConfigArgument,
+    mode: Annotated[
+        TrainMode,
+        typer.Option(
+            help="all; encoder: the network; decoder: the microscope (PSF and noise); old: all, "
+            "with the optimizer's state from pre-training."
+        ),
+    ] = TrainMode.old,
+    fold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K",
+            help="Fold of a cross-validation: adds _cv_K to the data folders and the saved name.",
+            show_default=False,
+        ),
+    ] = None,
+    simulation: Annotated[
+        bool,
+        typer.Option(
+            "--simulation",
+            help="Learn from labels, imaged by the pre-trained microscope, instead of recordings.",
+        ),
+    ] = False,
+    align: Annotated[
+        bool, typer.Option("--align", help="Align the slices of each stack first.")
+    ] = False,
+    loss_only: Annotated[
+        bool,
+        typer.Option(
+            "--loss-only", help="Train nothing: print every term of the loss of what is there."
+        ),
+    ] = False,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    device: DeviceOption = Device.auto,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Fine-tune pre-trained weights on recordings, without any truth.
+
+    What the network finds is imaged by the microscope's model, which is learnt too, and compared
+    with the recording. The weights land in train_loop.path under the configuration's name; the
+    rest is as with tenet pretrain.
+
+    Example: **tenet finetune JNet_beads --mode all**
+    """
+    from tenet.config.files import load_config
+    from tenet.training.finetune_run import FinetuneOptions, Mode, evaluate_losses
+    from tenet.training.finetune_run import finetune as run_finetune
+    from tenet.training.runs import RunOptions
+
+    wanted = FinetuneOptions(Mode(mode.value), fold, simulation=simulation, align=align)
+    options = RunOptions(device.value, seed, resume=resume, overwrite=overwrite)
+    if not loss_only:
+        run_finetune(load_config(config), wanted, options)
+        return
+    path, terms = evaluate_losses(load_config(config), wanted, options)
+    print(f"{path}:")
+    for name, value in terms.items():
+        print(f"    {name.removeprefix('val_')}: {value:.6g}")

@@ -1,0 +1,1 @@
+"""Configurations: files, and what their sections hold."""

@@ -1,0 +1,123 @@
+"""Configurations: one JSON file a run, in the published schema, checked before anything runs."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from scopekit.errors import UserError
+from scopekit.settings import describe_faults, read_json
+from tenet.config.sections import (
+    LabelCrops,
+    Params,
+    PhantomNumbers,
+    PretrainLoop,
+    Section,
+    StackCrops,
+    TestDataset,
+    TrainLoop,
+    Vibration,
+    Visualization,
+)
+
+CONFIG_FOLDER = Path("experiments/configs")
+S = TypeVar("S", bound=Section)
+
+
+class Config(Section):
+    """A configuration; the sections that a command does not need may be missing."""
+
+    name: Annotated[str, Field(description="a text")] = ""
+    explanation: Annotated[str | None, Field(description="a text")] = None
+    pretrained_model: Annotated[
+        str, Field(pattern=r"^[^/\\]+$", description="a file's stem, without a folder")
+    ]
+    params: Params
+    pretrain_dataset: LabelCrops | None = None
+    pretrain_val_dataset: LabelCrops | None = None
+    pretrain_loop: PretrainLoop | None = None
+    simulation_data_generation: PhantomNumbers | None = None
+    train_dataset: StackCrops | None = None
+    val_dataset: StackCrops | None = None
+    test_dataset: TestDataset = TestDataset()
+    vibration: Vibration = Vibration()
+    train_loop: TrainLoop | None = None
+    visualization: Visualization = Visualization()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        for name in ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset"):
+            data = getattr(self, name)
+            if data is not None and data.scale != self.params.scale:
+                raise ValueError(
+                    f"{name}.scale is {data.scale}; allowed: that of params ({self.params.scale})"
+                )
+        for name, train in (("train_dataset", True), ("val_dataset", False)):
+            data = getattr(self, name)
+            if data is not None and data.train is not train:
+                raise ValueError(
+                    f"{name}.train is {str(data.train).lower()}; allowed: {str(train).lower()}"
+                )
+        return self
+
+    def section(self, name: str, kind: type[S]) -> S:
+        """Return a section, which must be there."""
+        found = getattr(self, name)
+        if found is None:
+            raise UserError(f"{self.name}.json: the section {name} is missing; add it")
+        assert isinstance(found, kind)
+        return found
+
+
+def load_config(path_or_name: str | Path) -> Config:
+    """Read a configuration.
+
+    Parameters
+    ----------
+    path_or_name
+        A JSON file, or NAME for ``experiments/configs/NAME.json``, or of one that ships.
+
+    Raises
+    ------
+    UserError
+        Naming every wrong section and key, its value and what is allowed.
+    """
+    path = find_config(path_or_name)
+    content = {**_without_comments(read_json(path)), "name": path.stem}
+    try:
+        # Its JSON mode takes lists for tuples, and no text for a number.
+        return Config.model_validate_json(json.dumps(content))
+    except ValidationError as failure:
+        raise UserError(f"{path}: {describe_faults(failure, Config)}") from failure
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Return the configurations that ship: name to file."""
+    return {path.stem: path for path in sorted(Path(__file__).parents[1].glob("shipped/*.json"))}
+
+
+def find_config(path_or_name: str | Path) -> Path:
+    """Return the file of a path or name, see `load_config`."""
+    path, name = Path(path_or_name), str(path_or_name)
+    named = CONFIG_FOLDER / f"{name}.json"
+    if path.is_file():
+        return path
+    if path.name != name or path.suffix == ".json":
+        raise UserError(f"{path}: no such file; give the path of a JSON file or a model's name")
+    shipped = shipped_configs()
+    if named.is_file():
+        return named
+    if name in shipped:
+        return shipped[name]
+    raise UserError(
+        f"{name}: no such file, nor {named}, nor one that ships ({', '.join(shipped)}); give the "
+        "path of a JSON file or a model's name"
+    )
+
+
+def _without_comments(content: Any) -> Any:
+    """Return the content without the keys that have a ``$`` in them."""
+    if isinstance(content, dict):
+        return {k: _without_comments(v) for k, v in content.items() if "$" not in k}
+    return content

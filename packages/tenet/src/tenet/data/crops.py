@@ -1,0 +1,206 @@
+"""Crops to train with: of labelled volumes, and of recorded stacks."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scopekit.errors import UserError
+from tenet.alignment.shifts import SHIPPED, align, load_alignment
+from tenet.alignment.vibration import Strength, draw_shifts, strength_at
+from tenet.config.sections import LabelCrops, StackCrops, Vibration
+from tenet.data.augmentation import clear_margin, draw_mask, draw_turn, turned
+from tenet.data.labels import LabelVolumes
+from tenet.data.recordings import Recording, find_recordings, read_recording, split_recordings
+
+Array = NDArray[np.float32]
+_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What one pass of JNet starts from; volumes are (1, Z, Y, X).
+
+    Attributes
+    ----------
+    source
+        The file.
+    mask
+        Of the image: 0 where the network is not shown it.
+    noise_seed
+        Of the noise, where the image is made.
+    shifts
+        (slices, 2), displacement of the image's slices in pixels, (y, x); ``None``: none.
+    image
+        Of a recording, 0 to 1.
+    labelx, labelz
+        Structure and brightness, where the image is yet to be made of them.
+    """
+
+    source: str
+    mask: Tensor
+    noise_seed: int
+    shifts: Tensor | None = None
+    image: Tensor | None = None
+    labelx: Tensor | None = None
+    labelz: Tensor | None = None
+
+
+class Crops(Protocol):
+    """Where crops come from."""
+
+    data: LabelCrops | StackCrops
+    number: int
+
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Draw a crop."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Take note of the epoch, from 0."""
+
+
+class _Augmented:
+    """Masks and vibration, which both kinds share."""
+
+    def __init__(self, data: LabelCrops | StackCrops, vibration: Vibration | None) -> None:
+        self.data = data
+        self.number = data.I
+        self._vibration = vibration
+        self._strength: Strength | None = None
+        self.begin_epoch(0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Let vibration be as strong as in that epoch."""
+        if self._vibration is not None:
+            self._strength = strength_at(self._vibration, epoch)
+
+    def mask(self, rng: np.random.Generator) -> Tensor:
+        data = self.data
+        number = data.mask_num if data.mask else 0
+        mask = draw_mask(data.image_crop, number, data.mask_size, rng)
+        if data.surround:
+            z, y, x = data.surround_size
+            clear_margin(mask, (z // data.scale, y, x))
+        return torch.from_numpy(mask)[None]
+
+    def shifts(self, rng: np.random.Generator) -> Tensor | None:
+        if self._strength is None:
+            return None
+        return torch.from_numpy(draw_shifts(self._strength, self.data.image_crop[0], rng))
+
+
+class PhantomCrops(_Augmented):
+    """Crops of labelled volumes, turned and flipped at random.
+
+    Parameters
+    ----------
+    data
+        Which volumes, how large the crops, and what is masked.
+    turn
+        Whether to turn and flip.
+    vibration
+        How slices are displaced; ``None``: not.
+    """
+
+    def __init__(self, data: LabelCrops, *, turn: bool, vibration: Vibration | None = None) -> None:
+        super().__init__(data, vibration)
+        self._volumes = LabelVolumes(data)
+        self._turn = turn
+
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Draw a crop at a uniform place."""
+        index, corner = self._volumes.draw(rng)
+        x, z = self._volumes.read(index, corner)
+        if self._turn:
+            turn = draw_turn(rng, square=x.shape[1] == x.shape[2])
+            x, z = turned(x, turn), turned(z, turn)
+        labelx, labelz = (torch.from_numpy(np.ascontiguousarray(v))[None] for v in (x, z))
+        return Crop(
+            source=self._volumes.files[index].name,
+            mask=self.mask(rng),
+            noise_seed=int(rng.integers(2**31)),
+            shifts=self.shifts(rng),
+            labelx=labelx,
+            labelz=labelz,
+        )
+
+
+class RecordingCrops(_Augmented):
+    """Crops of recorded stacks that are not mostly dark.
+
+    A crop is taken if its mean is at least the stack's; of ten that are not, the brightest.
+
+    Parameters
+    ----------
+    data
+        Which stacks, how large the crops, and what is masked.
+    left_out
+        Ends of the stems of files that are kept for the test.
+    vibration
+        How slices are displaced; ``None``: not.
+    align
+        Whether the stacks' slices are aligned first.
+    value_range
+        See `read_recording`.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be used, see `read_recording`, or is smaller than a crop.
+    """
+
+    def __init__(
+        self,
+        data: StackCrops,
+        left_out: tuple[str, ...],
+        vibration: Vibration | None = None,
+        *,
+        align: bool = False,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(data, vibration)
+        files = find_recordings(Path(data.folderpath), left_out=left_out)
+        files = split_recordings(files, train=data.train)
+        self.stacks = [read_recording(path, value_range=value_range) for path in files]
+        if align:
+            self.stacks = [align_recording(stack) for stack in self.stacks]
+        for stack in self.stacks:
+            if any(n < c for n, c in zip(stack.volume.shape, data.image_crop, strict=True)):
+                raise UserError(
+                    f"{stack.path}: {stack.volume.shape} voxels, the crop of the image is "
+                    f"{data.image_crop}: lower cropsize"
+                )
+
+    def draw(self, rng: np.random.Generator) -> Crop:
+        """Draw a crop."""
+        stack = self.stacks[int(rng.integers(len(self.stacks)))]
+        best, brightest = stack.volume, -1.0
+        for _ in range(_TRIES):
+            box = []
+            for n, side in zip(stack.volume.shape, self.data.image_crop, strict=True):
+                first = int(rng.integers(n - side + 1))
+                box.append(slice(first, first + side))
+            crop = stack.volume[tuple(box)]
+            mean = float(crop.mean())
+            if mean > brightest:
+                best, brightest = crop, mean
+            if brightest >= float(stack.volume.mean()):
+                break
+        return Crop(
+            source=stack.path.name,
+            mask=self.mask(rng),
+            noise_seed=int(rng.integers(2**31)),
+            shifts=self.shifts(rng),
+            image=torch.from_numpy(best.copy())[None],
+        )
+
+
+def align_recording(stack: Recording) -> Recording:
+    """Return a recording with its slices aligned, by the network that ships."""
+    model = load_alignment() if SHIPPED.is_file() else None
+    aligned, _ = align(torch.from_numpy(stack.volume)[None, None], model)
+    return replace(stack, volume=aligned[0, 0].numpy().clip(0, 1))

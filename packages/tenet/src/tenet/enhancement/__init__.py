@@ -1,0 +1,1 @@
+"""Recordings to structure and brightness, in chunks."""

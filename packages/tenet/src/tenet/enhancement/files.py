@@ -1,0 +1,214 @@
+"""``tenet enhance``: recordings on disk to structure, brightness and objects on disk."""
+
+import re
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scopekit.errors import UserError
+from scopekit.images.files import VoxelSize, stack_stem
+from scopekit.inputs import find_inputs, run_all
+from scopekit.memory import choose_device, return_freed_memory
+from scopekit.outputs import describe_write_failure, make_folder, require_writable
+from scopekit.progress import say
+from scopekit.settings import read_yaml
+from tenet import __version__
+from tenet.config.files import Config, load_config
+from tenet.data.recording_files import (
+    SUFFIXES,
+    RecordingFile,
+    differ,
+    open_recording,
+    require_range,
+)
+from tenet.enhancement.chunks import halo
+from tenet.enhancement.results import ENDINGS, StackTask, enhance_stack
+from tenet.network.jnet import JNet
+from tenet.network.weights import checkpoint_file, load_model
+from tenet.objects.labelling import CONNECTIVITY
+
+_RESULT = re.compile(r"(_t\d+)?_tenet_[a-z]+$")
+
+
+@dataclass(frozen=True)
+class EnhanceOptions:
+    """The command's options, see ``tenet enhance --help``."""
+
+    config: str
+    checkpoint: Path
+    out: Path
+    time_points: tuple[int, ...] | None = None
+    threshold: float | None = None
+    value_range: tuple[float, float] | None = None
+    max_memory_gb: float | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    overwrite: bool = False
+
+
+def enhance_files(inputs: list[Path], options: EnhanceOptions) -> None:
+    """Enhance every time point of every recording among the inputs.
+
+    Raises
+    ------
+    UserError
+        At once if nothing can be done; at the end, if some could not be.
+    """
+    if options.value_range is not None:
+        require_range(options.value_range)
+    return_freed_memory()
+    sources = find_inputs(inputs, SUFFIXES, _is_result)
+    config = load_config(options.config)
+    device = choose_device(options.device)
+    model = load_model(checkpoint_file(options.checkpoint), config.params).to(device)
+    require_writable(options.out)
+    if options.value_range is None and options.checkpoint.stem == config.pretrained_model:
+        say(
+            f"warning: {options.checkpoint} was only pre-trained, on the brightness of simulated "
+            "images: stacks scaled to their own maximum may come out too thick; fine-tune, or name "
+            "with --value-range the recorded values that were 0 and 1 there"
+        )
+    work = _Work(config, model, options)
+    done = run_all(sources, work)
+    if not work.enhanced:
+        raise UserError(
+            f"{options.out}: all results exist ({len(done)} inputs): add --overwrite to replace "
+            "them, or choose another --out"
+        )
+
+
+def _is_result(path: Path, stems: Collection[str]) -> bool:
+    found = _RESULT.search(path.stem)
+    return found is not None and path.stem[: found.start()] in stems
+
+
+class _Work:
+    """Enhances the time points of one file.
+
+    Attributes
+    ----------
+    enhanced
+        How many time points were.
+    """
+
+    def __init__(self, config: Config, model: JNet, options: EnhanceOptions) -> None:
+        self._config, self._model, self._options = config, model, options
+        self.enhanced = 0
+
+    def __call__(self, path: Path) -> Path:
+        recording = open_recording(path)
+        voxel_um, origin = self._voxel(recording)
+        frames = self._options.time_points or range(recording.n_frames)
+        for frame in frames:
+            recording.require_time_point(frame)
+        failures = []
+        for frame in frames:
+            name = stack_stem(path)
+            if recording.n_frames > 1:
+                name += f"_t{frame:0{max(len(str(recording.n_frames - 1)), 3)}d}"
+            try:
+                self._one(recording, frame, f"{name}_tenet", voxel_um, origin)
+            except UserError as failure:
+                if len(frames) == 1:
+                    raise
+                say(f"error: {failure}")
+                failures.append(str(frame))
+        if failures:
+            raise UserError(
+                f"{path}: {len(failures)} of {len(frames)} time points failed (time point "
+                f"{', '.join(failures)}), the rest is done"
+            )
+        return path
+
+    def _one(
+        self, recording: RecordingFile, frame: int, name: str, voxel_um: VoxelSize, origin: str
+    ) -> None:
+        options, out = self._options, self._options.out
+        last = out / f"{name}{ENDINGS[-1]}"
+        settings = self._settings(recording, frame, origin)
+        if last.exists() and not options.overwrite:
+            other = ", ".join(_other_settings(out / f"{name}.yaml", settings))
+            say(f"{last} exists{f', made with another {other}' if other else ''}: skipped")
+            return
+        task = StackTask(
+            recording=recording,
+            frame=frame,
+            voxel_um=voxel_um,
+            threshold=settings["threshold"],
+            value_range=options.value_range,
+            max_memory_gb=options.max_memory_gb,
+            dtype=options.dtype,
+            settings=settings,
+        )
+        make_folder(out)
+        # Left by a run that was killed, if it is there.
+        landing = out / f".{name}.partial"
+        shutil.rmtree(landing, ignore_errors=True)
+        try:
+            landing.mkdir()
+            enhance_stack(self._model, task, landing)
+            for ending in ENDINGS:
+                (landing / f"result{ending}").replace(out / f"{name}{ending}")
+        except OSError as failure:
+            raise describe_write_failure(last, failure) from failure
+        finally:
+            shutil.rmtree(landing, ignore_errors=True)
+            if not any(out.iterdir()):
+                out.rmdir()
+        self.enhanced += 1
+        say(str(last))
+
+    def _voxel(self, recording: RecordingFile) -> tuple[VoxelSize, str]:
+        """Return the (z, y, x) step of the recording in um, and who tells it."""
+        params = self._config.params
+        trained = (params.res_axial, params.res_lateral, params.res_lateral)
+        found = recording.voxel_um
+        if found is None:
+            say(f"{recording.path.name}: tells no voxel size; taken from the configuration")
+            return trained, "the configuration"
+        if differ(found, trained):
+            say(
+                f"warning: {recording.path}: voxels of {_text(found)} um (z, y, x), the "
+                f"configuration has {_text(trained)}: the network was not trained for such voxels; "
+                "resample the stack, or train for it"
+            )
+        return found, "the file"
+
+    def _settings(self, recording: RecordingFile, frame: int, origin: str) -> dict[str, Any]:
+        options, threshold = self._options, self._config.params.threshold
+        return {
+            "method": "tenet",
+            "tenet_version": __version__,
+            "input": str(recording.path),
+            "time_point": frame,
+            "recorded_shape": list(recording.shape),
+            "voxel_size_from": origin,
+            "checkpoint": str(checkpoint_file(options.checkpoint)),
+            "configuration": self._config.name,
+            "threshold": threshold if options.threshold is None else options.threshold,
+            "value_range": options.value_range and list(options.value_range),
+            "dtype": options.dtype,
+            "params": self._config.params.model_dump(mode="json"),
+            "connectivity": CONNECTIVITY,
+            "halo_voxels": list(halo(self._config.params)),
+            "device": str(next(self._model.parameters()).device),
+            "torch_version": str(torch.__version__),
+        }
+
+
+def _other_settings(path: Path, settings: dict[str, Any]) -> list[str]:
+    """Return in which of the options that shape results those of a settings file differ."""
+    try:
+        found = read_yaml(path)
+    except UserError:
+        return []
+    names = ("configuration", "checkpoint", "value_range", "threshold", "dtype")
+    return [name for name in names if found.get(name) != settings[name]]
+
+
+def _text(voxel_um: VoxelSize) -> str:
+    return " x ".join(f"{n:.3g}" for n in voxel_um)

@@ -1,0 +1,1 @@
+"""Results beside a truth and beside other methods."""

@@ -1,0 +1,209 @@
+"""The pictures of an evaluation: views of a result, scores over thresholds, the PSF."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from scopekit.preview import draw_scale_bar
+from tenet.config.sections import Visualization
+from tenet.evaluation.kinds import Result, Summary, brightness_gain
+from tenet.objects.measurements import Statistics
+
+Array = NDArray[np.float32]
+_COLUMN_INCHES, _SPACE_INCHES, _HEADER_INCHES = 1.9, 0.1, 0.72
+_PERCENTILE = 99.9
+_NAMES = {
+    "volume_um3": "volume (µm³)",
+    "sphericity": "sphericity",
+    "z_xy_ratio": "z / xy diameter",
+    "iou": "IoU",
+    "volume_error": "error of the volume",
+}
+
+_RANGES: dict[str, tuple[float, float | None]] = {
+    "volume_um3": (0, None),
+    "sphericity": (0, 1.05),
+    "z_xy_ratio": (0, 6),
+    "iou": (0, 1.05),
+    "volume_error": (-1, 3),
+}
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What is projected: shares of the depth, of the height and of the width."""
+
+    z: tuple[float, float]
+    y: tuple[float, float]
+    x: tuple[float, float]
+
+    @classmethod
+    def of(cls, section: Visualization | None, image_shape: tuple[int, ...]) -> "Windows":
+        """Return the windows for a recorded image (Z, Y, X).
+
+        ``mip`` planes from ``z_stack``, rows and columns from ``x_slice``, moved inside where they
+        begin or end beyond the image; everything without a section.
+        """
+        if section is None:
+            return cls((0, 1), (0, 1), (0, 1))
+        starts = (section.z_stack, section.x_slice, section.x_slice)
+        shares = []
+        for start, n in zip(starts, image_shape, strict=True):
+            width = min(section.mip, n)
+            first = min(start, n - width)
+            shares.append((first / n, (first + width) / n))
+        return cls(*shares)
+
+    def views(self, volume: Array, project: Callable[..., Array]) -> tuple[Array, Array, Array]:
+        """Return the projections (Y, X), (Z, X) and (Z, Y) of a volume."""
+        found = []
+        for axis, (low, high) in enumerate((self.z, self.y, self.x)):
+            n = volume.shape[axis]
+            first = round(low * n)
+            part = volume.take(range(first, max(round(high * n), first + 1)), axis=axis)
+            found.append(project(part, axis=axis))
+        return found[0], found[1], found[2]
+
+
+def draw_results(
+    results: Sequence[Result], threshold: float, section: Visualization | None = None
+) -> Figure:
+    """Draw what methods made of an image: JNet's result in full, of others the structure.
+
+    Columns: the image, the truth where it is known, structure (outlined at the threshold),
+    brightness and reconstruction, the reconstruction less the image, and the structure
+    by other methods. Rows: maximum projections along z, y and x, the difference as a mean.
+
+    Parameters
+    ----------
+    results
+        Of one image, JNet's first.
+    threshold
+        What counts as structure.
+    section
+        What is projected, see `Windows.of`.
+    """
+    first, *others = results
+    gain = brightness_gain(first.reconstruction, first.image)
+    fitted = (gain * first.reconstruction).astype(np.float32)
+    columns: list[tuple[str, Array]] = [("image", first.image)]
+    if first.truth is not None:
+        columns.append(("truth", first.truth))
+    columns.append(("structure", first.structure))
+    if first.brightness is not None:
+        columns.append(("structure × brightness", first.structure * first.brightness))
+    columns += [("reconstruction", fitted), ("difference", fitted - first.image)]
+    columns += [(result.method, result.structure) for result in others]
+
+    z_um, y_um, x_um = (
+        n * step for n, step in zip(first.structure.shape, first.voxel_um, strict=True)
+    )
+    gap = 0.03 * max(y_um, x_um)
+    # Left, top, width and height of the views, one below the other.
+    boxes = [
+        (0, 0, x_um, y_um),
+        (0, y_um + gap, x_um, z_um),
+        (0, y_um + z_um + 2 * gap, y_um, z_um),
+    ]
+    wide, high = max(x_um, y_um), y_um + 2 * z_um + 2 * gap
+    inches = _COLUMN_INCHES / wide
+    step = _COLUMN_INCHES + _SPACE_INCHES
+    size = (step * len(columns) + _SPACE_INCHES, high * inches + _HEADER_INCHES)
+    figure = Figure(figsize=size, dpi=110, facecolor="black")
+    FigureCanvasAgg(figure)
+    figure.text(
+        _SPACE_INCHES / size[0], 1 - 0.2 / size[1], first.name, color="white", weight="bold"
+    )
+    windows = Windows.of(section, first.image.shape)
+    peak = max(float(np.percentile(first.image, _PERCENTILE)), 1e-6)
+    for column, (title, volume) in enumerate(columns):
+        left = (_SPACE_INCHES + column * step) / size[0]
+        axes = figure.add_axes((left, 0, _COLUMN_INCHES / size[0], high * inches / size[1]))
+        views = windows.views(volume, np.mean if title == "difference" else np.max)
+        limits = _limits(title, views, peak)
+        for view, box in zip(views, boxes, strict=True):
+            _show(axes, view, box, limits, threshold if title == "structure" else None)
+        axes.set(xlim=(0, wide), ylim=(high, 0))
+        axes.set_axis_off()
+        if not column:
+            draw_scale_bar(axes, (x_um, y_um), 0.012 * y_um, gap, fontsize=7)
+            for (x, y, _, _), name in zip(boxes, ("xy", "xz", "yz"), strict=True):
+                axes.text(x + gap / 2, y + gap / 2, name, color="0.7", fontsize=7, va="top")
+        note = f"\n± {limits['vmax']:.2g} of the peak" if title == "difference" else ""
+        figure.text(left, 1 - 0.36 / size[1], title + note, color="0.9", fontsize=8, va="top")
+    return figure
+
+
+def _limits(title: str, views: Sequence[Array], peak: float) -> dict[str, Any]:
+    if title == "difference":
+        limit = max(*(float(np.abs(view).max()) for view in views), 1e-6)
+        return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    if title in ("image", "reconstruction"):
+        return {"cmap": "gray", "vmin": 0, "vmax": peak}
+    if title in ("truth", "structure", "structure × brightness"):
+        return {"cmap": "gray", "vmin": 0, "vmax": 1}
+    # The brightest voxel of another method may be a spike.
+    high = max(float(np.percentile(views[0], _PERCENTILE)), 1e-6)
+    return {"cmap": "gray", "vmin": 0, "vmax": high}
+
+
+def _show(
+    axes: Axes,
+    view: Array,
+    box: tuple[float, float, float, float],
+    limits: Mapping[str, Any],
+    outline: float | None,
+) -> None:
+    """Draw a view in its box, in um, and the outline of what is above a threshold."""
+    left, top, width, height = box
+    extent = (left, left + width, top + height, top)
+    axes.imshow(view, extent=extent, aspect="auto", interpolation="nearest", **limits)
+    if outline is not None and view.min() < outline < view.max():
+        rows, columns = ((np.arange(n) + 0.5) / n for n in view.shape)
+        places = (left + columns * width, top + rows * height)
+        axes.contour(*places, view, levels=[outline], colors="tab:orange", linewidths=0.8)
+
+
+def draw_sweep(
+    summaries: Mapping[str, Mapping[float, Summary]],
+    marked: Mapping[str, float | None],
+    ideals: Mapping[str, float],
+) -> Figure:
+    """Draw the scores of each method over the threshold.
+
+    Parameters
+    ----------
+    summaries
+        Method to threshold to scores.
+    marked
+        The best threshold of each method.
+    ideals
+        Score to the value that would be right, drawn as a line; only these scores are drawn.
+    """
+    figure = Figure(figsize=(3.8 * len(ideals) + 0.4, 3.4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(ideals), squeeze=False)[0]
+    for panel, (score, ideal) in zip(panels, ideals.items(), strict=True):
+        for number, (method, by_threshold) in enumerate(summaries.items()):
+            found: list[Statistics] = [summary[score] for summary in by_threshold.values()]
+            means = np.array([one.mean for one in found])
+            half = np.nan_to_num(np.array([one.ci95 for one in found]))
+            thresholds, colour = list(by_threshold), f"C{number}"
+            panel.plot(thresholds, means, color=colour, label=method)
+            panel.fill_between(thresholds, means - half, means + half, color=colour, alpha=0.2)
+            best = marked.get(method)
+            if best is not None:
+                panel.plot(best, by_threshold[best][score].mean, "o", color=colour)
+        panel.axhline(ideal, color="0.5", linestyle=":", linewidth=1)
+        panel.set(xlabel="threshold", title=_NAMES[score], xlim=(0, 1))
+        panel.set_ylim(*_RANGES[score])
+        if score == "volume_um3":
+            panel.set_ylim(0, 4 * ideal)
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure

@@ -1,0 +1,1 @@
+"""The two-photon microscope of a configuration: PSF and imaging."""

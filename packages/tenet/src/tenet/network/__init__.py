@@ -1,0 +1,1 @@
+"""JNet: its layers, and the files of its weights."""

@@ -1,0 +1,181 @@
+"""JNet: structure and brightness of a two-photon stack, and the image that they explain."""
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scopekit.errors import UserError
+from tenet.config.sections import Params
+from tenet.microscope.model import ImagingModel
+from tenet.network.unet import Head, RecursiveLayer, Tail, blocks
+
+_HILL_POWER = 0.5
+_HILL_HALF = 1.0
+
+
+class Output(TypedDict):
+    """What JNet returns; volumes are (B, 1, Z, Y, X)."""
+
+    enhanced_image: Tensor
+    estim_luminance: Tensor
+    reconstruction: Tensor
+    poisson_weight: Tensor
+    gaussian_sigma: Tensor
+    quantized_loss: Tensor | None
+    psf_loss: Tensor | None
+
+
+def hill(image: Tensor) -> Tensor:
+    """Return ``(k^n + 1) x^n / (k^n + x^n)``, n = 0.5, k = 1: lifts the dark of an image in [0, 1].
+
+    Negative values count as 0.
+    """
+    power: Tensor = image.clamp(min=0) ** _HILL_POWER
+    half = _HILL_HALF**_HILL_POWER
+    lifted: Tensor = (half + 1) * power / (half + power)
+    return lifted
+
+
+def quantise(structure: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return ``structure >= threshold`` with the gradient of ``structure``, and the VQ loss.
+
+    The loss is the mean squared difference of the two; its gradient is that of ``structure``.
+    """
+    binary = (structure.detach() >= threshold).to(structure.dtype)
+    loss = F.mse_loss(structure, binary)
+    return binary + (structure - structure.detach()), loss
+
+
+class JNet(nn.Module):
+    """A U-Net for structure and brightness, and a differentiable microscope.
+
+    Parameters
+    ----------
+    params
+        Section ``params`` of a configuration.
+
+    Notes
+    -----
+    Parameters are named as in published checkpoints. The neural PSF starts random: fit it with
+    ``model.image.fit``, or load a checkpoint.
+    """
+
+    def __init__(self, params: Params) -> None:
+        super().__init__()
+        self.params = params
+        channels, keep = params.hidden_channels_list, not params.checkpointing
+        attention = params.attn_list or (False,) * len(channels)
+        row = (params.nblocks, channels[0], params.dropout)
+        self.a = nn.Parameter(torch.logit(torch.tensor(params.poisson_weight)))
+        self.sigma = nn.Parameter(torch.logit(torch.tensor(params.sig_eps)))
+        self.prev0 = Head(channels[0])
+        self.prev = nn.Sequential(*blocks(*row, keep=keep))
+        self.mid: nn.Module = nn.Identity()
+        if params.levels:
+            self.mid = RecursiveLayer(
+                channels, attention[1:], params.nblocks, params.dropout, keep=keep
+            )
+        self.postx = nn.Sequential(*blocks(*row, keep=keep), Tail(channels[0]))
+        self.postz = nn.Sequential(*blocks(*row, keep=keep), Tail(channels[0]))
+        self.image = ImagingModel(params)
+
+    def forward(self, image: Tensor) -> Output:
+        """Explain an image.
+
+        Parameters
+        ----------
+        image
+            (B, 1, Z, Y, X), in [0, 1], after `hill`; of any size.
+        """
+        structure, brightness = self.enhance(image)
+        params = self.params
+        enhanced, quantised_loss = structure, None
+        if params.apply_vq:
+            binary, quantised_loss = quantise(structure, params.threshold)
+            if params.use_x_quantized:
+                enhanced = binary
+        reconstruction, psf_loss = enhanced, None
+        if params.reconstruct:
+            section = self.image.section()
+            reconstruction = self.image(enhanced * brightness, section).clamp(0, 1)
+            psf_loss = (section - self.image.analytic).square().mean()
+        return {
+            "enhanced_image": enhanced,
+            "estim_luminance": brightness,
+            "reconstruction": reconstruction,
+            "poisson_weight": torch.sigmoid(self.a),
+            "gaussian_sigma": torch.sigmoid(self.sigma),
+            "quantized_loss": quantised_loss,
+            "psf_loss": psf_loss,
+        }
+
+    def enhance(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return structure and brightness, (B, 1, scale Z, Y, X), both in [0, 1]."""
+        features = self.features(image)
+        depth = image.shape[2] * self.image.scale
+        structure, brightness = (
+            torch.sigmoid(tail(features)[:, :, :depth, : image.shape[3], : image.shape[4]])
+            for tail in (self.postx, self.postz)
+        )
+        return structure, brightness
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return what both tails start from, (B, C, ...), padded to what the levels halve."""
+        if self.image.scale > 1:
+            size = (image.shape[2] * self.image.scale, *image.shape[3:])
+            image = F.interpolate(image, size=size, mode="trilinear", align_corners=False)
+        multiple = 2**self.params.levels
+        margin = [part for n in reversed(image.shape[2:]) for part in (0, -n % multiple)]
+        if any(margin):
+            image = F.pad(image, margin, mode="replicate")
+        features: Tensor = self.mid(self.prev(self.prev0(image)))
+        return features
+
+    def imaging_parameters(self) -> list[nn.Parameter]:
+        """Return the learnable parameters of the microscope: neural PSF and noise."""
+        return [self.a, self.sigma, *self.image.blur.parameters()]
+
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the U-Net."""
+        names = ("prev0", "prev", "mid", "postx", "postz")
+        return [p for name in names for p in getattr(self, name).parameters()]
+
+
+def load_published_state(model: JNet, state: Mapping[str, Tensor]) -> None:
+    """Fill a model from a published checkpoint's state.
+
+    Parameters
+    ----------
+    model
+        Of the checkpoint's channels and PSF.
+    state
+        Names to tensors, as `torch.save` stored them.
+
+    Raises
+    ------
+    UserError
+        If names or shapes differ.
+    """
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    foreign = [name for name in state if name not in own]
+    if missing or foreign:
+        raise UserError(
+            f"the checkpoint is of another network: {len(missing)} names are missing"
+            f"{_first(missing)}, {len(foreign)} are unknown{_first(foreign)}; check "
+            "hidden_channels_list, nblocks and attn_list"
+        )
+    for name, tensor in state.items():
+        if own[name].shape != tensor.shape:
+            raise UserError(
+                f"the checkpoint is of another network: {name} is {tuple(tensor.shape)}, here "
+                f"{tuple(own[name].shape)}; check hidden_channels_list and mid"
+            )
+    model.load_state_dict(dict(state))
+
+
+def _first(names: list[str]) -> str:
+    return f" ({names[0]})" if names else ""

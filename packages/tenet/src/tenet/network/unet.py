@@ -1,0 +1,129 @@
+"""The parts of JNet's U-Net: head, recursive layers, tails."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tenet.network.replicate_padding import pad_by_one
+from tenet.network.residual_block import ResidualBlock
+
+_HEADS = 8
+_HEAD_PADDING = 3
+
+
+class Head(nn.Module):
+    """Convolution 7 x 7 x 7 of one channel, replicate padding."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(1, channels, 2 * _HEAD_PADDING + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, D, H, W) of (B, 1, D, H, W)."""
+        padded = F.pad(x, 6 * [_HEAD_PADDING], mode="replicate")
+        out: Tensor = self.conv(padded)
+        return out.contiguous(memory_format=torch.channels_last_3d)
+
+
+class Tail(nn.Module):
+    """Convolution 3 x 3 x 3 to one channel, replicate padding."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, 1, D, H, W) of (B, C, D, H, W)."""
+        out: Tensor = self.conv(pad_by_one(x))
+        return out
+
+
+class Pool(nn.Module):
+    """Maximum of 2 x 2 x 2 voxels, convolution 1 x 1 x 1, ReLU."""
+
+    def __init__(self, channels: int, wider: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(channels, wider, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of half the size."""
+        return F.relu_(self.conv(F.max_pool3d(x, 2)))
+
+
+class Unpool(nn.Module):
+    """Trilinear enlargement by 2, convolution 1 x 1 x 1, ReLU."""
+
+    def __init__(self, wider: int, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(wider, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of twice the size."""
+        # The two commute, and fewer channels are enlarged this way.
+        narrow = self.conv(x)
+        return F.relu_(F.interpolate(narrow, scale_factor=2, mode="trilinear"))
+
+
+class VoxelAttention(nn.Module):
+    """``x + attention(norm(x))`` among all voxels, 8 heads."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, _HEADS, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the shape of ``x``."""
+        voxels = self.norm(x.flatten(2).transpose(1, 2))
+        seen = self.attention(voxels, voxels, voxels, need_weights=False)[0]
+        out: Tensor = x + seen.transpose(1, 2).reshape(x.shape)
+        return out
+
+
+def blocks(number: int, channels: int, dropout: float, *, keep: bool) -> list[nn.Module]:
+    """Return residual blocks in a row."""
+    return [ResidualBlock(channels, dropout, keep=keep) for _ in range(number)]
+
+
+class RecursiveLayer(nn.Module):
+    """A level of the U-Net with all below it: half the size, then back, added to the input.
+
+    Parameters
+    ----------
+    channels
+        Of this layer's input and of each level below.
+    attention
+        Whether each level below has self-attention.
+    nblocks, dropout, keep
+        See `ResidualBlock`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        attention: Sequence[bool],
+        nblocks: int,
+        dropout: float,
+        *,
+        keep: bool,
+    ) -> None:
+        super().__init__()
+        outer, width = channels[:2]
+        self.pool = Pool(outer, width)
+        self.conv = nn.Conv3d(width, width, 1)
+        self.prev = nn.Sequential(*blocks(nblocks, width, dropout, keep=keep))
+        self.mid: nn.Module = nn.Identity()
+        if len(channels) > 2:
+            self.mid = RecursiveLayer(channels[1:], attention[1:], nblocks, dropout, keep=keep)
+        self.attn = VoxelAttention(width) if attention[0] else nn.Identity()
+        self.post = nn.Sequential(*blocks(nblocks, width, dropout, keep=keep))
+        self.unpool = Unpool(width, outer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the shape of ``x``, whose sizes two divides at every level."""
+        h = self.conv(self.pool(x))
+        h = self.post(self.attn(self.mid(self.prev(h))))
+        enlarged: Tensor = self.unpool(h)
+        return x + enlarged

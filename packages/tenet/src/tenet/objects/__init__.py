@@ -1,0 +1,1 @@
+"""Objects of a structure: labels, measurements, tables."""

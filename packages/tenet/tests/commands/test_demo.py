@@ -1,0 +1,63 @@
+"""``tenet demo``, its phantom, and the weights that ship."""
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import yaml
+
+from scopekit.errors import UserError
+from tenet import demo
+from tenet.config.files import load_config, shipped_configs
+from tenet.data.small_phantom import tubes_and_solids
+from tenet.demo import run_demo, scores_of
+from tenet.network.weights import WEIGHTS, load_model
+
+
+def test_a_phantom_has_structure_and_brightness():
+    structure, brightness = tubes_and_solids(3, (40, 50, 60))
+    assert structure.shape == brightness.shape == (40, 50, 60)
+    assert set(np.unique(structure)) == {0, 1}
+    assert ((brightness > 0) == (structure > 0)).all()
+    assert brightness.max() <= 1
+    assert 0.02 < structure.mean() < 0.5
+    again, _ = tubes_and_solids(3, (40, 50, 60))
+    other, _ = tubes_and_solids(4, (40, 50, 60))
+    assert np.array_equal(structure, again)
+    assert not np.array_equal(structure, other)
+
+
+def test_scores():
+    truth = np.zeros((4, 4, 4), np.float32)
+    truth[:2] = 1
+    found = np.zeros_like(truth)
+    found[1:3] = 0.7
+    assert scores_of(found, truth, 0.5) == pytest.approx({"iou": 1 / 3, "volume_error": 0})
+    found[3] = 0.7
+    assert scores_of(found, truth, 0.5)["volume_error"] == pytest.approx(0.5)
+
+
+def test_the_weights_that_ship_load_and_are_small():
+    path = WEIGHTS / "demo_pretrain.pt"
+    assert path.stat().st_size < 3e6
+    load_model(path, load_config("demo").params)
+
+
+def test_the_demo_enhances(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "_SHAPE", (64, 64, 64))
+    scores = run_demo(tmp_path, torch.device("cpu"), seed=1, overwrite=False)
+    assert scores["enhanced"]["iou"] > scores["image"]["iou"]
+    assert abs(scores["enhanced"]["volume_error"]) < abs(scores["image"]["volume_error"])
+    assert tifffile.imread(tmp_path / "image.tif").shape == (16, 64, 64)
+    assert tifffile.imread(tmp_path / "structure.tif").shape == (64, 64, 64)
+    assert (tmp_path / "demo.png").stat().st_size > 10_000
+    kept = yaml.safe_load((tmp_path / "demo.yaml").read_text())
+    assert kept["enhanced"] == pytest.approx(scores["enhanced"])
+    monkeypatch.setattr(demo, "tubes_and_solids", None)  # told before anything is computed
+    with pytest.raises(UserError, match=r"truth\.tif exists: add --overwrite.*another --out"):
+        run_demo(tmp_path, torch.device("cpu"), seed=1, overwrite=False)
+
+
+def test_unknown_weights_list_those_that_ship(tmp_path):
+    with pytest.raises(UserError, match=r"no such file; .* that ship: demo_pretrain$"):
+        load_model(tmp_path / "nope.pt", load_config(shipped_configs()["demo"]).params)

@@ -1,0 +1,148 @@
+"""Recorded stacks: kinds of files, shapes, brightness, and which are used for what."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from scopekit.errors import UserError
+from scopekit.images.files import write_volume
+from tenet.data.recordings import find_recordings, read_recording, split_recordings
+
+VOLUME = np.random.default_rng(0).integers(100, 4000, (3, 4, 5)).astype(np.float32)
+SCALED = (VOLUME - VOLUME.min()) / (VOLUME.max() - VOLUME.min())
+
+
+def save(path, array):
+    if path.suffix == ".npy":
+        np.save(path, array)
+    elif path.suffix == ".pt":
+        torch.save(torch.from_numpy(np.ascontiguousarray(array)), path)
+    else:
+        tifffile.imwrite(path, array, photometric="minisblack")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".pt", ".tif"])
+@pytest.mark.parametrize("axes", ["ZYX", "CZYX"])
+def test_a_stack_is_read_from_0_to_1(tmp_path, suffix, axes):
+    array = VOLUME if axes == "ZYX" else VOLUME[None]
+    found = read_recording(save(tmp_path / f"a{suffix}", array))
+    assert found.volume.dtype == np.float32
+    np.testing.assert_allclose(found.volume, SCALED, atol=1e-6)
+
+
+def test_integers_and_voxel_sizes_are_read(tmp_path):
+    write_volume(tmp_path / "a.tif", VOLUME, (0.5, 0.05, 0.05), overwrite=False)
+    assert read_recording(tmp_path / "a.tif").voxel_um == pytest.approx((0.5, 0.05, 0.05))
+    save(tmp_path / "b.npy", VOLUME.astype(np.uint16))
+    np.testing.assert_allclose(read_recording(tmp_path / "b.npy").volume, SCALED, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".pt"])
+def test_of_a_series_the_first_is_read_unless_told(tmp_path, suffix):
+    path = save(tmp_path / f"a{suffix}", np.stack([VOLUME, VOLUME[::-1]])[:, None])
+    np.testing.assert_allclose(read_recording(path).volume, SCALED, atol=1e-6)
+    np.testing.assert_allclose(read_recording(path, 1).volume, SCALED[::-1], atol=1e-6)
+    with pytest.raises(UserError, match="time point 2 of 2; allowed: 0 to 1"):
+        read_recording(path, 2)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((3, 4, 5), 7.0), "constant, every voxel is 7; leave the file out"),
+        (np.where(VOLUME > 3900, np.nan, VOLUME), "NaN or infinite values"),
+        (np.where(VOLUME > 3900, np.inf, VOLUME), "NaN or infinite values"),
+        (np.ones((2, 3, 4, 5)), "2 channels, shape .2, 3, 4, 5.; allowed: one"),
+        (np.ones((4, 5)), r"shape \(4, 5\) of float64; allowed: numbers \(Z, Y, X\)"),
+        (np.ones((3, 4, 5), complex), "of complex128; allowed: numbers"),
+    ],
+)
+def test_what_cannot_be_used_is_told(tmp_path, array, message):
+    with pytest.raises(UserError, match=rf"a.npy: .*{message}"):
+        read_recording(save(tmp_path / "a.npy", array))
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.pt", "a.tif"])
+def test_damaged_and_missing_files_are_told(tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(UserError, match=f"{name}: no such file"):
+        read_recording(path)
+    path.write_bytes(b"nothing of that kind")
+    with pytest.raises(UserError, match=f"{name}: not a"):
+        read_recording(path)
+
+
+def test_other_files_are_told(tmp_path):
+    with pytest.raises(UserError, match=r"a.png: unknown kind of file; allowed: .tif"):
+        read_recording(tmp_path / "a.png")
+    torch.save({"a": torch.ones(2)}, tmp_path / "b.pt")
+    with pytest.raises(UserError, match=r"b.pt: holds dict; allowed: one tensor"):
+        read_recording(tmp_path / "b.pt")
+    np.save(tmp_path / "c.npy", np.array([{}], dtype=object))
+    with pytest.raises(UserError, match=r"c.npy: not a NumPy array, or damaged"):
+        read_recording(tmp_path / "c.npy")
+
+
+class ND2File:
+    """Stands in for the reader of the package nd2, which is an extra."""
+
+    sizes = types.MappingProxyType({"T": 2, "Z": 3, "C": 1, "Y": 4, "X": 5})
+
+    def __init__(self, path):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def asarray(self):
+        return np.stack([VOLUME, VOLUME + 1])[:, :, None].astype(np.uint16)
+
+    def voxel_size(self):
+        return types.SimpleNamespace(x=0.1, y=0.2, z=1.5)
+
+
+def test_nd2_is_divided_by_4095(tmp_path, monkeypatch):
+    path = tmp_path / "a.nd2"
+    monkeypatch.setitem(sys.modules, "nd2", None)
+    with pytest.raises(UserError, match="to read ND2 run: pip install nd2"):
+        read_recording(path)
+    monkeypatch.setitem(sys.modules, "nd2", types.SimpleNamespace(ND2File=ND2File))
+    with pytest.raises(UserError, match="no such file"):
+        read_recording(path)
+    path.touch()
+    found = read_recording(path, 1)
+    np.testing.assert_allclose(found.volume, (VOLUME + 1) / 4095, rtol=1e-6)
+    assert found.voxel_um == (1.5, 0.2, 0.1)
+
+
+def test_which_files_are_used(tmp_path):
+    names = ["b01.tif", "a00.tif", "_c.tif", "x03.npy", "y.txt", ".d.tif", "z04.TIF"]
+    for name in names:
+        (tmp_path / name).touch()
+    found = find_recordings(tmp_path, left_out=("00", "03"))
+    assert [path.name for path in found] == ["b01.tif", "z04.TIF"]
+    assert len(find_recordings(tmp_path)) == 4
+    with pytest.raises(UserError, match="no stack to use"):
+        find_recordings(tmp_path, left_out=("00", "03", "01", "04"))
+    with pytest.raises(UserError, match="no such folder; check folderpath in train_dataset"):
+        find_recordings(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("number", "train"), [(10, 8), (5, 4), (3, 2), (2, 1), (30, 24)])
+def test_four_fifths_train_and_the_rest_validates(tmp_path, number, train):
+    files = [tmp_path / str(n) for n in range(number)]
+    assert split_recordings(files, train=True) == files[:train]
+    assert split_recordings(files, train=False) == files[train:]
+
+
+def test_one_stack_is_too_few(tmp_path):
+    with pytest.raises(UserError, match="the only stack; give two or more"):
+        split_recordings([tmp_path / "a.tif"], train=True)

@@ -1,0 +1,137 @@
+"""Scores of results whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scopekit.errors import UserError
+from tenet.config.sections import Visualization
+from tenet.evaluation.kinds import (
+    Beads,
+    Microglia,
+    Record,
+    Result,
+    Simulation,
+    best_threshold,
+    brightness_gain,
+    label_beads,
+    label_objects,
+    reconstruction_mse,
+)
+from tenet.evaluation.pictures import Windows
+
+
+def ball(shape, centre, radius):
+    axes = [np.arange(n) - c for n, c in zip(shape, centre, strict=True)]
+    z, y, x = np.meshgrid(*axes, indexing="ij", sparse=True)
+    return (z**2 + y**2 + x**2 <= radius**2).astype(np.float32)
+
+
+def result(structure, *, image=None, reconstruction=None, truth=None, name="image"):
+    image = np.ones((2, 2, 2), np.float32) if image is None else image
+    reconstruction = image if reconstruction is None else reconstruction
+    return Result(name, "tenet", image, structure, None, reconstruction, (0.1, 0.1, 0.1), truth)
+
+
+def measured(kind, one, threshold=0.5):
+    return kind.measure(one, threshold, kind.errors(one))
+
+
+def test_beads_are_neither_specks_nor_cut_by_the_border():
+    volume = ball((30, 30, 60), (15, 15, 15), 8) + ball((30, 30, 60), (15, 15, 45), 7)
+    volume[2, 2, 2] = 1
+    volume += ball((30, 30, 60), (15, 29, 30), 4)
+    labels = label_beads(volume, 0.5)
+    assert labels.max() == 2
+    assert set(np.unique(labels[:, :, :25])) == {0, 1}
+    assert set(np.unique(labels[:, :, 36:])) == {0, 2}
+    assert label_objects(volume, 0.5).max() == 3  # the speck is too small for an object, too
+    assert label_beads(np.zeros((4, 4, 4)), 0.5).max() == 0
+    assert label_beads(np.ones((4, 4, 4)), 0.5).max() == 0  # no bead, all is background
+
+
+def test_corners_that_touch_are_of_one_object():
+    volume = np.zeros((12, 12, 12))
+    volume[2:5, 2:5, 2:5] = volume[5:8, 5:8, 5:8] = 1
+    assert label_beads(volume, 0.5).max() == 1
+
+
+def test_beads():
+    one, two = (ball((40, 40, 40), (20, 20, 20), radius) for radius in (10, 12))
+    kind = Beads(true_volume_um3=4.5)
+    summary = kind.summarise([measured(kind, result(one)), measured(kind, result(two))])
+    volumes = [float(volume.sum()) * 1e-3 for volume in (one, two)]
+    assert summary["volume_um3"].number == 2
+    assert summary["volume_um3"].mean == pytest.approx(np.mean(volumes))
+    assert summary["volume_um3"].sd == pytest.approx(np.std(volumes, ddof=1))
+    assert summary["sphericity"].mean == pytest.approx(1, abs=0.015)
+    assert summary["z_xy_ratio"].mean == pytest.approx(1, abs=0.02)
+    assert kind.miss(summary) == pytest.approx(abs(np.mean(volumes) - 4.5))
+    assert Beads().miss(summary) is None
+    assert kind.miss(kind.summarise([measured(kind, result(one), 2.0)])) == math.inf
+
+
+def test_simulation():
+    truth = np.zeros((8, 8, 8), np.float32)
+    truth[:4] = 1
+    found = np.zeros_like(truth)
+    found[2:6] = 0.75
+    record = measured(Simulation(), result(found, truth=truth))
+    assert record.values["iou"] == pytest.approx(2 / 6)
+    assert record.values["volume_error"] == pytest.approx(0)
+    assert record.values["mse"] == pytest.approx((2 + 2 * 0.25**2 + 2 * 0.75**2) / 8)
+    # Certain and wrong costs 100 by the convention of the library.
+    expected = (2 * 100 - 2 * math.log(0.75) - 2 * math.log(0.25)) / 8
+    assert record.values["bce"] == pytest.approx(expected, rel=1e-4)
+    above = measured(Simulation(), result(found, truth=truth), 0.8).values
+    assert (above["iou"], above["volume_error"]) == (0, -1)
+    with pytest.raises(UserError, match="image: its true structure is not known"):
+        Simulation().errors(result(found))
+
+
+def test_microglia():
+    volume = np.zeros((20, 20, 20), np.float32)
+    volume[5:10, 5:10, 5:10] = volume[14:18, 2:6, 2:6] = 1
+    record = measured(Microglia(), result(volume))
+    assert record.values["objects"] == 2
+    assert record.values["segmented_fraction"] == pytest.approx((125 + 64) / 8000)
+    assert [one.volume_um3 for one in record.objects] == pytest.approx([0.125, 0.064])
+    assert Microglia().miss(Microglia().summarise([record])) is None
+
+
+def test_the_brightness_is_fitted_and_bounded():
+    rng = np.random.default_rng(0)
+    reconstruction = rng.random((3, 4, 5)).astype(np.float32)
+    assert brightness_gain(reconstruction, 3 * reconstruction) == pytest.approx(3)
+    assert brightness_gain(reconstruction, 90 * reconstruction) == pytest.approx(30)
+    assert brightness_gain(reconstruction, -reconstruction) == 0
+    one = result(reconstruction, image=2 * reconstruction, reconstruction=reconstruction)
+    assert reconstruction_mse(one) == pytest.approx(0, abs=1e-10)
+
+
+def test_the_best_threshold():
+    kind = Simulation()
+
+    def summary(iou):
+        return kind.summarise([Record("a", "tenet", 0, {"iou": iou})])
+
+    overlaps = {0.1: 0.2, 0.5: 0.7, 0.6: 0.7, 0.9: 0.3}
+    assert best_threshold(kind, {t: summary(iou) for t, iou in overlaps.items()}) == 0.5
+    assert best_threshold(Microglia(), {0.5: {}}) is None
+    assert best_threshold(Beads(1.0), {0.5: Beads().summarise([])}) is None
+
+
+def test_windows_stay_inside():
+    section = Visualization(z_stack=12, x_slice=64, mip=12)
+    windows = Windows.of(section, (24, 112, 112))
+    assert windows.z == (0.5, 1)
+    assert windows.x == pytest.approx((64 / 112, 76 / 112))
+    small = Windows.of(section, (6, 20, 8))
+    assert (small.z, small.y, small.x) == ((0, 1), (8 / 20, 1), (0, 1))
+    assert Windows.of(None, (6, 20, 8)).y == (0, 1)
+    volume = np.zeros((24, 20, 8), np.float32)
+    volume[3, 4, 5] = 1
+    xy, xz, yz = Windows.of(None, (6, 20, 8)).views(volume, np.max)
+    assert (xy[4, 5], xz[3, 5], yz[3, 4]) == (1, 1, 1)
+    assert (xy.sum(), xz.sum(), yz.sum()) == (1, 1, 1)

@@ -1,0 +1,1 @@
+"""Light-field microscopes: wave-optics PSF, projection onto views and its adjoint."""

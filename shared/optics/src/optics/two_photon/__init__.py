@@ -1,0 +1,1 @@
+"""Two-photon microscopes: PSF, neural PSF, blur."""

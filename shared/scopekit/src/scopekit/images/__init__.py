@@ -1,0 +1,1 @@
+"""Volume files: TIFF, OME-Zarr and others, read and written by planes."""

@@ -1,0 +1,223 @@
+"""Stacks of images with voxel sizes: volumes (Z, Y, X), view stacks (A, Y, X), series of them.
+
+They are read from TIFF and OME-Zarr, and written as TIFF with ImageJ metadata, which ImageJ, Fiji,
+napari and the OME Bio-Formats readers understand: voxel size in um and hyperstack axes. OME-Zarr
+is written by `scopekit.images.zarr_writer`.
+"""
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from scopekit.errors import UserError
+from scopekit.images.stack import StackFile, VoxelSize
+from scopekit.images.tiff import inspect_tiff, release_pages
+from scopekit.images.tiff_metadata import imagej_arguments
+from scopekit.outputs import require_space, whole_file
+
+__all__ = [
+    "StackFile",
+    "VolumeWriter",
+    "VoxelSize",
+    "is_zarr",
+    "open_frames",
+    "open_stack",
+    "scale_to_uint16",
+    "stack_stem",
+    "write_volume",
+]
+
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether the path is a Zarr store, or is named like one: a folder that counts as a file."""
+    return path.suffix.lower() == ".zarr" or any((path / mark).exists() for mark in _ZARR_MARKS)
+
+
+def stack_stem(path: Path) -> str:
+    """Return a stack's name without its ending: ``cell`` of ``cell.tif`` and ``cell.ome.zarr``."""
+    if path.suffix.lower() == ".zarr":
+        return path.stem[:-4] if path.stem.lower().endswith(".ome") else path.stem
+    return path.name if path.is_dir() else path.stem
+
+
+def open_stack(path: Path) -> StackFile:
+    """Inspect a TIFF stack or an OME-Zarr store without reading its pages.
+
+    Parameters
+    ----------
+    path
+        Real numbers, (pages, Y, X) or (T, pages, Y, X).
+
+    Raises
+    ------
+    UserError
+        If the file is missing, of another format, damaged, a colour image, a single 2D image, or
+        holds several channels.
+    """
+    stack = _inspect(path)
+    if len(stack.shape) == 2:
+        raise UserError(
+            f"{path}: a single 2D image {stack.shape}; expected a stack: "
+            "save all pages in one file (raw light-field frames: serenet rectify)"
+        )
+    return stack
+
+
+def open_frames(path: Path) -> StackFile:
+    """Inspect a file of camera frames without reading them.
+
+    Parameters
+    ----------
+    path
+        Real numbers: one image, or any number of them.
+
+    Returns
+    -------
+    StackFile
+        Every image a time point of its own: shape (N, 1, Y, X).
+
+    Raises
+    ------
+    UserError
+        As `open_stack`, but a single 2D image is welcome.
+    """
+    stack = _inspect(path)
+    n_frames = math.prod(stack.shape[:-2])
+    return replace(stack, shape=(n_frames, 1, *stack.shape[-2:]))
+
+
+def _inspect(path: Path) -> StackFile:
+    if not is_zarr(path):
+        return inspect_tiff(path)
+    from scopekit.images.zarr import inspect_zarr
+
+    return inspect_zarr(path)
+
+
+class VolumeWriter:
+    """Writes a volume, or a series of them, tile by tile; the file appears only when whole.
+
+    The disk space is taken first, so a full disk is found before the work, and the pages written
+    are given back to the system, so the memory held does not grow with the volume.
+
+    Parameters
+    ----------
+    path
+        The TIFF to make.
+    shape
+        (Z, Y, X) or (T, Z, Y, X).
+    voxel_um
+        (z, y, x) step in um.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Attributes
+    ----------
+    array
+        The values, of the given shape, float32, zero at first; mapped to the file.
+
+    Examples
+    --------
+    >>> with VolumeWriter(path, (101, 429, 429), (0.2, 0.12, 0.12), overwrite=False) as writer:
+    ...     writer.array[:, :99] = tile
+    ...     writer.release()
+    """
+
+    array: np.memmap
+
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], voxel_um: VoxelSize, *, overwrite: bool
+    ) -> None:
+        self._shape = shape
+        self._voxel_um = voxel_um
+        self._file = whole_file(path, overwrite=overwrite)
+
+    def __enter__(self) -> "VolumeWriter":
+        partial = self._file.__enter__()
+        try:
+            self.array = _map_new(partial, self._shape, np.dtype(np.float32), self._voxel_um)
+        except BaseException as failure:
+            self._file.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        return self
+
+    def release(self) -> None:
+        """Give the written pages back to the system; the file keeps them."""
+        release_pages(self.array)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.array.flush()
+        del self.array
+        self._file.__exit__(kind, failure, trace)
+
+
+def _map_new(path: Path, shape: tuple[int, ...], dtype: np.dtype, voxel_um: VoxelSize) -> np.memmap:
+    """Make an ImageJ file of zeros, its disk space taken, and map its values to memory."""
+    require_space(path.parent, math.prod(shape) * dtype.itemsize)
+    array: np.memmap = tifffile.memmap(
+        path, shape=shape, dtype=dtype, **imagej_arguments(shape, dtype, voxel_um)
+    )
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def write_volume(
+    path: Path, volume: NDArray[np.float32], voxel_um: VoxelSize, *, overwrite: bool
+) -> None:
+    """Write a volume (Z, Y, X), or a series (T, Z, Y, X), as float32 with its voxel size in um."""
+    values = volume.astype(np.float32, copy=False)
+    with whole_file(path, overwrite=overwrite) as partial:
+        require_space(partial.parent, values.nbytes)
+        tifffile.imwrite(partial, values, **imagej_arguments(values.shape, values.dtype, voxel_um))
+
+
+def scale_to_uint16(path: Path, voxel_um: VoxelSize) -> float:
+    """Turn a float32 volume file into uint16 over its full range, page by page.
+
+    Parameters
+    ----------
+    path
+        A volume written by `VolumeWriter` or `write_volume`; it is replaced, negative values by 0.
+    voxel_um
+        (z, y, x) step in um.
+
+    Returns
+    -------
+    float
+        The factor: stored value = factor * value.
+    """
+    with whole_file(path, overwrite=True) as partial:
+        return _scale_into(partial, path, voxel_um)
+
+
+def _scale_into(target: Path, source: Path, voxel_um: VoxelSize) -> float:
+    values = tifffile.memmap(source, mode="r")
+    pages = values.reshape(-1, *values.shape[-2:])
+    peak = 0.0
+    for page in pages:
+        peak = max(peak, float(page.max()))
+        release_pages(values)
+    factor = 65535.0 / peak if peak > 0 else 1.0
+    scaled = _map_new(target, values.shape, np.dtype(np.uint16), voxel_um)
+    for stored, page in zip(scaled.reshape(pages.shape), pages, strict=True):
+        stored[...] = np.rint(np.clip(page * factor, 0, 65535))
+        release_pages(values)
+        release_pages(scaled)
+    scaled.flush()
+    return factor

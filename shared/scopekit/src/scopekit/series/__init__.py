@@ -1,0 +1,1 @@
+"""Time series: frame by frame, resumable, on one machine or several."""

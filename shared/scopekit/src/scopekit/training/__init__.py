@@ -1,0 +1,1 @@
+"""The training loop: recipes, runs that resume exactly, several processes."""
