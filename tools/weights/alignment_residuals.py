@@ -2,9 +2,9 @@
 
 ``python tools/weights/alignment_residuals.py CONFIG`` prints a table for unseen phantoms of the
 published bead model. A residual is the root mean square over slices, axes and stacks of what is
-left of the true shifts, in pixels, their mean removed: of all (whole), with the linear trend of the estimate
-left in the stack (trend kept: the default of ``tenet.alignment.shifts.align``), and the
-trend of what is left aside (trend aside; also of the median and of the worst stack).
+left of the true shifts, in pixels, their mean removed: of all (whole), with the linear trend of
+the estimate left in the stack (trend kept: the default of ``tenet.alignment.shifts.align``), and
+the trend of what is left aside (trend aside; also of the median and of the worst stack).
 """
 
 import argparse
