@@ -1,4 +1,4 @@
-"""The commands ``serenet reconstruct`` and ``serenet deconvolve``."""
+"""The command ``serenet reconstruct``."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -16,21 +16,7 @@ from scopekit.cli import (
     OutputTypeOption,
     OverwriteOption,
 )
-
-InputsArgument = Annotated[
-    list[Path],
-    typer.Argument(help="View stacks (TIFF, OME-Zarr), or folders of them.", show_default=False),
-]
-PreviewOption = Annotated[
-    bool, typer.Option("--no-preview", help="Draw no picture beside the result.")
-]
-PSFOption = Annotated[
-    Path | None, typer.Option("--psf", help="PSF file, from 'serenet psf'.", show_default=False)
-]
-BackgroundOption = Annotated[
-    float | None,
-    typer.Option(help="Counts to subtract.", show_default="1 % quantile of each light field"),
-]
+from serenet.options import BackgroundOption, InputsArgument, PreviewOption, PSFOption
 
 
 class ViewAlignment(StrEnum):
@@ -142,57 +128,3 @@ def reconstruct(
         overwrite=overwrite,
     )
     reconstruct_files(inputs, options)
-
-
-def deconvolve(
-    inputs: InputsArgument,
-    out: OutFolderOption,
-    psf: PSFOption = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="nnum13, nnum15 or an optics YAML; without --psf the PSF is computed from it.",
-            show_default=False,
-        ),
-    ] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="Sweeps over all views.")] = 3,
-    tv: Annotated[
-        float, typer.Option(min=0.0, help="Total variation weight: 0.002 a little, 0.02 strong.")
-    ] = 0.0,
-    stop_at_change: Annotated[
-        float, typer.Option(min=0.0, help="Stop when a sweep changes less than this share.")
-    ] = 0.0,
-    background: BackgroundOption = None,
-    max_memory_gb: MemoryOption = None,
-    device: DeviceOption = Device.auto,
-    format_: FormatOption = None,
-    dtype: OutputTypeOption = OutputType.float32,
-    no_preview: PreviewOption = False,
-    overwrite: OverwriteOption = False,
-) -> None:
-    """Reconstruct volumes iteratively: ordered-subset Richardson-Lucy, one view at a time.
-
-    An interrupted run goes on where it stopped when the same command is given again. Fields too
-    large for the memory are cut into windows with half a PSF around, which give the whole within
-    0.2 %.
-
-    Example: **serenet deconvolve views.tif --psf psf.h5 --iterations 3 --out results**
-    """
-    from serenet.deconvolution.files import DeconvolveOptions, deconvolve_files
-
-    options = DeconvolveOptions(
-        out=out,
-        psf=psf,
-        preset=preset,
-        iterations=iterations,
-        tv=tv,
-        stop_at_change=stop_at_change,
-        background=background,
-        max_memory_gb=max_memory_gb,
-        device=device.value,
-        format=format_ and format_.value,
-        dtype=dtype.value,
-        preview=not no_preview,
-        overwrite=overwrite,
-    )
-    deconvolve_files(inputs, options)

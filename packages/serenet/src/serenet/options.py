@@ -1,0 +1,21 @@
+"""Options that commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+InputsArgument = Annotated[
+    list[Path],
+    typer.Argument(help="View stacks (TIFF, OME-Zarr), or folders of them.", show_default=False),
+]
+PreviewOption = Annotated[
+    bool, typer.Option("--no-preview", help="Draw no picture beside the result.")
+]
+PSFOption = Annotated[
+    Path | None, typer.Option("--psf", help="PSF file, from 'serenet psf'.", show_default=False)
+]
+BackgroundOption = Annotated[
+    float | None,
+    typer.Option(help="Counts to subtract.", show_default="1 % quantile of each light field"),
+]

@@ -1,0 +1,58 @@
+"""The command ``serenet rectify``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scopekit.cli import OverwriteOption, whole_numbers
+
+
+def rectify(
+    raw: Annotated[list[Path], typer.Argument(help="Camera frames (TIFF), in time order.")],
+    optics: Annotated[str, typer.Option(help="nnum13, nnum15 or an optics YAML.")],
+    out: Annotated[Path, typer.Option(help="View stack to write (TIFF).")],
+    radiometry: Annotated[
+        Path | None,
+        typer.Option(help="Frame of homogeneous fluorescence.", show_default=False),
+    ] = None,
+    dark: Annotated[
+        Path | None, typer.Option(help="Frame without light.", show_default=False)
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Calibration YAML of an earlier run, instead of --radiometry.",
+            show_default=False,
+        ),
+    ] = None,
+    scan_order: Annotated[
+        str | None,
+        typer.Option(
+            help="Scanned series: the position 3 row + column of every frame in turn.",
+            show_default="6,7,8,5,2,1,0,3,4",
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Turn raw camera frames into views: find the microlenses, flat-field, resample.
+
+    Example: **serenet rectify raw.tif --radiometry flat.tif --optics scope.yaml --out views.tif**
+    """
+    from serenet.rectification.resampling import rectify_files
+    from serenet.views.microscope import load_preset
+
+    lattice = rectify_files(
+        raw,
+        out,
+        load_preset(optics),
+        radiometry=radiometry,
+        dark=dark,
+        calibration=calibration,
+        scan_order=whole_numbers(scan_order, "--scan-order"),
+        overwrite=overwrite,
+    )
+    print(
+        f"{out}: {lattice.rows} x {lattice.columns} microlenses, pitch {lattice.pitch_y:.3f} x "
+        f"{lattice.pitch_x:.3f} pixels, rotation {lattice.rotation_deg:.3f} degrees"
+    )
