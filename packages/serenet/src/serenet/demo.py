@@ -13,7 +13,8 @@ from scopekit.preview import save_preview
 from scopekit.settings import write_yaml
 from serenet.deconvolution.files import DeconvolveOptions, deconvolve_files
 from serenet.reconstruction.files import ReconstructOptions, reconstruct_files
-from serenet.simulation.projection import Noise, make_psf, project_file
+from serenet.simulation.projection import Noise, project_file
+from serenet.simulation.psf_files import make_psf
 from serenet.simulation.scenes import tubes_and_bubbles
 from serenet.views.refocusing import decompose
 

@@ -1,4 +1,3 @@
-import csv
 import math
 
 import numpy as np
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 import serenet
 from optics import presets
 from scopekit.errors import UserError
-from serenet.aberrations.correlation import SHIFT_COLUMNS, shift_views, view_shifts, write_shift_map
+from serenet.aberrations.correlation import shift_views, view_shifts
 
 NNUM13 = presets["nnum13"]
 SCALE = 13 / 3
@@ -83,30 +82,6 @@ def test_shifted_views_are_zero_outside_and_exact_for_whole_pixels():
     assert moved[0, 7:].abs().max() < 1e-5
     assert moved[0, :, :3].abs().max() < 1e-5
     torch.testing.assert_close(moved[1], views[1])
-
-
-def test_the_map_of_shifts(tmp_path):
-    shifts = torch.stack([ROWS, -2 * COLUMNS], dim=1).double()
-    files = tmp_path / "map.png", tmp_path / "map.csv"
-    write_shift_map(*files, shifts, NNUM13.views, 13, 0.1221, overwrite=False)
-    assert files[0].read_bytes().startswith(b"\x89PNG")
-    with files[1].open(newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    assert tuple(rows[0]) == SHIFT_COLUMNS
-    assert len(rows) == 49
-    assert rows[2] == {
-        "view": "98",
-        "row": "7",
-        "column": "7",
-        "dy_pixel": "1.000",
-        "dx_pixel": "-2.000",
-        "dy_um": "0.12210",
-        "dx_um": "-0.24420",
-    }
-    with pytest.raises(UserError, match="--overwrite"):
-        write_shift_map(*files, shifts, NNUM13.views, 13, 0.1221, overwrite=False)
-    write_shift_map(*files, 0 * shifts, NNUM13.views, 13, 0.1221, overwrite=True)
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

@@ -205,8 +205,8 @@ def aberration_shifts(aberrations: Mapping[str, float], preset: LightFieldPreset
     Returns
     -------
     Tensor
-        (A, 2), float64: row and column in object pixels. `view_alignment.shift_views` undoes them,
-        `view_alignment.write_shift_map` draws them.
+        (A, 2), float64: row and column in object pixels. `correlation.shift_views` undoes them,
+        `shift_map.write_shift_map` draws them.
     """
     limit = preset.numerical_aperture / preset.wavelength_um
     places = view_coordinates(preset.views, preset.n_num)

@@ -1,6 +1,5 @@
 """``serenet deconvolve``: view stacks on disk to deconvolved volumes on disk, resumable."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,10 +15,10 @@ from optics import LightFieldPreset, richardson_lucy
 from scopekit.images.files import StackFile
 from scopekit.inputs import run_all
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
-from scopekit.outputs import make_folder, whole_file
-from scopekit.progress import progress_bar, say
+from scopekit.progress import progress_bar
 from scopekit.series.pipeline import run_frames
 from serenet import __version__
+from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start, oblique_first
 from serenet.deconvolution.windows import Window, plan_windows
 from serenet.results.batch import Batch
@@ -88,7 +86,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
             len(microscope.depths_um),
             *(round(n * scale) for n in stack.shape[-2:]),
         )
-        state = _State(batch.result(path), path, settings)
+        state = SavedSweeps(batch.result(path), path, settings)
         solver = _Solver(view_psf, microscope, options, pages, state, device)
         if batch.lands_as_zarr(path):
 
@@ -112,54 +110,6 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
     return run_all(batch.pending(sources), work)
 
 
-class _State:
-    """Finished windows and the last sweep of the current one, kept until the result lands."""
-
-    def __init__(self, result: Path, source: Path, settings: dict[str, Any]) -> None:
-        self.folder = result.with_name(f".{result.stem}.state")
-        status = source.stat()
-        fingerprint = {
-            **settings,
-            "input": str(source.resolve()),
-            "bytes": status.st_size,
-            "changed": status.st_mtime_ns,
-        }
-        self._text = yaml.safe_dump(fingerprint)
-        self._stamp = self.folder / "settings.yaml"
-        if self._stamp.exists() and self._stamp.read_text(encoding="utf-8") == self._text:
-            say(f"{result.name}: going on where an interrupted run stopped")
-        else:
-            self.remove()
-
-    def save(self, name: str, estimate: Tensor, fits: list[float], *, finished: bool) -> None:
-        """Keep an estimate and the deviance of every sweep it has seen."""
-        if not self._stamp.exists():
-            make_folder(self.folder)
-            self._stamp.write_text(self._text, encoding="utf-8")
-        path = self.folder / f"{name}.npz"
-        with whole_file(path, overwrite=True) as partial, partial.open("wb") as handle:
-            np.savez(handle, estimate=estimate.cpu().numpy(), fits=fits, finished=finished)
-
-    def load(self, name: str) -> tuple[Tensor, list[float], bool] | None:
-        """Return what was kept under this name."""
-        path = self.folder / f"{name}.npz"
-        if not path.exists():
-            return None
-        with np.load(path) as content:
-            fits = [float(fit) for fit in content["fits"]]
-            return torch.from_numpy(content["estimate"]), fits, bool(content["finished"])
-
-    def forget_before(self, frame: int) -> None:
-        """Forget what was kept of earlier frames, which the series holds by now."""
-        for path in self.folder.glob("frame*_window*.npz"):
-            if int(path.stem.partition("_")[0].removeprefix("frame")) < frame:
-                path.unlink()
-
-    def remove(self) -> None:
-        """Forget everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 class _Solver:
     """Deconvolves one frame of a view stack, window by window."""
 
@@ -169,7 +119,7 @@ class _Solver:
         preset: LightFieldPreset,
         options: DeconvolveOptions,
         pages: list[int],
-        state: _State,
+        state: SavedSweeps,
         device: torch.device,
     ) -> None:
         self._view_psf = view_psf

@@ -16,8 +16,9 @@ from scopekit.errors import UserError
 from scopekit.images.files import StackFile
 from scopekit.memory import choose_device, memory_budget, to_cpu
 from scopekit.progress import progress_bar, say
-from serenet.aberrations.correlation import shift_views, view_shifts, write_shift_map
+from serenet.aberrations.correlation import shift_views, view_shifts
 from serenet.aberrations.fit import aberration_shifts, fit_aberrations
+from serenet.aberrations.shift_map import write_shift_map
 from serenet.deconvolution.subsets import ViewSubsets, oblique_first
 from serenet.deconvolution.windows import plan_windows
 from serenet.networks.base import Network, VolumeNetwork

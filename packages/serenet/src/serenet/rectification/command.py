@@ -39,7 +39,7 @@ def rectify(
 
     Example: **serenet rectify raw.tif --radiometry flat.tif --optics scope.yaml --out views.tif**
     """
-    from serenet.rectification.resampling import rectify_files
+    from serenet.rectification.files import rectify_files
     from serenet.views.microscope import load_preset
 
     lattice = rectify_files(

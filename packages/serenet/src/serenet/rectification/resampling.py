@@ -9,54 +9,25 @@ positions and directions together, hence only the object. At z > 0 the model's w
 the microlenses, as those from a point farther from the objective than its focal plane do.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import ndimage
 
-from optics import LightFieldPreset
-from scopekit.errors import UserError
-from scopekit.images.files import StackFile, VolumeWriter, open_frames
-from scopekit.outputs import require_new
-from scopekit.progress import progress_bar
-from scopekit.settings import read_yaml, write_yaml
-from serenet.rectification.lattice import Lattice, find_lattice
-from serenet.rectification.picture import save_lattice_picture
-from serenet.views.files import require_tiff
+from serenet.rectification.lattice import Lattice
 from serenet.views.scan import SCAN_ORDER
 
 _LEAST_GAIN = 0.1
+
+
 _LEAST_LEVEL = 0.02
-_MAX_RESAMPLING = 1.3
+
 
 Frame = NDArray[np.floating]
+
+
 Views = NDArray[np.float32]
-
-
-class Calibration(BaseModel):
-    """What rectifying another frame of the same microscope needs; kept as YAML.
-
-    Attributes
-    ----------
-    lattice
-        The microlenses.
-    radiometry, radiometry_sha256
-        The frame of homogeneous fluorescence behind the lattice and the flat field, and its
-        fingerprint.
-    dark
-        The dark frame, if there is one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    lattice: Lattice
-    radiometry: Path
-    radiometry_sha256: str
-    dark: Path | None = None
 
 
 def rectify(
@@ -155,103 +126,6 @@ def interlace(views: Views, order: Sequence[int] = SCAN_ORDER) -> Views:
     return by_position.transpose(2, 3, 0, 4, 1).reshape(n_views, side * rows, side * columns)
 
 
-def rectify_files(
-    raw: Sequence[Path],
-    out: Path,
-    preset: LightFieldPreset,
-    *,
-    radiometry: Path | None = None,
-    dark: Path | None = None,
-    calibration: Path | None = None,
-    scan_order: Sequence[int] | None = None,
-    overwrite: bool = False,
-) -> Lattice:
-    """Rectify camera files into a TIFF of views, with a calibration file and a picture beside it.
-
-    Written are ``out`` (A, Y, X), or (T, A, Y, X) if there is light for several time points;
-    ``<out>_calibration.yaml``, to be given as ``calibration`` for further frames; and
-    ``<out>_lattice.png``, the lattice drawn over the radiometry frame.
-
-    Parameters
-    ----------
-    raw
-        TIFF files of one or many frames, all in the order of exposure. A scanned microscope's
-        are merged by ``preset.scanning ** 2``.
-    out
-        The views to write.
-    preset
-        The microscope.
-    radiometry, dark
-        TIFF files; several frames are averaged.
-    calibration
-        An earlier calibration file, instead of ``radiometry``.
-    scan_order
-        See `interlace`; default for 3 x 3 positions: 6 7 8 5 2 1 0 3 4.
-    overwrite
-        Whether existing results may be replaced.
-
-    Returns
-    -------
-    Lattice
-        The microlenses found, or those of the calibration.
-
-    Raises
-    ------
-    UserError
-        If a file is unfit, the lattice is missing or does not fit the preset, or a result exists.
-    """
-    if out.suffix.lower() not in (".tif", ".tiff"):
-        raise UserError(f"{out}: views are written as TIFF; choose a name ending in .tif")
-    yaml, picture = (out.with_name(out.stem + end) for end in ("_calibration.yaml", "_lattice.png"))
-    require_tiff(out)
-    inputs = [path.resolve() for path in (*raw, radiometry, dark) if path is not None]
-    for path in (out, yaml, picture):
-        require_new(path, overwrite=overwrite)
-        if path.resolve() in inputs:
-            raise UserError(f"{path}: is an input too; choose another name for the result")
-    order = _checked_order(scan_order, preset.scanning)
-
-    setting = _calibrate(radiometry, dark, calibration)
-    lattice = setting.lattice
-    _require_fit(lattice, preset, calibration or setting.radiometry)
-    dark_frame = _mean_frame(setting.dark, lattice.frame_shape) if setting.dark else None
-    bright_frame = _mean_frame(setting.radiometry, lattice.frame_shape)
-    stacks = [open_frames(path) for path in raw]
-    for stack in stacks:
-        _require_shape(stack, lattice.frame_shape)
-    n_frames, n_scan = sum(stack.n_frames for stack in stacks), preset.scanning**2
-    if n_frames == 0 or n_frames % n_scan:
-        raise UserError(
-            f"{', '.join(map(str, raw))}: {n_frames} frames; the optics scan {preset.scanning} x "
-            f"{preset.scanning} positions, so give a multiple of {n_scan} frames"
-        )
-
-    flat = flat_field(bright_frame, lattice, preset.n_num, dark_frame)
-    n_times = n_frames // n_scan
-    shape = (preset.n_num**2, lattice.rows * preset.scanning, lattice.columns * preset.scanning)
-    step_um = preset.lateral_scale * preset.pixel_um
-    frames = _frames(stacks)
-    with (
-        VolumeWriter(
-            out,
-            (n_times, *shape) if n_times > 1 else shape,
-            (1.0, step_um, step_um),
-            overwrite=overwrite,
-        ) as writer,
-        progress_bar("rectify", n_frames) as advance,
-    ):
-        for views in writer.array.reshape(n_times, *shape):
-            scanned = np.empty((n_scan, len(flat), *flat.shape[1:]), np.float32)
-            for t in range(n_scan):
-                scanned[t] = rectify(next(frames), lattice, preset.n_num, dark=dark_frame) / flat
-                advance(1, "")
-            views[:] = interlace(scanned, order)
-            writer.release()
-    write_yaml(yaml, setting.model_dump(mode="json"), overwrite=overwrite)
-    save_lattice_picture(picture, bright_frame, lattice, overwrite=overwrite)
-    return lattice
-
-
 def _less(frame: Frame, dark: Frame | None) -> NDArray[np.float32]:
     if dark is not None and dark.shape != frame.shape:
         raise ValueError(f"dark frame {dark.shape} and frame {frame.shape} differ in size")
@@ -275,103 +149,3 @@ def _resample(frame: NDArray[np.float32], lattice: Lattice, n_num: int) -> Views
                 coefficients, points, views[u, v], order=3, mode="mirror", prefilter=False
             )
     return views.reshape(n_num**2, lattice.rows, lattice.columns)
-
-
-def _checked_order(order: Sequence[int] | None, scanning: int) -> tuple[int, ...]:
-    n_scan = scanning**2
-    if order is None:
-        if scanning not in (1, 3):
-            raise UserError(
-                f"the optics scan {scanning} x {scanning} positions: give their order, "
-                f"{n_scan} numbers from 0"
-            )
-        return SCAN_ORDER if scanning == 3 else (0,)
-    if sorted(order) != list(range(n_scan)):
-        raise UserError(
-            f"scan order {' '.join(map(str, order))}: the optics scan {scanning} x {scanning} "
-            f"positions, so give each of 0 to {n_scan - 1} once"
-        )
-    return tuple(order)
-
-
-def _calibrate(radiometry: Path | None, dark: Path | None, calibration: Path | None) -> Calibration:
-    """Find the lattice, or read it from an earlier calibration."""
-    if calibration is not None and radiometry is None:
-        return _read_calibration(calibration, dark)
-    if radiometry is None or calibration is not None:
-        raise UserError("give either --radiometry FRAME.tif or --calibration FILE.yaml")
-    bright = _mean_frame(radiometry)
-    if dark is not None:
-        bright = bright - _mean_frame(dark, bright.shape)
-    try:
-        lattice = find_lattice(bright)
-    except UserError as failure:
-        raise UserError(f"{radiometry}: {failure}") from failure
-    return Calibration(
-        lattice=lattice,
-        radiometry=radiometry.resolve(),
-        radiometry_sha256=_fingerprint(radiometry),
-        dark=dark and dark.resolve(),
-    )
-
-
-def _read_calibration(path: Path, dark: Path | None) -> Calibration:
-    content = read_yaml(path)
-    try:
-        setting = Calibration.model_validate(content)
-    except ValidationError as failure:
-        first = failure.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(
-            f"{path}: not a calibration of `serenet rectify` ({where}: {first['msg']}); "
-            "calibrate again with a radiometry frame"
-        ) from failure
-    if not setting.radiometry.is_file():
-        raise UserError(
-            f"{path}: its radiometry frame {setting.radiometry} is missing; correct that line or "
-            "calibrate again"
-        )
-    if _fingerprint(setting.radiometry) != setting.radiometry_sha256:
-        raise UserError(
-            f"{path}: its radiometry frame {setting.radiometry} has changed since; calibrate again"
-        )
-    return setting.model_copy(update={"dark": dark.resolve()}) if dark else setting
-
-
-def _fingerprint(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _mean_frame(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
-    """Return the mean of all frames of a file, which must have ``shape`` if that is given."""
-    stack = open_frames(path)
-    if shape is not None:
-        _require_shape(stack, shape)
-    total = sum((frame.astype(np.float64) for frame in _frames([stack])), np.zeros(()))
-    return (total / stack.n_frames).astype(np.float32)
-
-
-def _frames(stacks: Sequence[StackFile]) -> Iterator[NDArray[np.float32]]:
-    for stack in stacks:
-        for t in range(stack.n_frames):
-            yield stack.read(t)[0]
-
-
-def _require_shape(stack: StackFile, shape: tuple[int, ...]) -> None:
-    if stack.shape[-2:] != shape:
-        raise UserError(
-            f"{stack.path}: frames of {stack.shape[-2]} x {stack.shape[-1]} pixels, but the "
-            f"radiometry frame has {shape[0]} x {shape[1]}; record them with one camera setting"
-        )
-
-
-def _require_fit(lattice: Lattice, preset: LightFieldPreset, source: Path) -> None:
-    """Raise `UserError` if the optics are those of another camera."""
-    for pitch in (lattice.pitch_y, lattice.pitch_x):
-        if not 1 / _MAX_RESAMPLING < pitch / preset.n_num < _MAX_RESAMPLING:
-            raise UserError(
-                f"{source}: {pitch:.2f} pixels a microlens, but the optics have n_num "
-                f"{preset.n_num}; use the optics of this microscope, or n_num: "
-                f"{lattice.nearest_odd}"
-            )

@@ -52,7 +52,7 @@ def psf(
 
     With an aberration: **serenet psf nnum13 --aberration coma_x=0.1 --out aberrated.h5**
     """
-    from serenet.simulation.projection import make_psf
+    from serenet.simulation.psf_files import make_psf
 
     preset = make_psf(
         preset_or_yaml,

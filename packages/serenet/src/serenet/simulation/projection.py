@@ -1,8 +1,6 @@
-"""Simulated light fields: PSF files from optics, and views of a volume."""
+"""Simulated light fields: the views of a volume, and files of them."""
 
 import math
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,104 +13,20 @@ from optics import (
     PSFFile,
     add_camera_noise,
     open_psf,
-    phase_space_psf,
     sample_views,
     sampled_size,
-    write_psf,
 )
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile, open_stack, write_volume
-from scopekit.outputs import require_new, require_space, whole_file
+from scopekit.outputs import require_new
 from scopekit.progress import progress_bar, say
 from serenet.simulation.moving_scan import scan_moving
 from serenet.views.files import require_tiff
-from serenet.views.microscope import load_preset, preset_for_model
+from serenet.views.microscope import preset_for_model
 from serenet.views.scan import SIDE, check_scanned
 
 # Views projected together: they share the volume's transforms.
 _VIEWS_AT_ONCE = 13
-_HDF5_OVERHEAD = 2**16
-
-
-def make_psf(
-    preset_or_file: str,
-    out: Path,
-    *,
-    all_views: bool,
-    n_depths: int | None,
-    size: int | None,
-    overwrite: bool,
-    aberrations: Sequence[str] = (),
-) -> LightFieldPreset:
-    """Compute a phase-space PSF and write it with its shift as HDF5.
-
-    Parameters
-    ----------
-    preset_or_file
-        Name of a preset or YAML file of the optics.
-    out
-        The ``.h5`` file.
-    all_views
-        All n_num^2 views instead of the preset's.
-    n_depths
-        Keep this many planes around the middle of the preset's range.
-    size
-        Lateral support in object pixels; default: the preset's ``psf_size``.
-    overwrite
-        Whether to replace an existing file.
-    aberrations
-        ``NAME=WAVES`` each, see `optics.aberrations`.
-
-    Returns
-    -------
-    LightFieldPreset
-        The microscope with the views and depths of the file.
-    """
-    if out.suffix.lower() not in (".h5", ".hdf5"):
-        raise UserError(f"{out}: PSF files are HDF5; give a name ending in .h5")
-    preset = load_preset(preset_or_file)
-    coefficients = _read_aberrations(aberrations)
-    require_new(out, overwrite=overwrite)
-    if n_depths is not None:
-        if n_depths > len(preset.depths_um):
-            raise UserError(
-                f"--depths {n_depths}: the preset has {len(preset.depths_um)}; give fewer"
-            )
-        preset = preset.with_middle_depths(n_depths)
-    views = tuple(range(preset.n_num**2)) if all_views else preset.views
-    resolved = preset.model_copy(update={"views": views})
-    size = size or preset.psf_size
-    with whole_file(out, overwrite=overwrite) as partial:
-        _take_space(partial, len(views) * len(resolved.depths_um) * size**2 * 4)
-        psf = phase_space_psf(resolved, size=size, aberrations=coefficients)
-        write_psf(partial, psf, resolved, coefficients)
-    return resolved
-
-
-def _read_aberrations(texts: Sequence[str]) -> dict[str, float]:
-    coefficients: dict[str, float] = {}
-    for text in texts:
-        name, _, value = text.partition("=")
-        if name in coefficients:
-            raise UserError(f"--aberration {name} is given twice; give it once")
-        try:
-            coefficients[name] = float(value)
-        except ValueError as failure:
-            raise UserError(
-                f"--aberration {text}: give NAME=WAVES, such as astigmatism=0.1"
-            ) from failure
-    return coefficients
-
-
-def _take_space(path: Path, n_bytes: int) -> None:
-    """Raise an error if the disk, or a quota, has no room for ``n_bytes``.
-
-    HDF5 prints tracebacks of its own when that happens while it writes.
-    """
-    require_space(path.parent, n_bytes)
-    with path.open("wb") as handle:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(handle.fileno(), 0, n_bytes + _HDF5_OVERHEAD)
 
 
 @dataclass(frozen=True)

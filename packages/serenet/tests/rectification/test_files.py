@@ -1,0 +1,195 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from optics import LightFieldPreset
+from scopekit.errors import UserError
+from scopekit.images.files import open_stack
+from scopekit.settings import read_yaml, write_yaml
+from serenet.rectification.files import rectify_files
+from serenet.rectification.resampling import rectify
+from serenet.views.scan import SCAN_ORDER
+
+from .small_camera import N_NUM, SHAPE
+
+PRESET = LightFieldPreset(
+    magnification=40,
+    numerical_aperture=0.9,
+    refractive_index=1.33,
+    wavelength_um=0.5,
+    microlens_pitch_um=100,
+    microlens_focal_length_um=2000,
+    n_num=N_NUM,
+    depths_um=(0.0,),
+)
+
+
+@pytest.fixture
+def files(frames, tmp_path):
+    paths = {}
+    for name, frame in frames.items():
+        paths[name] = tmp_path / f"{name}.tif"
+        tifffile.imwrite(paths[name], frame.astype(np.uint16))
+    return paths
+
+
+def test_files(files, tmp_path):
+    out = tmp_path / "result" / "views.tif"
+    lattice = rectify_files(
+        [files["raw"]], out, PRESET, radiometry=files["radiometry"], dark=files["dark"]
+    )
+    stack = open_stack(out)
+    assert stack.shape == (81, lattice.rows, lattice.columns)
+    assert stack.voxel_um == pytest.approx((1, 2.5, 2.5), rel=1e-5)
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "views.tif",
+        "views_calibration.yaml",
+        "views_lattice.png",
+    ]
+    expected = rectify(
+        *(tifffile.imread(files["raw"]), lattice, N_NUM),
+        *(tifffile.imread(files[name]) for name in ("radiometry", "dark")),
+    )
+    np.testing.assert_array_equal(stack.read(), expected)
+
+    again = tmp_path / "again.tif"
+    calibration = out.with_name("views_calibration.yaml")
+    assert rectify_files([files["raw"]], again, PRESET, calibration=calibration) == lattice
+    np.testing.assert_array_equal(open_stack(again).read(), expected)
+
+
+def test_a_scanned_series_from_files_of_any_length(files, frames, tmp_path):
+    series = frames["raw"] + 10 * np.arange(9)[:, None, None]
+    tifffile.imwrite(tmp_path / "a.tif", series[0].astype(np.uint16))
+    tifffile.imwrite(tmp_path / "b.tif", series[1:7].astype(np.uint16))
+    with tifffile.TiffWriter(tmp_path / "c.tif") as writer:
+        for frame in series[7:].astype(np.uint16):
+            writer.write(frame, contiguous=False)
+    scanned = PRESET.model_copy(update={"scanning": 3})
+    parts = [tmp_path / f"{name}.tif" for name in "abc"]
+    out = tmp_path / "views.tif"
+    lattice = rectify_files(parts, out, scanned, radiometry=files["radiometry"])
+    stack = open_stack(out)
+    assert stack.shape == (81, 3 * lattice.rows, 3 * lattice.columns)
+    assert stack.voxel_um[1] == pytest.approx(2.5 / 3, rel=1e-5)
+    middle = stack.read()[40]
+    levels = [[middle[r::3, c::3].mean() for c in range(3)] for r in range(3)]
+    # The light grows with time, and the default order begins below on the left.
+    np.testing.assert_array_equal(np.argsort(np.ravel(levels)), SCAN_ORDER)
+
+    rectify_files(
+        parts, out, scanned, radiometry=files["radiometry"], scan_order=range(9), overwrite=True
+    )
+    middle = open_stack(out).read()[40]
+    assert middle[0::3, 0::3].mean() < middle[2::3, 2::3].mean()
+
+
+def test_many_frames_of_an_unscanned_microscope_are_a_time_series(files, frames, tmp_path):
+    series = np.stack([frames["raw"], frames["raw"] + 50]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "series.tif", series)
+    out = tmp_path / "views.tif"
+    lattice = rectify_files([tmp_path / "series.tif"], out, PRESET, radiometry=files["radiometry"])
+    stack = open_stack(out)
+    assert stack.shape == (2, 81, lattice.rows, lattice.columns)
+    assert stack.read(1).mean() > stack.read(0).mean()
+
+
+def test_calibration_frames_are_averaged(files, frames, tmp_path):
+    noisy = np.stack([frames["radiometry"] + 5, frames["radiometry"] - 5]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "two.tif", noisy)
+    a = rectify_files([files["raw"]], tmp_path / "a.tif", PRESET, radiometry=tmp_path / "two.tif")
+    b = rectify_files([files["raw"]], tmp_path / "b.tif", PRESET, radiometry=files["radiometry"])
+    np.testing.assert_allclose(a.centres(), b.centres(), atol=1e-3)
+
+
+def check_refused(message, raw, out, preset=PRESET, **options):
+    before = set(out.parent.rglob("*"))
+    with pytest.raises(UserError, match=message) as caught:
+        rectify_files([raw], out, preset, **options)
+    assert "\n" not in str(caught.value)
+    assert set(out.parent.rglob("*")) == before
+
+
+def test_unfit_input_is_refused(files, tmp_path):
+    raw, radiometry, out = files["raw"], files["radiometry"], tmp_path / "views.tif"
+    check_refused("give either --radiometry", raw, out)
+    check_refused("give either", raw, out, radiometry=radiometry, calibration=tmp_path / "c.yaml")
+    check_refused("name ending in .tif", raw, tmp_path / "views.h5", radiometry=radiometry)
+    check_refused("no such file", tmp_path / "x.tif", out, radiometry=radiometry)
+    check_refused("radiometry.tif exists", raw, radiometry, radiometry=radiometry)
+    check_refused("is an input too", raw, radiometry, radiometry=radiometry, overwrite=True)
+    check_refused(
+        "dark.tif: the radiometry frame shows no micro", raw, out, radiometry=files["dark"]
+    )
+    other = PRESET.model_copy(update={"n_num": 15})
+    check_refused("9.4. pixels a microlens.*n_num: 9", raw, out, other, radiometry=radiometry)
+    tifffile.imwrite(tmp_path / "small.tif", np.zeros((90, 90), np.uint16))
+    small = tmp_path / "small.tif"
+    check_refused("small.tif: frames of 90 x 90 pixels, but", small, out, radiometry=radiometry)
+    check_refused("small.tif: frames of 90 x 90", raw, out, radiometry=radiometry, dark=small)
+    tifffile.imwrite(tmp_path / "nan.tif", np.full(SHAPE, np.nan, np.float32))
+    check_refused("nan.tif: NaN", tmp_path / "nan.tif", out, radiometry=radiometry)
+    tifffile.imwrite(tmp_path / "colour.tif", np.zeros((200, 220, 3), np.uint8), photometric="rgb")
+    check_refused("a colour image", tmp_path / "colour.tif", out, radiometry=radiometry)
+
+
+def test_unfit_scans_are_refused(files, tmp_path):
+    raw, radiometry, out = files["raw"], files["radiometry"], tmp_path / "views.tif"
+    thrice, twice = (PRESET.model_copy(update={"scanning": n}) for n in (3, 2))
+    check_refused("1 frames; .* multiple of 9 frames", raw, out, thrice, radiometry=radiometry)
+    check_refused("give their order, 4 numbers", raw, out, twice, radiometry=radiometry)
+    check_refused(
+        "scan order 0 1 1 2: .* each of 0 to 3 once",
+        *(raw, out, twice),
+        radiometry=radiometry,
+        scan_order=(0, 1, 1, 2),
+    )
+
+
+def test_unfit_calibrations_are_refused(files, frames, tmp_path):
+    raw, out = files["raw"], tmp_path / "views.tif"
+    rectify_files([raw], tmp_path / "first.tif", PRESET, radiometry=files["radiometry"])
+    good = tmp_path / "first_calibration.yaml"
+    content = read_yaml(good)
+    bad = tmp_path / "bad.yaml"
+    for change, message in (
+        ({"radiometry": "gone.tif"}, "gone.tif is missing"),
+        ({"lattice": {**content["lattice"], "pitch_y": -1}}, "lattice.pitch_y: Input should be"),
+        ({"spacing": 3}, "spacing: Extra inputs"),
+    ):
+        write_yaml(bad, {**content, **change}, overwrite=True)
+        check_refused(message, raw, out, calibration=bad)
+    tifffile.imwrite(files["radiometry"], (frames["radiometry"] + 1).astype(np.uint16))
+    check_refused("has changed since; calibrate again", raw, out, calibration=good)
+
+
+def test_recorded_vesicle(reference: Path, tmp_path):
+    folder = reference / "data" / "guv"
+    preset = LightFieldPreset(
+        **read_yaml(Path(__file__).resolve().parents[2] / "examples" / "guv.yaml")
+    )
+    out = tmp_path / "views.tif"
+    rectify_files(
+        [folder / "light_field.tif"],
+        out,
+        preset,
+        radiometry=folder / "radiometry_frame.tif",
+        dark=folder / "dark_frame.tif",
+    )
+    views = open_stack(out).read()
+    assert views.shape == (225, 28, 28)
+
+    # The shell's sides spread along the view's own direction, on the diagonals too: nothing is
+    # transposed, and not one axis alone is mirrored.
+    def spread(u, v, y_weight, x_weight):
+        view = np.clip(views[(7 + u) * 15 + 7 + v] - 150, 0, None)
+        at = y_weight * np.arange(28)[:, None] + x_weight * np.arange(28)
+        mean = (view * at).sum() / view.sum()
+        return (view * (at - mean) ** 2).sum() / view.sum()
+
+    assert spread(6, 0, 1, 0) > 1.2 * spread(6, 0, 0, 1)
+    assert spread(0, 6, 0, 1) > 1.2 * spread(0, 6, 1, 0)
+    assert spread(4, 4, 1, 1) > 1.2 * spread(4, 4, 1, -1)
+    assert spread(4, -4, 1, -1) > 1.2 * spread(4, -4, 1, 1)
