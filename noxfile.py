@@ -113,7 +113,7 @@ def typecheck(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure speed and memory."""
     install(session, *FOLDERS.values())
-    session.run("python", "tools/bench", *session.posargs)
+    session.run("python", "-m", "bench", *session.posargs, env={"PYTHONPATH": str(ROOT / "tools")})
 
 
 @nox.session

@@ -15,15 +15,15 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from bench_baselines import bench_hylfmnet, bench_vsnet
-from bench_enhance import bench_enhance
-from bench_jnet import JNET_CASES
-from bench_optics import bench_adjoint, bench_projection, bench_psf, bench_update
-from bench_serenet import SERENET_CASES
-from bench_two_photon import bench_two_photon
-from machine import Machine, measure_machine
-from timing import Bench, Result
 
+from bench.baselines import bench_hylfmnet, bench_vsnet
+from bench.enhancement import bench_enhance
+from bench.jnet import JNET_CASES
+from bench.light_field import bench_adjoint, bench_projection, bench_psf, bench_update
+from bench.machine import Machine, measure_machine
+from bench.serenet_family import SERENET_CASES
+from bench.timing import Bench, Result
+from bench.two_photon import bench_two_photon
 from scopekit.memory import choose_device
 
 CASES: dict[str, Callable[[Bench], list[Result]]] = {

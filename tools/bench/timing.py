@@ -10,9 +10,10 @@ from typing import Any
 
 import psutil
 import torch
-from machine import Machine, synchronise
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from bench.machine import Machine, synchronise
 
 # The first runs on CUDA load libraries and choose algorithms.
 _CUDA_REPEATS = 5

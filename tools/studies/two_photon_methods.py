@@ -129,7 +129,7 @@ def finetuned(
         optimizer.zero_grad(set_to_none=True)
         crops = [recipe.sample(0, rng) for _ in range(settings.batch_size)]
         loss = torch.stack([*recipe.losses(tuned, crops).values()]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(learnt, CLIP_NORM)
         optimizer.step()
     return tuned.eval()

@@ -177,7 +177,7 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         crops, ahead = ahead.result(), pool.submit(draw)
         loss = torch.stack([*recipe.losses(model, crops).values()]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(learnt, CLIP_NORM)
         optimizer.step()
         losses[int(10 * share)].append(loss.detach())

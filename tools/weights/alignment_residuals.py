@@ -39,7 +39,8 @@ def whitened(stack: NDArray[np.float32]) -> NDArray[np.float32]:
             warnings.simplefilter("ignore")
             steps.append(phase_cross_correlation(current, previous, upsample_factor=20)[0])
     shifts = np.cumsum(steps, axis=0)
-    return (shifts - shifts.mean(axis=0)).astype(np.float32)
+    centred: NDArray[np.float32] = (shifts - shifts.mean(axis=0)).astype(np.float32)
+    return centred
 
 
 def methods() -> dict[str, Estimate]:
@@ -47,7 +48,8 @@ def methods() -> dict[str, Estimate]:
 
     def by_network(stack: Tensor) -> Tensor:
         with torch.no_grad():
-            return model(stack[None, None])[-1, 0]
+            shifts: Tensor = model(stack[None, None])[-1, 0]
+        return shifts
 
     return {
         "nothing": lambda stack: torch.zeros(len(stack), 2),

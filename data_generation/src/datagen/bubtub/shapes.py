@@ -83,7 +83,7 @@ def stamp_dilated(
     """
     flat = target.reshape(-1)
     # The voxels of one offset are all different, so that none is lost in an indexed write.
-    footprint: NDArray[np.uint8] = ball(radius)  # type: ignore[no-untyped-call]
+    footprint: NDArray[np.uint8] = ball(radius)
     for offset in np.argwhere(footprint) - radius:
         moved = voxels + offset
         inside = ((moved >= 0) & (moved < target.shape)).all(axis=1)

@@ -6,11 +6,10 @@ from copy import deepcopy
 import pytest
 import torch
 
+from bench.plain.baselines import plain_hylfmnet, plain_rlnet, plain_vcdnet, plain_vsnet
 from scopekit.errors import UserError
 from serenet import build_model, load_checkpoint, load_published_state, save_checkpoint
 from serenet.networks.published_names import MODELS
-
-from .plain_networks import plain_hylfmnet, plain_rlnet, plain_vcdnet, plain_vsnet
 
 PARAMETERS = {
     "vcdnet": 19_190_815,

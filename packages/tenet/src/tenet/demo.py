@@ -65,7 +65,7 @@ def run_demo(
     for name, volume in volumes.items():
         voxel_um = coarse_um if name == "image" else fine_um
         write_volume(out / f"{name}.tif", volume, voxel_um, overwrite=overwrite)
-    cut = float(threshold_otsu(_array(smooth)))  # type: ignore[no-untyped-call]
+    cut = float(threshold_otsu(_array(smooth)))
     results = {
         "image": scores_of(_array(smooth), truth, cut),
         "enhanced": scores_of(volumes["structure"], truth, params.threshold),

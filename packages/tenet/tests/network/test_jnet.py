@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from bench.plain.unet import PlainUNet
 from optics import NeuralPSF, section_to_kernel
 from scopekit.errors import UserError
 from tenet import JNet, load_config, load_published_state
@@ -19,8 +20,6 @@ from tenet.network.normalised_convolution import normalised_convolution, statist
 from tenet.network.replicate_padding import pad_by_one
 from tenet.network.residual_block import ResidualBlock
 from tenet.network.slabs import slabs
-
-from .plain_jnet import PlainUNet
 
 
 def randomise(model, seed=0):

@@ -6,10 +6,9 @@ import math
 import pytest
 import torch
 
+from bench.plain.jnet import plain_jnet
 from tenet import JNet, load_published_state
 from tenet.config.sections import Params
-
-from .plain_forward import plain_jnet
 
 EVERYTHING = {"apply_vq": True, "use_x_quantized": True, "reconstruct": True}
 GIBSON_LANNI = {"blur_mode": "gibsonlanni", "pZ": 3.0, "ni": 1.34, "tg": 165.0}

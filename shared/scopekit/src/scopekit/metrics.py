@@ -47,8 +47,5 @@ def ssim(truth: Volume, result: Volume) -> float:
     if span == 0:
         return float("nan")
     pairs = [(truth, result)] if min(truth.shape) >= 7 else zip(truth, result, strict=True)
-    scores = [
-        structural_similarity(a, b, data_range=span)  # type: ignore[no-untyped-call]
-        for a, b in pairs
-    ]
+    scores = [structural_similarity(a, b, data_range=span) for a, b in pairs]
     return float(np.mean(scores))

@@ -123,7 +123,7 @@ def _convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int, int] = (1, 1, 1)
 ) -> Tensor:
     padding = (0, 1, 1)
-    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
         # On one thread, PyTorch by itself takes a much slower way for small volumes.
         return torch.mkldnn_convolution(x, weight, bias, padding, stride, (1, 1, 1), 1)
     return F.conv3d(x, weight, bias, stride, padding)

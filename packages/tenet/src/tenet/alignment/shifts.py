@@ -83,7 +83,7 @@ def correlate_neighbours(stack: NDArray[np.float32]) -> NDArray[np.float32]:
     for previous, current in pairwise(stack):
         step = np.zeros(2)
         if np.ptp(previous) and np.ptp(current):  # else nothing tells
-            step, *_ = phase_cross_correlation(  # type: ignore[no-untyped-call]
+            step, *_ = phase_cross_correlation(
                 current, previous, upsample_factor=_PER_PIXEL, normalization=None
             )
         steps.append(step)

@@ -147,9 +147,7 @@ def surface_area(mask: NDArray[np.bool_], voxel_size_um: VoxelSize) -> float:
     number = int(mask.sum())
     around = np.partition(smooth, smooth.size - number - 1, axis=None)[-number - 1 :]
     level = (float(around[0]) + float(around[1:].min())) / 2
-    vertices, faces, _, _ = marching_cubes(  # type: ignore[no-untyped-call]
-        smooth, level, spacing=voxel_size_um
-    )
+    vertices, faces, _, _ = marching_cubes(smooth, level, spacing=voxel_size_um)
     corners = vertices[faces].astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
     area = np.linalg.norm(normals, axis=1).sum()

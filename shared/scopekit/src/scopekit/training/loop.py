@@ -198,7 +198,7 @@ class _Trainer:
             with nullcontext() if last or self.parallel is None else self.parallel.no_sync():
                 losses = self.recipe.losses(self._forward, samples[first : first + loop.batch_size])
                 total = torch.stack(list(losses.values())).sum() / loop.accumulate
-                self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+                self.scaler.scale(total).backward()
             for name, term in {"loss": total * loop.accumulate, **losses}.items():
                 name = name if name == "loss" else f"loss_{name}"
                 sums[name] = sums.get(name, 0.0) + float(term.detach()) / loop.accumulate

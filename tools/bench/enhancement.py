@@ -1,20 +1,14 @@
 """`tenet.enhancement.stack` with the shipped weights against the method's plain definition."""
 
-import sys
-from pathlib import Path
-
 import torch
-from timing import Bench, Result, Work, counted_flops
 from torch import Tensor, nn
 
+from bench.plain.jnet import plain_jnet
+from bench.timing import Bench, Result, Work, counted_flops
 from tenet import JNet, load_config
 from tenet.enhancement.stack import enhance
 from tenet.network.jnet import hill
 from tenet.network.weights import WEIGHTS, load_model
-
-sys.path.append(str(Path(__file__).parents[2] / "packages" / "tenet" / "tests" / "network"))
-
-from plain_forward import plain_jnet
 
 
 class Network(nn.Module):

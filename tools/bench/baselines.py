@@ -1,18 +1,13 @@
 """HyLFM-Net and VsNet against plain float32 forms, the ones that the tests compare them with."""
 
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
-from timing import Bench, Result, Work, counted_flops
 from torch import Tensor
 
 import serenet
-
-sys.path.append(str(Path(__file__).parents[2] / "packages" / "serenet" / "tests" / "networks"))
-
-from plain_networks import plain_hylfmnet, plain_vsnet
+from bench.plain.baselines import plain_hylfmnet, plain_vsnet
+from bench.timing import Bench, Result, Work, counted_flops
 
 SCALE = 13 / 3
 # The published names' parts, of which the plain forms are made.

@@ -139,7 +139,10 @@ def analytic_section(params: Mapping[str, Any]) -> NDArray[np.float64]:
         return gibson_lanni_section(params)
     rows, columns = section_shape(params)
     z, k = np.arange(rows)[:, None] - (rows - 1) / 2, np.arange(columns)
-    return np.exp(-((k / params["bet_xy"]) ** 2 + (z / params["bet_z"]) ** 2))
+    section: NDArray[np.float64] = np.exp(
+        -((k / params["bet_xy"]) ** 2 + (z / params["bet_z"]) ** 2)
+    )
+    return section
 
 
 def gibson_lanni_section(params: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -153,7 +156,8 @@ def gibson_lanni_section(params: Mapping[str, Any]) -> NDArray[np.float64]:
     z = params["res_axial"] * np.arange(-rows / 2, rows / 2) + params["res_axial"] / 2
 
     def thickness(index: str) -> NDArray[np.float64]:
-        return np.sqrt(params[index] ** 2 - (na * rho) ** 2)
+        along: NDArray[np.float64] = np.sqrt(params[index] ** 2 - (na * rho) ** 2)
+        return along
 
     path = (
         params["pZ"] * thickness("ns")
@@ -166,8 +170,9 @@ def gibson_lanni_section(params: Mapping[str, Any]) -> NDArray[np.float64]:
     coefficients = np.linalg.lstsq(j0(scaling * rho[:, None]), pupil.T, rcond=None)[0]
     b = 2 * np.pi * r[:, None] * na / wavelength
     numerator = scaling * j1(scaling * a) * j0(b * a) - b * j0(scaling * a) * j1(b * a)
-    psf = np.abs(a * numerator / (scaling**2 - b**2) @ coefficients).T ** 2
-    return psf / psf.max()
+    psf: NDArray[np.float64] = np.abs(a * numerator / (scaling**2 - b**2) @ coefficients).T ** 2
+    psf /= psf.max()
+    return psf
 
 
 def blur(sharp: Tensor, section: Tensor, params: Mapping[str, Any], stride: int) -> Tensor:

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from bench_optics import PRESET, plain_projection
-from timing import Bench, Result, Work
 from torch import Tensor, nn
 
 import serenet
+from bench.light_field import PRESET, plain_projection
+from bench.timing import Bench, Result, Work
 from optics import NLLMPG, LightFieldOperator, phase_space_psf, psf_shift
 from optics.convolution import padded_size
 from scopekit.memory import keep_freed_memory
@@ -85,8 +85,8 @@ def plain_decomposition(views: Tensor, shift: Tensor) -> Tensor:
 def plain_network(model: SeReNet, inputs: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Return the volume, and it before the final resize, by contiguous float32 operators."""
 
-    def convolve(x: Tensor, stack: nn.Sequential) -> Tensor:
-        for layer in stack:
+    def convolve(x: Tensor, stack: nn.Module) -> Tensor:
+        for layer in stack.children():
             if isinstance(layer, nn.Conv3d):
                 x = F.leaky_relu(F.conv3d(x, layer.weight, layer.bias, padding=1), 0.1)
         return x
@@ -105,7 +105,7 @@ def network_flops(model: SeReNet, n_depths: int, area: int) -> float:
     return sum(
         2.0 * layer.weight.numel() * n_depths * area * enlargement**2
         for stack, enlargement in ((model.coarse, 1), (model.middle, 2), (model.fine, 4))
-        for layer in stack
+        for layer in stack.children()
         if isinstance(layer, nn.Conv3d)
     )
 
@@ -139,7 +139,8 @@ def bench_network(bench: Bench, precision: str) -> list[Result]:
     def network() -> Tensor:
         enabled = precision != "float32"
         with torch.autocast(bench.device.type, DTYPES[precision], enabled=enabled):
-            return ours(laid_out, SCALE).float()
+            volume: Tensor = ours(laid_out, SCALE)
+        return volume.float()
 
     return [
         bench.compare(
@@ -217,7 +218,7 @@ def training_case(bench: Bench, side: int) -> tuple[SelfSupervised, Crop, SeReNe
 
 
 def gradients(model: nn.Module) -> Tensor:
-    return torch.cat([p.grad.flatten() for p in model.parameters()])
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 def plain_step(recipe: SelfSupervised, crop: Crop, model: SeReNet) -> Tensor:
@@ -243,7 +244,7 @@ def step_work(bench: Bench, recipe: SelfSupervised, side: int, precision: str) -
     """Return the work of a step: three times the network's, but for the input's gradient."""
     n_depths, size = recipe.optics.operator.psf.shape[1:3]
     network = network_flops(recipe.model, n_depths, side**2)
-    first = 2.0 * recipe.model.coarse[0].weight.numel() * n_depths * side**2
+    first = 2.0 * next(recipe.model.coarse.parameters()).numel() * n_depths * side**2
     projected, volume = 13, round(side * SCALE)
     points = padded_size(volume, size) ** 2
     # Projection and its adjoint.

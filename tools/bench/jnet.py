@@ -1,17 +1,11 @@
 """JNet against its plain definition in contiguous float32, the one that the tests compare with."""
 
-import sys
-from pathlib import Path
-
 import torch
-from timing import Bench, Result, Work, counted_flops
 from torch import Tensor, nn
 
+from bench.plain.unet import PlainUNet
+from bench.timing import Bench, Result, Work, counted_flops
 from tenet import JNet, load_config
-
-sys.path.append(str(Path(__file__).parents[2] / "packages" / "tenet" / "tests" / "network"))
-
-from plain_jnet import PlainUNet
 
 # Of the published network for two-photon stacks; its microscope has no part in this.
 CHANNELS, SCALE = (16, 32, 64, 128, 256), 10

@@ -121,7 +121,7 @@ def plain_hylfmnet(state: State, views: Tensor, scale: float) -> Tensor:
 
 
 def plain_rlnet(state: State, volume: Tensor) -> Tensor:
-    """The two estimates (B, 2, D, H, W) from a refocused volume (B, D, H, W).
+    """Return the two estimates (B, 2, D, H, W) from a refocused volume (B, D, H, W).
 
     Its derivatives are the published surrogates.
     """
@@ -182,7 +182,7 @@ def plain_rlnet(state: State, volume: Tensor) -> Tensor:
 
 
 def interlaced(views: Tensor, side: int) -> Tensor:
-    """The light-field image (B, C, h side, w side) of views (B, A, C, h, w), A = side^2."""
+    """Return the light-field image (B, C, h side, w side) of views (B, A, C, h, w), A = side^2."""
     batch, _, channels, height, width = views.shape
     image = views.new_empty(batch, channels, height * side, width * side)
     for u in range(side):
@@ -192,7 +192,7 @@ def interlaced(views: Tensor, side: int) -> Tensor:
 
 
 def separated(image: Tensor, side: int) -> Tensor:
-    """The views (B, A, C, h, w) of a light-field image (B, C, h side, w side)."""
+    """Return the views (B, A, C, h, w) of a light-field image (B, C, h side, w side)."""
     places = [(u, v) for u in range(side) for v in range(side)]
     return torch.stack([image[..., u::side, v::side] for u, v in places], 1)
 
@@ -200,7 +200,7 @@ def separated(image: Tensor, side: int) -> Tensor:
 def plain_vsnet(
     state: State, views: Tensor, side: int, n_groups: int, n_blocks: int, factor: int
 ) -> Tensor:
-    """Views (B, A, factor h, factor w) of views (B, A, h, w), A = side^2."""
+    """Return views (B, A, factor h, factor w) of views (B, A, h, w), A = side^2."""
 
     def lrelu(x: Tensor) -> Tensor:
         return F.leaky_relu(x, 0.1)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from timing import Bench, Result, Work
 from torch import Tensor
 
+from bench.timing import Bench, Result, Work
 from optics import (
     LightFieldOperator,
     RecordedLightField,
@@ -37,7 +37,8 @@ def plain_psf(views: Sequence[int], depth_um: float, samples: int, size: int) ->
     def seen(view: int) -> Tensor:
         u, v = view // PRESET.n_num - PRESET.n_num // 2, view % PRESET.n_num - PRESET.n_num // 2
         field = torch.fft.ifft2(pupil * window(u)[:, None] * window(v))
-        return field[at][:, at].abs() ** 2
+        intensity: Tensor = field[at][:, at].abs() ** 2
+        return intensity
 
     return torch.stack([seen(view) for view in views])
 

@@ -3,9 +3,9 @@
 import math
 
 import torch
-from timing import Bench, Result, Work
 from torch import Tensor
 
+from bench.timing import Bench, Result, Work
 from optics import blur_and_downsample, blur_padding
 from optics.convolution import fast_size
 
@@ -19,7 +19,8 @@ def plain_blur(volume: Tensor, kernel: Tensor, padding: tuple[int, int, int]) ->
     full = torch.fft.irfftn(spectrum, s=sizes)
     z, y, x = (k - 1 - p for k, p in zip(kernel.shape, padding, strict=True))
     depth, height, width = volume.shape[2:]
-    return full[:, :, z : z + depth : SCALE, y : y + height, x : x + width]
+    kept: Tensor = full[:, :, z : z + depth : SCALE, y : y + height, x : x + width]
+    return kept
 
 
 def bench_two_photon(bench: Bench) -> list[Result]:

@@ -1,0 +1,1 @@
+"""Speed and memory of every step, against its plain formula."""
