@@ -25,8 +25,8 @@ ROOMS = {
     "optics": "errors convolution aberrations deconvolution noise two_photon lightfield __init__",
     "scopekit": "__init__ errors progress outputs memory cuts metrics cli timm_import settings"
     " checkpoints images inputs preview series training",
-    "serenet": "options views networks results rectification aberrations motion deconvolution simulation"
-    " reconstruction comparison training demo __init__ cli __main__",
+    "serenet": "options views networks results rectification aberrations motion deconvolution"
+    " simulation reconstruction comparison training demo __init__ cli __main__",
     "tenet": "config alignment data microscope network objects training enhancement evaluation"
     " inference demo __init__ cli __main__",
     "datagen": "__init__ folders labels bubtub cli __main__",
@@ -155,7 +155,8 @@ def house(tmp_path):
     """A house of empty rooms."""
     for package, rooms in ROOMS.items():
         for room in rooms.split():
-            file = tmp_path / SOURCES[package] / package / f"{room}.py"
+            folder = tmp_path / SOURCES[package] / package
+            file = folder / (f"{room}.py" if room.startswith("__") else f"{room}/__init__.py")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
     return tmp_path
@@ -178,32 +179,32 @@ PLANTED = {
         "circle: serenet.motion.",
     ),
     "up": (
-        {f"{SERENET}/views.py": "from serenet.training import x"},
-        "serenet.views imports serenet.training, up",
+        {f"{SERENET}/views/a.py": "from serenet.training import x"},
+        "serenet.views.a imports serenet.training, up",
     ),
     "up inside a function": (
-        {f"{SERENET}/networks.py": "def f():\n    import serenet.cli"},
-        "serenet.networks imports serenet.cli, up",
+        {f"{SERENET}/networks/a.py": "def f():\n    import serenet.cli"},
+        "serenet.networks.a imports serenet.cli, up",
     ),
     "up to the package": (
-        {f"{SERENET}/views.py": "from serenet import reconstruct"},
-        "serenet.views imports serenet, up",
+        {f"{SERENET}/views/a.py": "from serenet import reconstruct"},
+        "serenet.views.a imports serenet, up",
     ),
     "the other program": (
-        {f"{SERENET}/cli.py": "from tenet import JNet"},
-        "serenet.cli imports tenet, another program's",
+        {f"{SERENET}/cli/a.py": "from tenet import JNet"},
+        "serenet.cli.a imports tenet, another program's",
     ),
     "the other program, back": (
-        {"packages/tenet/src/tenet/cli.py": "import serenet.views"},
-        "tenet.cli imports serenet.views, another program's",
+        {"packages/tenet/src/tenet/cli/a.py": "import serenet.views"},
+        "tenet.cli.a imports serenet.views, another program's",
     ),
     "shared code imports a program": (
-        {"shared/scopekit/src/scopekit/training.py": "import serenet"},
-        "scopekit.training imports serenet, another program's",
+        {"shared/scopekit/src/scopekit/training/a.py": "import serenet"},
+        "scopekit.training.a imports serenet, another program's",
     ),
     "optics imports scopekit": (
-        {"shared/optics/src/optics/noise.py": "from scopekit.errors import UserError"},
-        "optics.noise imports scopekit.errors, another program's",
+        {"shared/optics/src/optics/noise/a.py": "from scopekit.errors import UserError"},
+        "optics.noise.a imports scopekit.errors, another program's",
     ),
     "room of no floor": (
         {f"{SERENET}/utils.py": ""},
@@ -217,8 +218,8 @@ PLANTED = {
     "long file at the root": ({"noxfile.py": "x = 0\n" * 401}, "noxfile.py: 401 lines"),
 }
 ALLOWED = {
-    "down": {f"{SERENET}/training.py": "from serenet.views import x\nimport optics"},
-    "version": {f"{SERENET}/views.py": "from serenet import __version__"},
+    "down": {f"{SERENET}/training/a.py": "from serenet.views import x\nimport optics"},
+    "version": {f"{SERENET}/views/a.py": "from serenet import __version__"},
     "full folder": {
         f"tools/bench/{name}.py": "x = 0\n" * 400 for name in ["__init__", *"abcdefghijklmno"]
     },
@@ -230,8 +231,6 @@ def plant(house, files):
         file = house / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-        # A folder takes the place of the room's only module.
-        file.parent.with_suffix(".py").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -250,5 +249,5 @@ def test_what_is_allowed_is_no_fault(house, name):
 
 
 def test_room_that_is_gone_is_found(house):
-    (house / SERENET / "comparison.py").unlink()
+    (house / SERENET / "comparison" / "__init__.py").unlink()
     assert faults(house) == ["serenet.comparison: no such room"]
