@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -23,6 +24,8 @@ from optics import (
     write_psf,
 )
 from scopekit.images.files import open_stack
+from scopekit.memory import MemoryBudget
+from serenet.deconvolution import files as deconvolution_files
 from serenet.views.refocusing import decompose
 
 COMMAND = (sys.executable, "-m", "serenet", "deconvolve")
@@ -229,11 +232,41 @@ def test_a_killed_run_goes_on_to_the_same_bytes(serenet, interrupted, tmp_path, 
 def test_other_settings_or_data_start_anew(serenet, interrupted, tmp_path, simulated, changed):
     arguments, left = interrupted
     shutil.copytree(left, tmp_path / "out")
+    stat = os.stat(simulated[0])
     if changed == "data":
-        stat = os.stat(simulated[0])
         os.utime(simulated[0], ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
     else:
         arguments = (*arguments, *changed)
     outcome = serenet("deconvolve", *arguments, "--out", tmp_path / "out")
+    os.utime(simulated[0], ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert outcome.code == 0
+    assert "going on" not in outcome.err
+
+
+@pytest.mark.parametrize("also", [(), ("--overwrite",)])
+def test_other_windows_start_anew(serenet, interrupted, tmp_path, monkeypatch, also):
+    arguments, left = interrupted
+    less = MemoryBudget(83_000_000, 83_000_000)
+    monkeypatch.setattr(deconvolution_files, "memory_budget", lambda *_: less)
+    shutil.copytree(left, tmp_path / "out")
+    outcome = serenet("deconvolve", *arguments, *also, "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert "the memory allows other windows" in outcome.err
+    assert record_of(tmp_path / "out")["frames"][0]["windows"] > 1
+    assert serenet("deconvolve", *arguments, "--out", tmp_path / "whole").code == 0
+    names = [tmp_path / out / "views_deconvolved.tif" for out in ("out", "whole")]
+    assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_another_psf_of_the_same_name_starts_anew(serenet, interrupted, tmp_path, psf):
+    arguments, left = interrupted
+    content = psf.read_bytes()
+    shutil.copytree(left, tmp_path / "out")
+    try:
+        with h5py.File(psf, "r+") as file:
+            file["psf"][0] *= 0.5
+        outcome = serenet("deconvolve", *arguments, "--out", tmp_path / "out")
+    finally:
+        psf.write_bytes(content)
+    assert outcome.code == 0, outcome.err
     assert "going on" not in outcome.err

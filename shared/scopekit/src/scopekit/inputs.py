@@ -1,5 +1,6 @@
 """The user's inputs, files and folders mixed, and what becomes of each."""
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -63,6 +64,12 @@ def files_inside(folder: Path, suffixes: Collection[str], is_result: IsResult) -
     )
     stems = {stack_stem(f) for f in files}
     return [f for f in files if not is_result(f, stems)]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, hexadecimal: another file of its name differs."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @one_log()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from optics import LightFieldPreset, richardson_lucy
 from scopekit.images.files import StackFile
-from scopekit.inputs import run_all
+from scopekit.inputs import run_all, sha256_of
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.progress import progress_bar
 from scopekit.series.pipeline import run_frames
@@ -59,6 +59,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         "method": "deconvolved",
         "serenet_version": __version__,
         "psf": str(options.psf or "computed from the optics"),
+        "psf_sha256": options.psf and sha256_of(options.psf),
         "optics": microscope.model_dump(mode="json"),
         "iterations": options.iterations,
         "step_exponent": EXPONENT,
@@ -164,7 +165,7 @@ class _Solver:
         name: str,
         advance: Callable[[int, str], None],
     ) -> tuple[Tensor, list[float]]:
-        kept = self._state.load(name)
+        kept = self._state.load(name, window)
         if kept is None:
             estimate, fits, finished = flat_start(subsets), [], False
         else:
@@ -176,7 +177,7 @@ class _Solver:
 
         def on_sweep(_: int, current: Tensor, deviance: float) -> None:
             fits.append(deviance)
-            self._state.save(name, current, fits, finished=False)
+            self._state.save(name, window, current, fits, finished=False)
             advance(1, f"deviance {deviance:.4g}")
 
         estimate = richardson_lucy(
@@ -189,5 +190,5 @@ class _Solver:
             first_iteration=len(fits),
             on_sweep=on_sweep,
         )
-        self._state.save(name, estimate, fits, finished=True)
+        self._state.save(name, window, estimate, fits, finished=True)
         return window.crop(estimate), fits

@@ -11,44 +11,71 @@ from torch import Tensor
 
 from scopekit.outputs import make_folder, whole_file
 from scopekit.progress import say
+from serenet.deconvolution.windows import Window
 
 
 class SavedSweeps:
-    """Finished windows and the last sweep of the current one, kept until the result lands."""
+    """Finished windows and the last sweep of the current one, kept until the result lands.
+
+    Parameters
+    ----------
+    result
+        The volume's file; the state lies beside it, hidden.
+    source
+        The view stack.
+    settings
+        Plain values; a run goes on only where they, and the source, are the same.
+    """
 
     def __init__(self, result: Path, source: Path, settings: dict[str, Any]) -> None:
         self.folder = result.with_name(f".{result.stem}.state")
+        self._result = result
+        self._has_told = False
         status = source.stat()
-        fingerprint = {
+        stamp = {
             **settings,
             "input": str(source.resolve()),
             "bytes": status.st_size,
             "changed": status.st_mtime_ns,
         }
-        self._text = yaml.safe_dump(fingerprint)
+        self._text = yaml.safe_dump(stamp)
         self._stamp = self.folder / "settings.yaml"
         if self._stamp.exists() and self._stamp.read_text(encoding="utf-8") == self._text:
             say(f"{result.name}: going on where an interrupted run stopped")
         else:
             self.remove()
 
-    def save(self, name: str, estimate: Tensor, fits: list[float], *, finished: bool) -> None:
-        """Keep an estimate and the deviance of every sweep it has seen."""
+    def save(
+        self, name: str, window: Window, estimate: Tensor, fits: list[float], *, finished: bool
+    ) -> None:
+        """Keep a window's estimate and the deviance of every sweep it has seen."""
         if not self._stamp.exists():
             make_folder(self.folder)
             self._stamp.write_text(self._text, encoding="utf-8")
         path = self.folder / f"{name}.npz"
+        values, bounds = estimate.cpu().numpy(), _bounds(window)
         with whole_file(path, overwrite=True) as partial, partial.open("wb") as handle:
-            np.savez(handle, estimate=estimate.cpu().numpy(), fits=fits, finished=finished)
+            np.savez(handle, estimate=values, fits=fits, window=bounds, finished=finished)
 
-    def load(self, name: str) -> tuple[Tensor, list[float], bool] | None:
-        """Return what was kept under this name."""
+    def load(self, name: str, window: Window) -> tuple[Tensor, list[float], bool] | None:
+        """Return what was kept under this name, ``None`` if nothing was, or of another window.
+
+        The memory that is free decides how the field is cut, and may be another than it was.
+        """
         path = self.folder / f"{name}.npz"
         if not path.exists():
             return None
         with np.load(path) as content:
+            if content["window"].tolist() != _bounds(window):
+                self._tell_of_other_windows()
+                return None
             fits = [float(fit) for fit in content["fits"]]
             return torch.from_numpy(content["estimate"]), fits, bool(content["finished"])
+
+    def _tell_of_other_windows(self) -> None:
+        if not self._has_told:
+            say(f"{self._result.name}: the memory allows other windows than before: begun anew")
+            self._has_told = True
 
     def forget_before(self, frame: int) -> None:
         """Forget what was kept of earlier frames, which the series holds by now."""
@@ -59,3 +86,8 @@ class SavedSweeps:
     def remove(self) -> None:
         """Forget everything."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _bounds(window: Window) -> list[int]:
+    """Return the first and last rows and columns of a window's views and of what is kept."""
+    return [n for place in (*window.views, *window.core) for n in (place.start, place.stop)]

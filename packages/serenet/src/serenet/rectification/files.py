@@ -1,6 +1,5 @@
 """``serenet rectify``: camera files to a file of views, with its calibration and a picture."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from optics import LightFieldPreset
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile, VolumeWriter, open_frames
+from scopekit.inputs import sha256_of
 from scopekit.outputs import require_new
 from scopekit.progress import progress_bar
 from scopekit.settings import read_yaml, write_yaml
@@ -173,7 +173,7 @@ def _calibrate(radiometry: Path | None, dark: Path | None, calibration: Path | N
     return Calibration(
         lattice=lattice,
         radiometry=radiometry.resolve(),
-        radiometry_sha256=_fingerprint(radiometry),
+        radiometry_sha256=sha256_of(radiometry),
         dark=dark and dark.resolve(),
     )
 
@@ -194,16 +194,11 @@ def _read_calibration(path: Path, dark: Path | None) -> Calibration:
             f"{path}: its radiometry frame {setting.radiometry} is missing; correct that line or "
             "calibrate again"
         )
-    if _fingerprint(setting.radiometry) != setting.radiometry_sha256:
+    if sha256_of(setting.radiometry) != setting.radiometry_sha256:
         raise UserError(
             f"{path}: its radiometry frame {setting.radiometry} has changed since; calibrate again"
         )
     return setting.model_copy(update={"dark": dark.resolve()}) if dark else setting
-
-
-def _fingerprint(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _mean_frame(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
