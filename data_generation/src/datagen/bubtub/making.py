@@ -11,7 +11,8 @@ from datagen.bubtub.groups import PARTS, VOLUMES, GroupMaker, group_name
 from datagen.bubtub.scenes import full_field
 from datagen.bubtub.summary import is_summarised, summarise
 from datagen.bubtub.views import find_psf
-from datagen.folders.dataset import SETTINGS_NAME, Dataset, make_in_parts, require_same_settings
+from datagen.folders.dataset import SETTINGS_NAME, Dataset, require_same_settings
+from datagen.folders.workers import make_in_parts
 from optics import LightFieldPreset
 from scopekit.errors import UserError
 from scopekit.memory import choose_device

@@ -7,8 +7,9 @@ import torch
 from scipy.ndimage import convolve
 
 from optics import LightFieldOperator, add_camera_noise, phase_space_psf
-from scopekit.training.loop import Loop, train
+from scopekit.training.loop import train
 from scopekit.training.processes import World
+from scopekit.training.recipe import Loop
 from serenet import build_model, correct_motion, load_checkpoint
 from serenet.motion.correction import exposures_by_distance
 from serenet.simulation.moving_scenes import moving_scene, write_moving_scenes

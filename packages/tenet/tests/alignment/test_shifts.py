@@ -9,8 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 from scopekit.checkpoints import write_checkpoint
 from scopekit.errors import UserError
-from scopekit.training.loop import Loop, train
+from scopekit.training.loop import train
 from scopekit.training.processes import World
+from scopekit.training.recipe import Loop
 from scopekit.training.run_folder import RunFolder
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import (

@@ -251,22 +251,32 @@ done = subprocess.run([sys.executable, "-m", "tenet", *sys.argv[2:]], preexec_fn
 print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 sys.exit(done.returncode)
 """
+# What the program holds before it does anything depends on the build of PyTorch.
+HELD = """
+import matplotlib.figure, psutil, tenet.cli.app, tenet.enhancement.files
+held = psutil.Process().memory_info()
+print(held.rss, held.vms)
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and peaks as Linux has them")
 def test_a_stack_larger_than_the_memory_goes_through(setting, tmp_path):
-    """As a whole it would take 0.35 GB more than the half that the program holds at first."""
+    """As a whole it would take 0.35 GB more than the program holds at first."""
     np.save("large.npy", stack_of(40, 160, 140).astype(np.uint16))
+    found = subprocess.run([sys.executable, "-c", HELD], capture_output=True, check=True)
+    held, mapped = map(int, found.stdout.split())
+    budget = held + 0.25e9
     arguments = (
         *("enhance", "large.npy", "--config", "small.json", "--checkpoint", "model.pt"),
-        *("--out", "out", "--device", "cpu", "--threshold", "0.9", "--max-memory-gb", "0.7"),
+        *("--out", "out", "--device", "cpu", "--threshold", "0.9"),
+        *("--max-memory-gb", f"{budget / 1e9:.3f}"),
     )
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, "6000000000", *arguments],
+        [sys.executable, "-c", LIMITED, str(mapped + 5_000_000_000), *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((tmp_path / "out" / "large_tenet.yaml").read_text())["chunks"] > 1
-    assert float(done.stdout.split()[-1]) < 0.7e9
+    assert float(done.stdout.split()[-1]) < budget

@@ -12,9 +12,10 @@ from optics.lightfield.psf import phase_space_psf, psf_shift
 from optics.lightfield.psf_files import PSFFile, open_psf, write_psf
 from optics.lightfield.recording import RecordedLightField
 from optics.lightfield.sampling import sample_views, sampled_size, volume_size
-from optics.noise import NLLMPG, TwoPhotonNLL, add_camera_noise, add_two_photon_noise
+from optics.noise import NLLMPG, add_camera_noise
 from optics.two_photon.blur import blur_and_downsample, blur_padding, section_to_kernel
 from optics.two_photon.neural_psf import NeuralFit, NeuralPSF, fit_neural_psf
+from optics.two_photon.noise import TwoPhotonNLL, add_two_photon_noise
 from optics.two_photon.operator import TwoPhotonOperator
 from optics.two_photon.psf import gaussian_section, gibson_lanni
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.metrics import correlation
-from scopekit.training.loop import Validation
+from scopekit.training.recipe import Validation
 from serenet.networks.rlnet import RLNet
 from serenet.networks.view_networks import HyLFMNet, VCDNet
 from serenet.networks.vsnet import VsNet

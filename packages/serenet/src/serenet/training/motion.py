@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scopekit.metrics import psnr
-from scopekit.training.loop import Validation
+from scopekit.training.recipe import Validation
 from serenet.motion.correction import (
     correct_motion,
     exposures_by_distance,

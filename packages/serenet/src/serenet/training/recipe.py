@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from optics import LightFieldPreset
-from scopekit.training.loop import Validation
+from scopekit.training.recipe import Validation
 from serenet.networks.base import Network
 from serenet.networks.checkpoints import checkpoint_content
 from serenet.training.crops import Array, Origin, TrainingData

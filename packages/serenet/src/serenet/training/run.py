@@ -12,8 +12,9 @@ from optics import LightFieldOperator, LightFieldPreset, phase_space_psf, psf_sh
 from scopekit.errors import UserError
 from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.progress import say
-from scopekit.training.loop import Recipe, train
+from scopekit.training.loop import train
 from scopekit.training.processes import World, process_group
+from scopekit.training.recipe import Recipe
 from scopekit.training.run_folder import RunFolder, read_last
 from serenet import __version__
 from serenet.networks.base import Network

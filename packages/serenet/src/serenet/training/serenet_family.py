@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from optics import NLLMPG, LightFieldOperator, LightFieldPreset
 from scopekit.metrics import correlation
-from scopekit.training.loop import Validation
+from scopekit.training.recipe import Validation
 from serenet.deconvolution.subsets import oblique_first
 from serenet.networks.serenet import SeReNet
 from serenet.reconstruction.volume import reconstruct

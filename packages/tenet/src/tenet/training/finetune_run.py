@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from scopekit.errors import UserError
 from scopekit.memory import choose_device
 from scopekit.progress import progress_bar
-from scopekit.training.loop import Moments
 from scopekit.training.processes import World
+from scopekit.training.recipe import Moments
 from tenet.config.files import Config
 from tenet.config.sections import PretrainLoop, StackCrops, TrainLoop
 from tenet.data.crops import Crop, Crops, RecordingCrops

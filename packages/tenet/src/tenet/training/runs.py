@@ -12,9 +12,10 @@ from scopekit.errors import UserError
 from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.outputs import make_folder, require_new, require_writable
 from scopekit.progress import say
-from scopekit.training.loop import Loop, Moments, Recipe, train
+from scopekit.training.loop import train
 from scopekit.training.plateau import EarlyStop, Plateau
 from scopekit.training.processes import World, process_group
+from scopekit.training.recipe import Loop, Moments, Recipe
 from scopekit.training.run_folder import RunFolder, read_last
 from tenet import __version__
 from tenet.config.files import Config

@@ -20,11 +20,9 @@ from scopekit.errors import UserError
 from scopekit.progress import console, progress_bar, say, say_progress
 from scopekit.training.plateau import PlateauRate
 from scopekit.training.processes import World
-from scopekit.training.recipe import Loop, Moments, Precision, Recipe, Sample, Validation
+from scopekit.training.recipe import Loop, Moments, Recipe, Validation
 from scopekit.training.run_folder import History, RunFolder
 from scopekit.training.samples import SampleStream
-
-__all__ = ["Loop", "Moments", "Precision", "Recipe", "Sample", "Validation", "train"]
 
 
 def train(
