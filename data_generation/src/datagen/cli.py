@@ -102,7 +102,8 @@ def phantoms(
     config: Annotated[
         str,
         typer.Argument(
-            help="A TENET configuration (JSON), or NAME for experiments/configs/NAME.json.",
+            help="A TENET configuration (JSON); or NAME for experiments/configs/NAME.json, or of "
+            "one that ships with tenet, where that is installed (demo).",
             show_default=False,
         ),
     ],
@@ -128,10 +129,11 @@ def phantoms(
     Example: **datagen phantoms JNet_beads --out . --jobs 2**
     """
     from datagen.labels.making import make_label_set
-    from datagen.labels.phantom_config import find_config, read_simulation_config, read_voxel_um
+    from datagen.labels.phantom_config import read_simulation_config, read_voxel_um
     from datagen.labels.phantoms import phantom_set
+    from scopekit.settings import find_config
 
-    path = find_config(config)
+    path = find_config(config, "tenet")
     section = read_simulation_config(path)
     folder = out / section.dataset_name
     phantom = phantom_set(section, objects.value, seed, read_voxel_um(path))

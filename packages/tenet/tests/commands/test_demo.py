@@ -8,10 +8,10 @@ import yaml
 
 from scopekit.errors import UserError
 from tenet import demo
-from tenet.config.files import load_config, shipped_configs
+from tenet.config.files import SHIPPED, load_config
 from tenet.data.small_phantom import tubes_and_solids
 from tenet.demo import run_demo, scores_of
-from tenet.network.weights import WEIGHTS, load_model
+from tenet.network.weights import load_model
 
 
 def test_a_phantom_has_structure_and_brightness():
@@ -38,7 +38,7 @@ def test_scores():
 
 
 def test_the_weights_that_ship_load_and_are_small():
-    path = WEIGHTS / "demo_pretrain.pt"
+    path = SHIPPED / "demo_pretrain.pt"
     assert path.stat().st_size < 3e6
     load_model(path, load_config("demo").params)
 
@@ -60,4 +60,4 @@ def test_the_demo_enhances(tmp_path, monkeypatch):
 
 def test_unknown_weights_list_those_that_ship(tmp_path):
     with pytest.raises(UserError, match=r"no such file; .* that ship: demo_pretrain$"):
-        load_model(tmp_path / "nope.pt", load_config(shipped_configs()["demo"]).params)
+        load_model(tmp_path / "nope.pt", "demo")

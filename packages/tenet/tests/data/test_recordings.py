@@ -54,7 +54,7 @@ def test_of_a_series_the_first_is_read_unless_told(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.full((3, 4, 5), 7.0), "constant, every voxel is 7; leave the file out"),
+        (np.full((3, 4, 5), 7.0), "constant, every voxel is 7; leave it out"),
         (np.where(VOLUME > 3900, np.nan, VOLUME), "NaN or infinite values"),
         (np.where(VOLUME > 3900, np.inf, VOLUME), "NaN or infinite values"),
         (np.ones((2, 3, 4, 5)), "2 channels, shape .2, 3, 4, 5.; allowed: one"),

@@ -16,7 +16,6 @@ from scopekit.images.files import open_stack, write_volume
 from tenet.config.files import load_config
 from tenet.enhancement.stack import enhance
 from tenet.network.jnet import JNet
-from tenet.network.weights import state_of
 
 VOXEL_UM = (0.8, 0.2, 0.2)
 FILES = [
@@ -42,7 +41,7 @@ def setting(write_config, tmp_path, monkeypatch):
     config = load_config(write_config())
     torch.manual_seed(0)
     model = JNet(config.params).eval()
-    torch.save(state_of(model), "model.pt")
+    torch.save(model.state_dict(), "model.pt")
     return config, model
 
 
@@ -62,7 +61,7 @@ def test_values_that_are_0_and_1_can_be_named(run, setting, tmp_path):
     write_volume(tmp_path / "cell.tif", volume, VOXEL_UM, overwrite=False)
     done = run("cell.tif", "--value-range", "100", "1000")
     assert done.returncode == 0, done.stderr
-    expected = enhance(setting[1], torch.from_numpy(volume), full_range=(100, 1000))
+    expected = enhance(setting[1], torch.from_numpy(volume), value_range=(100, 1000))
     structure = tifffile.imread(tmp_path / "out" / "cell_tenet_structure.tif")
     np.testing.assert_allclose(structure, expected.structure.numpy(), atol=1e-5)
     settings = yaml.safe_load((tmp_path / "out" / "cell_tenet.yaml").read_text())
@@ -71,10 +70,10 @@ def test_values_that_are_0_and_1_can_be_named(run, setting, tmp_path):
     assert "exists, made with another value_range, threshold: skipped" in done.stderr
     done = run("cell.tif", "--value-range", "500", "600", "--overwrite")
     assert done.returncode == 2
-    assert "all lie outside --value-range 500 600" in done.stderr
+    assert "all lie outside the value range 500 600" in done.stderr
     done = run("cell.tif", "--value-range", "7", "7", "--overwrite")
     assert done.returncode == 2
-    assert "--value-range 7 7: give the lower value first" in done.stderr
+    assert "value range 7 7: give the lower value first" in done.stderr
 
 
 def results(tmp_path):

@@ -10,16 +10,14 @@ from tenet.config.sections import Visualization
 from tenet.evaluation.kinds import (
     Beads,
     Microglia,
-    Record,
-    Result,
     Simulation,
     best_threshold,
-    brightness_gain,
-    label_beads,
-    label_objects,
     reconstruction_mse,
 )
 from tenet.evaluation.pictures import Windows
+from tenet.evaluation.scores import Record, Result
+from tenet.metrics import brightness_gain
+from tenet.objects.selection import label_beads, label_objects
 
 
 def ball(shape, centre, radius):

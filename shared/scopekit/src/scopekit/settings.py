@@ -1,5 +1,6 @@
 """Settings files: read with clear errors, and the resolved ones saved beside results."""
 
+import importlib.util
 import json
 import reprlib
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pydantic.fields import FieldInfo
 from scopekit.errors import UserError
 from scopekit.outputs import whole_file
 
+CONFIG_FOLDER = Path("experiments/configs")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 200
 
@@ -38,6 +40,48 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected an object {{...}}, found {_kind(content)}")
     return content
+
+
+def find_config(path_or_name: str | Path, package: str) -> Path:
+    """Return the file of a configuration (JSON).
+
+    Parameters
+    ----------
+    path_or_name
+        Its path; or NAME for ``experiments/configs/NAME.json``, or of one that ships.
+    package
+        With which it may ship, see `shipped_configs`.
+
+    Raises
+    ------
+    UserError
+        If there is no such file.
+    """
+    path, name = Path(path_or_name), str(path_or_name)
+    if path.is_file():
+        return path
+    if path.name != name or path.suffix == ".json":
+        raise UserError(f"{path}: no such file; give the path of a JSON file or a model's name")
+    named, shipped = CONFIG_FOLDER / f"{name}.json", shipped_configs(package)
+    if named.is_file():
+        return named
+    if name in shipped:
+        return shipped[name]
+    ship = f", nor one that ships ({', '.join(shipped)})" if shipped else ""
+    raise UserError(
+        f"{name}: no such file, nor {named}{ship}; give the path of a JSON file or a model's name"
+    )
+
+
+def shipped_configs(package: str) -> dict[str, Path]:
+    """Return the configurations (JSON) in the folder ``shipped`` of a package: name to file.
+
+    None where it is not installed.
+    """
+    found = importlib.util.find_spec(package)
+    places = (found.submodule_search_locations if found else None) or ()
+    files = [path for place in places for path in Path(place, "shipped").glob("*.json")]
+    return {path.stem: path for path in sorted(files)}
 
 
 def _kind(content: Any) -> str:
