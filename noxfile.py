@@ -56,6 +56,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def newest(session: nox.Session) -> None:
+    """Run all tests with the newest versions there are, instead of those in constraints.txt."""
+    session.install(
+        "--no-compile", "--upgrade", *WITH_EXTRAS, "pytest", "pytest-xdist", "hypothesis"
+    )
+    session.run("pytest", *(session.posargs or IN_PARALLEL), env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 @nox.parametrize("package", [nox.param(name, id=name) for name in FOLDERS])
 def tests_package(session: nox.Session, package: str) -> None:
     """Run the tests of one package, with only what it asks for installed."""
