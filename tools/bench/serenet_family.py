@@ -202,8 +202,8 @@ def training_case(bench: Bench, side: int) -> tuple[SelfSupervised, Crop, SeReNe
         update={"perceptual": Perceptual(weight=0)}
     )
     psf = phase_space_psf(PRESET, depths_of(bench), size=31 if bench.tiny else 195)
-    preset = PRESET.model_copy(update={"depths_um": depths_of(bench)})
-    optics = Optics(preset, LightFieldOperator(psf.to(bench.device)), shift_for(bench))
+    microscope = PRESET.with_depths(depths_of(bench))
+    optics = Optics(microscope, LightFieldOperator(psf.to(bench.device)), shift_for(bench))
     model, plain = (serenet.build_model("serenet").train().to(bench.device) for _ in range(2))
     with torch.no_grad():
         # Light everywhere: where there is almost none the gradient is ill-conditioned.

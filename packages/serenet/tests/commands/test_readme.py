@@ -10,7 +10,7 @@ import typer.main
 import yaml
 
 import serenet
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from scopekit.images.files import open_stack
 from serenet.cli import app
 from serenet.training.settings import TrainingSettings
@@ -39,8 +39,8 @@ def test_commands_of_the_readmes_are_understood(line: str) -> None:
 
 def test_microscope_of_the_readme_is_valid() -> None:
     (text,) = [text for text in blocks(READMES[1], "yaml") if "magnification" in text]
-    preset = LightFieldPreset.model_validate(yaml.safe_load(text))
-    assert 0.0 in preset.depths_um
+    microscope = LightFieldMicroscope.model_validate(yaml.safe_load(text))
+    assert 0.0 in microscope.depths_um
 
 
 def test_training_settings_of_the_readme_are_valid() -> None:

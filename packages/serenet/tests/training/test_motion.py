@@ -21,10 +21,10 @@ NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]]) / 8
 
 
 @pytest.fixture(scope="module")
-def central(small_preset):
+def central(small_microscope):
     """Projection onto the central view."""
-    preset = small_preset.model_copy(update={"views": (small_preset.central_view,)})
-    return preset, LightFieldOperator(phase_space_psf(preset, size=39))
+    microscope = small_microscope.with_views((small_microscope.central_view,))
+    return microscope, LightFieldOperator(phase_space_psf(microscope, size=39))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ Units are micrometres, volumes are (Z, Y, X), views are (A, Y, X).
 from optics.convolution import KernelOperator
 from optics.deconvolution import Operator, Subset, poisson_deviance, richardson_lucy, update
 from optics.errors import OpticsError
-from optics.lightfield.microscope import LightFieldPreset, presets
+from optics.lightfield.microscope import LightFieldMicroscope, presets
 from optics.lightfield.projection import LightFieldOperator
 from optics.lightfield.psf import phase_space_psf, psf_shift
 from optics.lightfield.psf_files import PSFFile, open_psf, write_psf
@@ -24,8 +24,8 @@ __version__ = "0.1.0"
 __all__ = [
     "NLLMPG",
     "KernelOperator",
+    "LightFieldMicroscope",
     "LightFieldOperator",
-    "LightFieldPreset",
     "NeuralFit",
     "NeuralPSF",
     "Operator",

@@ -5,7 +5,7 @@ import json
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,8 @@ from scopekit.outputs import whole_file
 CONFIG_FOLDER = Path("experiments/configs")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 200
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -101,6 +103,34 @@ def write_yaml(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> No
     with whole_file(path, overwrite=overwrite) as partial:
         text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
         partial.write_text(text, encoding="utf-8")
+
+
+def read_settings(path: Path, model: type[Model]) -> Model:
+    """Read a YAML file that describes a ``model``; `UserError` names every fault."""
+    try:
+        return model.model_validate(read_yaml(path))
+    except ValidationError as failure:
+        raise UserError(f"{path}: {describe_faults(failure, model)}") from failure
+
+
+def read_named_settings(
+    name_or_file: str, presets: Mapping[str, Model], model: type[Model]
+) -> Model:
+    """Return the preset of that name, or what a YAML file describes.
+
+    Raises
+    ------
+    UserError
+        If it is neither, or the file has faults: naming every one.
+    """
+    if name_or_file in presets:
+        return presets[name_or_file]
+    path = Path(name_or_file)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError(
+            f"'{name_or_file}' is neither a preset ({', '.join(presets)}) nor a .yaml file"
+        )
+    return read_settings(path, model)
 
 
 def describe_faults(failure: ValidationError, model: type[BaseModel]) -> str:

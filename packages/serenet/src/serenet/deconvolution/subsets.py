@@ -3,32 +3,18 @@
 Views are taken from the most oblique to the axial one: oblique views tell most about depth.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from optics import LightFieldPreset, RecordedLightField, Subset
+from optics import LightFieldMicroscope, RecordedLightField, Subset
 from serenet.deconvolution.windows import Window
 from serenet.views.psf import ViewPSF
 
 # Longer steps than Richardson-Lucy's own: the same fit in fewer sweeps.
 EXPONENT = 1.5
-
-
-def oblique_first(preset: LightFieldPreset) -> list[int]:
-    """Return the channels of the preset's views, the most oblique first."""
-    middle = preset.n_num // 2
-    return sorted(
-        range(len(preset.views)),
-        key=lambda i: (
-            -math.hypot(
-                preset.views[i] // preset.n_num - middle, preset.views[i] % preset.n_num - middle
-            )
-        ),
-    )
 
 
 @dataclass(frozen=True)
@@ -41,7 +27,7 @@ class ViewSubsets:
         (A, h, w), background subtracted, not negative.
     view_psf
         PSF of a channel.
-    preset
+    microscope
         The microscope.
     volume_yx
         Lateral size of the volume.
@@ -51,7 +37,7 @@ class ViewSubsets:
 
     views: Tensor
     view_psf: ViewPSF
-    preset: LightFieldPreset
+    microscope: LightFieldMicroscope
     volume_yx: tuple[int, int]
     order: Sequence[int]
 
@@ -61,7 +47,7 @@ class ViewSubsets:
             self.view_psf(channel).to(self.views.device),
             self.volume_yx,
             (self.views.shape[-2], self.views.shape[-1]),
-            point_samples=self.preset.scanning == 1,
+            point_samples=self.microscope.scanning == 1,
         )
         return Subset(operator, self.views[channel : channel + 1])
 
@@ -76,7 +62,7 @@ class ViewSubsets:
 
 def flat_start(subsets: ViewSubsets) -> Tensor:
     """Return a flat volume (D, H, W) as bright as the first view."""
-    shape = (len(subsets.preset.depths_um), *subsets.volume_yx)
+    shape = (len(subsets.microscope.depths_um), *subsets.volume_yx)
     flat = torch.ones(shape, device=subsets.views.device)
     subset = subsets.subset(subsets.order[0])
     predicted = float(subset.operator.forward(flat).sum())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from optics.convolution import padded_size
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget
@@ -64,7 +64,7 @@ def _inside(core: tuple[slice, slice], whole: tuple[slice, slice]) -> tuple[slic
 
 def plan_windows(
     field: tuple[int, int],
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     psf_size: int,
     budget: MemoryBudget,
     *,
@@ -79,7 +79,7 @@ def plan_windows(
     ----------
     field
         Size of the views.
-    preset
+    microscope
         The microscope; windows start at multiples of its scan positions, where views and volume
         share a pixel border.
     psf_size
@@ -89,12 +89,12 @@ def plan_windows(
     tv
         Whether total variation is used, which needs more memory.
     """
-    scale, step = preset.lateral_scale, preset.scanning
+    scale, step = microscope.lateral_scale, microscope.scanning
     halo = math.ceil(psf_size / 2 / scale / step) * step
 
     def needed(views_yx: tuple[int, int]) -> float:
         size = (round(views_yx[0] * scale), round(views_yx[1] * scale))
-        return _bytes_of_window(size, len(preset.depths_um), psf_size, tv=tv) / _PLANNED
+        return _bytes_of_window(size, len(microscope.depths_um), psf_size, tv=tv) / _PLANNED
 
     core = max(field)
     if needed(field) > budget.available:
@@ -110,7 +110,7 @@ def plan_windows(
         least = budget.total - budget.available + needed((2 * halo + step, 2 * halo + step))
         raise UserError(
             f"--max-memory-gb {budget.total / GB:.2f} is too small for this PSF and "
-            f"{len(preset.depths_um)} depths; give at least {least / GB + 0.1:.1f}"
+            f"{len(microscope.depths_um)} depths; give at least {least / GB + 0.1:.1f}"
         )
     cores = [[(a, min(a + core, n)) for a in range(0, n, core)] for n in field]
     return [

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile, VolumeWriter, open_frames
 from scopekit.inputs import sha256_of
@@ -48,7 +48,7 @@ class Calibration(BaseModel):
 def rectify_files(
     raw: Sequence[Path],
     out: Path,
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     *,
     radiometry: Path | None = None,
     dark: Path | None = None,
@@ -66,10 +66,10 @@ def rectify_files(
     ----------
     raw
         TIFF files of one or many frames, all in the order of exposure. A scanned microscope's
-        are merged by ``preset.scanning ** 2``.
+        are merged by ``microscope.scanning ** 2``.
     out
         The views to write.
-    preset
+    microscope
         The microscope.
     radiometry, dark
         TIFF files; several frames are averaged.
@@ -97,27 +97,32 @@ def rectify_files(
         require_new(path, overwrite=overwrite)
         if path.resolve() in inputs:
             raise UserError(f"{path}: is an input too; choose another name for the result")
-    order = _checked_order(scan_order, preset.scanning)
+    order = _checked_order(scan_order, microscope.scanning)
 
     setting = _calibrate(radiometry, dark, calibration)
     lattice = setting.lattice
-    _require_fit(lattice, preset, calibration or setting.radiometry)
+    _require_fit(lattice, microscope, calibration or setting.radiometry)
     dark_frame = _mean_frame(setting.dark, lattice.frame_shape) if setting.dark else None
     bright_frame = _mean_frame(setting.radiometry, lattice.frame_shape)
     stacks = [open_frames(path) for path in raw]
     for stack in stacks:
         _require_shape(stack, lattice.frame_shape)
-    n_frames, n_scan = sum(stack.n_frames for stack in stacks), preset.scanning**2
+    n_frames, n_scan = sum(stack.n_frames for stack in stacks), microscope.scanning**2
     if n_frames == 0 or n_frames % n_scan:
         raise UserError(
-            f"{', '.join(map(str, raw))}: {n_frames} frames; the optics scan {preset.scanning} x "
-            f"{preset.scanning} positions, so give a multiple of {n_scan} frames"
+            f"{', '.join(map(str, raw))}: {n_frames} frames; the optics scan "
+            f"{microscope.scanning} x {microscope.scanning} positions, so give a multiple of "
+            f"{n_scan} frames"
         )
 
-    flat = flat_field(bright_frame, lattice, preset.n_num, dark_frame)
+    flat = flat_field(bright_frame, lattice, microscope.n_num, dark_frame)
     n_times = n_frames // n_scan
-    shape = (preset.n_num**2, lattice.rows * preset.scanning, lattice.columns * preset.scanning)
-    step_um = preset.lateral_scale * preset.pixel_um
+    shape = (
+        microscope.n_num**2,
+        lattice.rows * microscope.scanning,
+        lattice.columns * microscope.scanning,
+    )
+    step_um = microscope.view_pixel_um
     frames = _frames(stacks)
     with (
         VolumeWriter(
@@ -131,7 +136,9 @@ def rectify_files(
         for views in writer.array.reshape(n_times, *shape):
             scanned = np.empty((n_scan, len(flat), *flat.shape[1:]), np.float32)
             for t in range(n_scan):
-                scanned[t] = rectify(next(frames), lattice, preset.n_num, dark=dark_frame) / flat
+                scanned[t] = (
+                    rectify(next(frames), lattice, microscope.n_num, dark=dark_frame) / flat
+                )
                 advance(1, "")
             views[:] = interlace(scanned, order)
             writer.release()
@@ -224,12 +231,12 @@ def _require_shape(stack: StackFile, shape: tuple[int, ...]) -> None:
         )
 
 
-def _require_fit(lattice: Lattice, preset: LightFieldPreset, source: Path) -> None:
+def _require_fit(lattice: Lattice, microscope: LightFieldMicroscope, source: Path) -> None:
     """Raise `UserError` if the optics are those of another camera."""
     for pitch in (lattice.pitch_y, lattice.pitch_x):
-        if not 1 / _MAX_RESAMPLING < pitch / preset.n_num < _MAX_RESAMPLING:
+        if not 1 / _MAX_RESAMPLING < pitch / microscope.n_num < _MAX_RESAMPLING:
             raise UserError(
                 f"{source}: {pitch:.2f} pixels a microlens, but the optics have n_num "
-                f"{preset.n_num}; use the optics of this microscope, or n_num: "
+                f"{microscope.n_num}; use the optics of this microscope, or n_num: "
                 f"{lattice.nearest_odd}"
             )
