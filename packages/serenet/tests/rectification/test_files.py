@@ -9,7 +9,7 @@ from scopekit.errors import UserError
 from scopekit.images.files import open_stack
 from scopekit.settings import read_yaml, write_yaml
 from serenet.rectification.files import rectify_files
-from serenet.rectification.resampling import rectify
+from serenet.rectification.resampling import rectify_frame
 from serenet.views.scan import SCAN_ORDER
 
 from .small_camera import N_NUM, SHAPE
@@ -48,7 +48,7 @@ def test_files(files, tmp_path):
         "views_calibration.yaml",
         "views_lattice.png",
     ]
-    expected = rectify(
+    expected = rectify_frame(
         *(tifffile.imread(files["raw"]), lattice, N_NUM),
         *(tifffile.imread(files[name]) for name in ("radiometry", "dark")),
     )

@@ -101,8 +101,8 @@ def fit_aberrations(views: Tensor, microscope: LightFieldMicroscope) -> dict[str
         return -gained / scale, -gradient.cpu().double().numpy() / scale
 
     everywhere = _minimum(misfit, np.eye(len(FITTED)))
-    told = _determined(misfit, everywhere, shifts.flatten(1).numpy())
-    fitted = everywhere if told.shape[1] == len(FITTED) else _minimum(misfit, told)
+    directions = _find_directions(misfit, everywhere, shifts.flatten(1).numpy())
+    fitted = everywhere if directions.shape[1] == len(FITTED) else _minimum(misfit, directions)
     return dict(zip(FITTED, fitted.clip(-_STRONGEST, _STRONGEST).tolist(), strict=True))
 
 
@@ -153,7 +153,7 @@ def _minimum(misfit: Misfit, directions: NDArray[np.float64]) -> NDArray[np.floa
     return coefficients
 
 
-def _determined(
+def _find_directions(
     misfit: Misfit, minimum: NDArray[np.float64], shifts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the directions (C, K) in which the misfit is curved enough.
@@ -165,8 +165,8 @@ def _determined(
     rows = [(misfit(minimum + s)[1] - misfit(minimum - s)[1]) / (2 * _STEP) for s in steps]
     curvature = np.stack(rows)
     values, vectors = eigh((curvature + curvature.T) / 2, shifts @ shifts.T)
-    told: NDArray[np.float64] = vectors[:, values >= _DETERMINED * values[-1]]
-    return told
+    directions: NDArray[np.float64] = vectors[:, values >= _DETERMINED * values[-1]]
+    return directions
 
 
 def _turn(frequency: Tensor, shift: Tensor) -> Tensor:

@@ -16,11 +16,13 @@ from scopekit.progress import progress_bar
 from scopekit.settings import read_yaml, write_yaml
 from serenet.rectification.lattice import Lattice, find_lattice
 from serenet.rectification.picture import save_lattice_picture
-from serenet.rectification.resampling import flat_field, interlace, rectify
+from serenet.rectification.resampling import (
+    flat_field,
+    rectify_series,
+    require_fit,
+)
 from serenet.views.files import require_tiff
-from serenet.views.scan import SCAN_ORDER
-
-_MAX_RESAMPLING = 1.3
+from serenet.views.scan import require_order
 
 
 class Calibration(BaseModel):
@@ -88,7 +90,7 @@ def rectify_files(
     Raises
     ------
     UserError
-        If a file is unfit, the lattice is missing or does not fit the preset, or a result exists.
+        If a file is unfit, the lattice is missing or not the microscope's, or a result exists.
     """
     yaml, picture = (out.with_name(out.stem + end) for end in ("_calibration.yaml", "_lattice.png"))
     require_tiff(out)
@@ -97,11 +99,11 @@ def rectify_files(
         require_new(path, overwrite=overwrite)
         if path.resolve() in inputs:
             raise UserError(f"{path}: is an input too; choose another name for the result")
-    order = _checked_order(scan_order, microscope.scanning)
+    order = require_order(scan_order, microscope.scanning)
 
     setting = _calibrate(radiometry, dark, calibration)
     lattice = setting.lattice
-    _require_fit(lattice, microscope, calibration or setting.radiometry)
+    require_fit(lattice, microscope, str(calibration or setting.radiometry))
     dark_frame = _mean_frame(setting.dark, lattice.frame_shape) if setting.dark else None
     bright_frame = _mean_frame(setting.radiometry, lattice.frame_shape)
     stacks = [open_frames(path) for path in raw]
@@ -110,7 +112,7 @@ def rectify_files(
     n_frames, n_scan = sum(stack.n_frames for stack in stacks), microscope.scanning**2
     if n_frames == 0 or n_frames % n_scan:
         raise UserError(
-            f"{', '.join(map(str, raw))}: {n_frames} frames; the optics scan "
+            f"{', '.join(map(str, raw))}: {n_frames} frames; the microscope scans "
             f"{microscope.scanning} x {microscope.scanning} positions, so give a multiple of "
             f"{n_scan} frames"
         )
@@ -133,35 +135,13 @@ def rectify_files(
         ) as writer,
         progress_bar("rectify", n_frames) as advance,
     ):
-        for views in writer.array.reshape(n_times, *shape):
-            scanned = np.empty((n_scan, len(flat), *flat.shape[1:]), np.float32)
-            for t in range(n_scan):
-                scanned[t] = (
-                    rectify(next(frames), lattice, microscope.n_num, dark=dark_frame) / flat
-                )
-                advance(1, "")
-            views[:] = interlace(scanned, order)
+        series = rectify_series(frames, lattice, flat, order, dark_frame, advance)
+        for target, views in zip(writer.array.reshape(n_times, *shape), series, strict=True):
+            target[:] = views
             writer.release()
     write_yaml(yaml, setting.model_dump(mode="json"), overwrite=overwrite)
     save_lattice_picture(picture, bright_frame, lattice, overwrite=overwrite)
     return lattice
-
-
-def _checked_order(order: Sequence[int] | None, scanning: int) -> tuple[int, ...]:
-    n_scan = scanning**2
-    if order is None:
-        if scanning not in (1, 3):
-            raise UserError(
-                f"the optics scan {scanning} x {scanning} positions: give their order, "
-                f"{n_scan} numbers from 0"
-            )
-        return SCAN_ORDER if scanning == 3 else (0,)
-    if sorted(order) != list(range(n_scan)):
-        raise UserError(
-            f"scan order {' '.join(map(str, order))}: the optics scan {scanning} x {scanning} "
-            f"positions, so give each of 0 to {n_scan - 1} once"
-        )
-    return tuple(order)
 
 
 def _calibrate(radiometry: Path | None, dark: Path | None, calibration: Path | None) -> Calibration:
@@ -229,14 +209,3 @@ def _require_shape(stack: StackFile, shape: tuple[int, ...]) -> None:
             f"{stack.path}: frames of {stack.shape[-2]} x {stack.shape[-1]} pixels, but the "
             f"radiometry frame has {shape[0]} x {shape[1]}; record them with one camera setting"
         )
-
-
-def _require_fit(lattice: Lattice, microscope: LightFieldMicroscope, source: Path) -> None:
-    """Raise `UserError` if the optics are those of another camera."""
-    for pitch in (lattice.pitch_y, lattice.pitch_x):
-        if not 1 / _MAX_RESAMPLING < pitch / microscope.n_num < _MAX_RESAMPLING:
-            raise UserError(
-                f"{source}: {pitch:.2f} pixels a microlens, but the optics have n_num "
-                f"{microscope.n_num}; use the optics of this microscope, or n_num: "
-                f"{lattice.nearest_odd}"
-            )

@@ -81,7 +81,7 @@ def project_file(
         if any(far > n for far, n in zip(travelled, stack.shape[1:], strict=True)):
             say(f"warning: --drift {drift_um[0]:g} {drift_um[1]:g}: beyond the field in one scan")
     scene = torch.from_numpy(stack.read()).to(device)
-    still, views = project(scene, file, microscope.lateral_scale, drift)
+    still, views = project_volume(scene, file, microscope.lateral_scale, drift)
     if noise is not None:
         peak = float(views.max())
         views = add_camera_noise(
@@ -114,7 +114,7 @@ def _um(voxel: tuple[float, ...]) -> str:
     return " x ".join(f"{n:.4g}" for n in voxel) + " um"
 
 
-def project(
+def project_volume(
     volume: Tensor,
     file: PSFFile,
     lateral_scale: float,
