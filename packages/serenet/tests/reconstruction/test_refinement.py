@@ -117,10 +117,10 @@ def test_tells_the_fit_of_views_it_did_not_use(
 
     def spy(estimate, subset, **options):
         seen.append(subset.measured)
-        return update(estimate, subset, **options)
+        return step(estimate, subset, **options)
 
-    update = refinement.update
-    monkeypatch.setattr(refinement, "update", spy)
+    step = refinement.richardson_lucy_step
+    monkeypatch.setattr(refinement, "richardson_lucy_step", spy)
     refined, done = refine(network_volume, subsets, 24)
     used = [
         next(a for a in subsets.order if torch.equal(subsets.views[a : a + 1], measured))

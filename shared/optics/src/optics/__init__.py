@@ -4,7 +4,13 @@ Units are micrometres, volumes are (Z, Y, X), views are (A, Y, X).
 """
 
 from optics.convolution import KernelOperator
-from optics.deconvolution import Operator, Subset, poisson_deviance, richardson_lucy, update
+from optics.deconvolution import (
+    Operator,
+    Subset,
+    poisson_deviance,
+    richardson_lucy,
+    richardson_lucy_step,
+)
 from optics.errors import OpticsError
 from optics.lightfield.microscope import LightFieldMicroscope, presets
 from optics.lightfield.projection import LightFieldOperator
@@ -48,10 +54,10 @@ __all__ = [
     "presets",
     "psf_shift",
     "richardson_lucy",
+    "richardson_lucy_step",
     "sample_views",
     "sampled_size",
     "section_to_kernel",
-    "update",
     "volume_size",
     "write_psf",
 ]
