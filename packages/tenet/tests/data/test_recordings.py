@@ -10,7 +10,16 @@ import torch
 
 from scopekit.errors import UserError
 from scopekit.images.files import write_volume
-from tenet.data.recordings import find_recordings, read_recording, split_recordings
+from tenet.alignment.shifts import load_alignment
+from tenet.config.files import load_config
+from tenet.data.recordings import (
+    align_recording,
+    find_recordings,
+    held_out_recordings,
+    read_recording,
+    split_recordings,
+)
+from tenet.network.jnet import JNet
 
 VOLUME = np.random.default_rng(0).integers(100, 4000, (3, 4, 5)).astype(np.float32)
 SCALED = (VOLUME - VOLUME.min()) / (VOLUME.max() - VOLUME.min())
@@ -123,6 +132,33 @@ def test_nd2_is_divided_by_4095(tmp_path, monkeypatch):
     assert found.voxel_um == (1.5, 0.2, 0.1)
 
 
+def test_a_range_that_fits_no_value_of_nd2_is_told(tmp_path, monkeypatch, write_config, tenet):
+    monkeypatch.setitem(sys.modules, "nd2", types.SimpleNamespace(ND2File=ND2File))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.nd2").touch()
+    torch.save(JNet(load_config(write_config()).params).state_dict(), "model.pt")
+    fixed = ("--config", "small.json", "--checkpoint", "model.pt", "--out", "out")
+    # Within the camera's 0 to 4095, yet below all that was recorded.
+    refused = tenet("enhance", "a.nd2", *fixed, "--value-range", 0, 50, "--device", "cpu")
+    assert refused.returncode == 2
+    assert "all lie outside the value range 0 50" in refused.stderr
+    with pytest.raises(UserError, match=r"a\.nd2: .* all lie outside the value range 0 50"):
+        read_recording(tmp_path / "a.nd2", value_range=(0, 50))
+
+
+def test_recordings_are_aligned_and_stay_what_they_are(tmp_path):
+    y, x = np.mgrid[:32, :32]
+    jumps = [0, 3, -2, 2, -3, 1]
+    stack = np.stack([np.exp(-((y - 16 - j) ** 2 + (x - 15) ** 2) / 30) for j in jumps])
+    recording = read_recording(save(tmp_path / "a.npy", stack))
+    aligned = align_recording(recording, load_alignment())
+    assert aligned.volume.min() >= 0
+    assert aligned.volume.max() <= 1
+    assert np.corrcoef(aligned.volume.ravel(), recording.volume.ravel())[0, 1] > 0.5
+    steps = [np.abs(np.diff(r.volume, axis=0)).mean() for r in (recording, aligned)]
+    assert steps[1] < 0.5 * steps[0]
+
+
 def test_which_files_are_used(tmp_path):
     names = ["b01.tif", "a00.tif", "_c.tif", "x03.npy", "y.txt", ".d.tif", "z04.TIF"]
     for name in names:
@@ -146,3 +182,10 @@ def test_four_fifths_train_and_the_rest_validates(tmp_path, number, train):
 def test_one_stack_is_too_few(tmp_path):
     with pytest.raises(UserError, match="the only stack; give two or more"):
         split_recordings([tmp_path / "a.tif"], train=True)
+
+
+def test_stacks_kept_for_the_test_are_those_of_the_configuration(work, write_config):
+    kept = load_config(write_config("kept", test_dataset={"test_images": ["01"]}))
+    assert [path.name for path in held_out_recordings(kept)] == ["s01.npy"]
+    none = load_config(write_config("none", test_dataset={"test_images": ["77"]}))
+    assert [path.name for path in held_out_recordings(none)] == ["s02.npy"]

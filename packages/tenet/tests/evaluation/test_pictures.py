@@ -88,6 +88,11 @@ def test_windows_stay_inside():
     small = Windows.of(section, (6, 20, 8))
     assert (small.z, small.y, small.x) == ((0, 1), (8 / 20, 1), (0, 1))
     assert Windows.of(None, (6, 20, 8)).y == (0, 1)
+    volume = np.zeros((24, 20, 8), np.float32)
+    volume[3, 4, 5] = 1
+    xy, xz, yz = Windows.of(None, (6, 20, 8)).views(volume, np.max)
+    assert (xy[4, 5], xz[3, 5], yz[3, 4]) == (1, 1, 1)
+    assert (xy.sum(), xz.sum(), yz.sum()) == (1, 1, 1)
 
 
 def test_scores_over_the_threshold():

@@ -85,6 +85,11 @@ def test_beads_that_fill_the_image_are_none(tenet, work):
     # Structure is 0.5 everywhere: no bead is free of the border.
     assert {row["volume_um3_number"] for row in scores} == {"0"}
     assert not any(row["best"] == "1" for row in scores)
+    # The ideal is the volume of a bead of that radius.
+    assert (
+        "<td>ideal</td><td></td><td></td><td>4.189</td>"
+        in (work / "out" / "beads_report.html").read_text()
+    )
     why = "tenet: no beads at threshold 0.5: 1 objects touch the border or are too small"
     assert why in done.stdout
     assert why in (work / "out" / "beads_report.html").read_text()
@@ -293,3 +298,16 @@ def test_beads_are_by_default_the_stacks_kept_for_the_test(work, write_config):
     write_config("tuned", test_dataset={"test_images": ["01"]})
     beads = package.BeadsInference("tuned.json", device="cpu")
     assert [result.name for result in beads.get_result()] == ["s01"]
+
+
+def test_the_best_threshold_is_marked_in_every_table(tenet, work):
+    done = tenet("evaluate", "simulation", LABELS[0], "--config", "tuned.json", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    (best,) = (row for row in rows(work / "out" / "simulation_scores.csv") if row["best"] == "1")
+    threshold = f"{float(best['threshold']):g}"
+    assert f"tenet   {threshold} (best)" in done.stdout
+    page = (work / "out" / "simulation_report.html").read_text()
+    assert page.count("class=best") == 1
+    assert f"<td>{threshold} (best)</td>" in page
+    shown = {row["threshold"] for row in rows(work / "out" / "simulation_images.csv")}
+    assert shown == {"0.5", threshold}

@@ -133,6 +133,18 @@ def test_existing_weights_are_left_alone(config_file, tmp_path):
     assert pretrain(config, device=CPU, overwrite=True).exists()
 
 
+def test_without_axial_refinement_images_have_the_planes_of_the_labels(config_file):
+    config = load_config(config_file(params__superres=False))
+    assert config.params.scale == 4
+    model = load_model(pretrain(config, device=CPU), config)
+    training, _ = label_crops(config, vibrate=False)
+    crop = training.draw(np.random.default_rng(0))
+    assert crop.mask.shape == crop.labelz.shape == (1, 16, 16, 16)
+    batch = label_batch([crop], CPU, model.microscope())
+    assert batch.shown.shape == (1, 1, 16, 16, 16)
+    assert model(batch.shown)["enhanced_image"].shape == batch.labelx.shape
+
+
 def test_what_is_missing_is_told_before_anything_is_written(config_file, tmp_path):
     config = load_config(config_file(pretrain_dataset__high=9))
     with pytest.raises(UserError, match=r"0003_labelx.npy: no such file"):

@@ -86,7 +86,7 @@ def measure_objects(
     >>> labels[3:6, 3:6, 3:6] = 1
     >>> (cube,) = tenet.measure_objects(labels, (0.2, 0.2, 0.2))
     >>> f"{cube.volume_um3:.3f} um^3, sphericity {cube.sphericity:.2f}"
-    '0.216 um^3, sphericity 0.94'
+    '0.216 um^3, sphericity 0.97'
     """
     labels = to_array(labels)
     intensity = None if intensity is None else to_array(intensity)
