@@ -12,6 +12,7 @@ from optics.deconvolution import (
     richardson_lucy_step,
 )
 from optics.errors import OpticsError
+from optics.lightfield.band_limited import BandLimitedOperator
 from optics.lightfield.microscope import LightFieldMicroscope, presets
 from optics.lightfield.projection import LightFieldOperator
 from optics.lightfield.psf import phase_space_psf, psf_shift
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "NLLMPG",
+    "BandLimitedOperator",
     "KernelOperator",
     "LightFieldMicroscope",
     "LightFieldOperator",
