@@ -2,6 +2,7 @@
 
 import sys
 import types
+import typing
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tenet.data.recordings import (
     align_recording,
     find_recordings,
     held_out_recordings,
+    open_recording,
     read_recording,
     split_recordings,
 )
@@ -111,8 +113,16 @@ class ND2File:
     def __exit__(self, *_):
         pass
 
-    def asarray(self):
-        return np.stack([VOLUME, VOLUME + 1])[:, :, None].astype(np.uint16)
+    dtype = np.uint16
+    read: typing.ClassVar[list] = []
+
+    @property
+    def loop_indices(self):
+        return tuple({"T": t, "Z": z} for t in range(2) for z in range(3))
+
+    def read_frame(self, number):
+        self.read.append(number)
+        return (VOLUME[number % 3] + number // 3).astype(np.uint16)
 
     def voxel_size(self):
         return types.SimpleNamespace(x=0.1, y=0.2, z=1.5)
@@ -130,6 +140,19 @@ def test_nd2_is_divided_by_4095(tmp_path, monkeypatch):
     found = read_recording(path, 1)
     np.testing.assert_allclose(found.volume, (VOLUME + 1) / 4095, rtol=1e-6)
     assert found.voxel_um == (1.5, 0.2, 0.1)
+
+
+def test_of_nd2_only_the_planes_that_are_asked_for_are_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nd2", types.SimpleNamespace(ND2File=ND2File))
+    (tmp_path / "a.nd2").touch()
+    recording = open_recording(tmp_path / "a.nd2")
+    monkeypatch.setattr(ND2File, "read", [])
+    np.testing.assert_array_equal(recording.planes(1, 1, 3), VOLUME[1:] + 1)
+    assert ND2File.read == [4, 5]
+    for axes, message in (({"Z": 3, "C": 2}, "2 channels, shape"), ({"P": 2, "Z": 3}, "axes PZYX")):
+        monkeypatch.setattr(ND2File, "sizes", {**axes, "Y": 4, "X": 5})
+        with pytest.raises(UserError, match=f"a.nd2: {message}"):
+            open_recording(tmp_path / "a.nd2")
 
 
 def test_a_range_that_fits_no_value_of_nd2_is_told(tmp_path, monkeypatch, write_config, tenet):

@@ -1,8 +1,10 @@
 """Recorded stacks: on disk, read some planes at a time; and in memory, from 0 to 1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,17 +103,40 @@ def _open_npy(path: Path) -> RecordingFile:
         raise UserError(f"{path}: no such file; check the path") from failure
     except (OSError, ValueError, EOFError) as failure:
         raise UserError(f"{path}: not a NumPy array, or damaged; save it again") from failure
-    return _of_array(path, array, None, None)
+    return _of_array(path, array)
 
 
 def _open_pt(path: Path) -> RecordingFile:
     tensor = read_checkpoint(path)
     if not isinstance(tensor, torch.Tensor):
         raise UserError(f"{path}: holds {type(tensor).__name__}; allowed: one tensor")
-    return _of_array(path, tensor.float().numpy(), None, None)
+    return _of_array(path, tensor.float().numpy())
 
 
 def _open_nd2(path: Path) -> RecordingFile:
+    with _nd2_file(path) as file:
+        sizes, voxel, kind = dict(file.sizes), file.voxel_size(), np.dtype(file.dtype)
+        numbers = {(at.get("T", 0), at.get("Z", 0)): n for n, at in enumerate(file.loop_indices)}
+    if not {"Z", "Y", "X"} <= set(sizes) <= set("TCZYX"):
+        raise UserError(f"{path}: axes {''.join(sizes)}; allowed: ZYX, with C and T if need be")
+    shape = tuple(sizes[axis] for axis in "TCZYX" if axis in sizes)
+    _require_one_channel(path, shape, kind, sizes.get("C", 1))
+    z, y, x = shape[-3:]
+
+    def planes(time_point: int, first: int, end: int) -> Array:
+        part = np.empty((end - first, y, x), np.float32)
+        with _nd2_file(path) as file:
+            for plane, number in zip(part, range(first, end), strict=True):
+                plane[...] = file.read_frame(numbers[time_point, number]).reshape(y, x)
+        return part
+
+    voxel_um = (voxel.z, voxel.y, voxel.x)
+    return RecordingFile(path, (z, y, x), sizes.get("T", 1), voxel_um, _ND2_PEAK, planes)
+
+
+@contextmanager
+def _nd2_file(path: Path) -> Iterator[Any]:
+    """Open a file of Nikon's; raise `UserError` where it, or what is done with it, fails."""
     try:
         import nd2
     except ModuleNotFoundError as failure:
@@ -122,31 +147,14 @@ def _open_nd2(path: Path) -> RecordingFile:
         raise UserError(f"{path}: no such file; check the path")
     try:
         with nd2.ND2File(path) as file:
-            axes, array, voxel = list(file.sizes), file.asarray(), file.voxel_size()
+            yield file
     except Exception as failure:  # damaged files raise errors of any kind
         raise UserError(f"{path}: not an ND2 file, or damaged; export it again") from failure
-    order = [axes.index(axis) for axis in ("T", "C", "Z", "Y", "X") if axis in axes]
-    if len(order) != len(axes) or "Z" not in axes:
-        raise UserError(f"{path}: axes {''.join(axes)}; allowed: ZYX, with C and T if need be")
-    array = array.transpose(order)
-    if "T" in axes and "C" not in axes:
-        array = array[:, None]
-    return _of_array(path, array, (voxel.z, voxel.y, voxel.x), _ND2_PEAK)
 
 
-def _of_array(
-    path: Path, array: NDArray, voxel_um: VoxelSize | None, full_scale: float | None
-) -> RecordingFile:
-    if array.ndim not in (3, 4, 5) or 0 in array.shape or array.dtype.kind not in "uif":
-        raise UserError(
-            f"{path}: shape {array.shape} of {array.dtype}; allowed: numbers (Z, Y, X), "
-            "(1, Z, Y, X) or (T, 1, Z, Y, X)"
-        )
-    if array.ndim > 3 and array.shape[-4] != 1:
-        raise UserError(
-            f"{path}: {array.shape[-4]} channels, shape {array.shape}; allowed: one; save each "
-            "channel as its own file"
-        )
+def _of_array(path: Path, array: NDArray) -> RecordingFile:
+    channels = array.shape[-4] if array.ndim > 3 else 1
+    _require_one_channel(path, array.shape, array.dtype, channels)
     z, y, x = array.shape[-3:]
     frames = array.reshape(-1, z, y, x)
 
@@ -155,7 +163,22 @@ def _of_array(
         release_pages(array)
         return part
 
-    return RecordingFile(path, (z, y, x), len(frames), voxel_um, full_scale, planes)
+    return RecordingFile(path, (z, y, x), len(frames), None, None, planes)
+
+
+def _require_one_channel(
+    path: Path, shape: tuple[int, ...], kind: np.dtype[Any], channels: int
+) -> None:
+    if len(shape) not in (3, 4, 5) or 0 in shape or kind.kind not in "uif":
+        raise UserError(
+            f"{path}: shape {shape} of {kind}; allowed: numbers (Z, Y, X), (1, Z, Y, X) or "
+            "(T, 1, Z, Y, X)"
+        )
+    if channels != 1:
+        raise UserError(
+            f"{path}: {channels} channels, shape {shape}; allowed: one; save each channel as its "
+            "own file"
+        )
 
 
 def differ(found: VoxelSize, expected: VoxelSize) -> bool:
