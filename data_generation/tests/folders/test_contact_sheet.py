@@ -61,7 +61,7 @@ def test_an_existing_picture_is_kept_unless_told(tmp_path):
     path = tmp_path / "sheet.png"
     path.write_text("mine")
     items = [sheet_item("a", iter(one_voxel()), VOXEL_UM)]
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         save_contact_sheet(path, items, overwrite=False)
     assert path.read_text() == "mine"
     save_contact_sheet(path, items, overwrite=True)

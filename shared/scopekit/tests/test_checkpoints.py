@@ -93,6 +93,6 @@ def test_a_disk_that_fills_up(tmp_path, full_disk):
 def test_existing_checkpoints_are_kept(tmp_path):
     path = tmp_path / "model.pt"
     write_checkpoint(path, CONTENT, overwrite=False)
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         write_checkpoint(path, {}, overwrite=False)
     assert read_checkpoint(path)["name"] == "serenet"

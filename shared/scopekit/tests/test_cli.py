@@ -7,6 +7,7 @@ import torch
 
 from scopekit import cli
 from scopekit.errors import UserError
+from scopekit.progress import say
 
 FAILURES = {
     "user": (UserError("a.tif: damaged;\n  copy it again"), "a.tif: damaged; copy it again"),
@@ -135,3 +136,22 @@ def test_help(run):
     assert "Does things." in out
     assert "completion" not in out
     assert "Does things." in run()[1]
+
+
+ARGUMENTS = "a.tif exists: add `overwrite=True`, another `out`, or `max_memory_gb=0.5`"
+
+
+def test_errors_name_arguments_in_python_and_options_in_commands(run_here):
+    assert str(UserError(ARGUMENTS)) == ARGUMENTS
+    app = cli.new_app("Fails.")
+
+    @app.command()
+    def fail() -> None:
+        say(f"warning: {ARGUMENTS}")
+        raise UserError(f"b.tif: {UserError(ARGUMENTS)}")
+
+    code, _, err = run_here(lambda: cli.run(app), "fail")
+    told = "a.tif exists: add --overwrite, another --out, or --max-memory-gb 0.5"
+    assert code == 2
+    assert err.splitlines() == [f"warning: {told}", f"error: b.tif: {told}"]
+    assert str(UserError(ARGUMENTS)) == ARGUMENTS

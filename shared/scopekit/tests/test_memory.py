@@ -21,14 +21,14 @@ def test_without_a_name_four_fifths_of_what_is_free():
 
 
 def test_a_budget_below_what_the_program_holds():
-    with pytest.raises(UserError, match=r"--max-memory-gb 0\.01: .* room for the data"):
+    with pytest.raises(UserError, match=r"`max_memory_gb=0\.01`: .* room for the data"):
         memory_budget(CPU, 0.01)
 
 
 def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == choose_device("cpu") == CPU
-    with pytest.raises(UserError, match="--device cpu"):
+    with pytest.raises(UserError, match="`device=cpu`"):
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")

@@ -41,7 +41,7 @@ def test_results_are_replaced_only_on_demand(tmp_path):
     path = tmp_path / "result.txt"
     path.write_text("older")
     with (
-        pytest.raises(UserError, match=r"result\.txt exists: add --overwrite"),
+        pytest.raises(UserError, match=r"result\.txt exists: add `overwrite=True`"),
         whole_file(path, overwrite=False),
     ):
         pass

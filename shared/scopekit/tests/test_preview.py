@@ -43,12 +43,16 @@ def test_the_scale_bar_is_seen_on_a_bright_ground(tmp_path):
     assert (corner == 0).mean() > 0.02
 
 
-def test_the_picture_shows_the_brightest_spot_in_three_views(tmp_path):
-    # 20 x 30 um in the plane and 10 um deep: panels of 30 and 10 um, 3.6 apart by 2 %.
-    volume = np.zeros((5, 20, 30), np.float32)
-    volume[1, 5:10, 20:25] = 1
+@pytest.mark.parametrize("voxel_um", [(2, 1, 1), (2, 0.5, 1), (0.5, 1, 2.5)])
+def test_the_picture_shows_the_brightest_spot_in_three_views(tmp_path, voxel_um):
+    # 20 x 30 um in the plane and 10 um deep: panels of 30 and 10 um, 2 % apart.
+    z, y, x = voxel_um
+    volume = np.zeros((round(10 / z), round(20 / y), round(30 / x)), np.float32)
+    volume[
+        round(2 / z) : round(4 / z), round(5 / y) : round(10 / y), round(20 / x) : round(25 / x)
+    ] = 1
     path = tmp_path / "preview.png"
-    save_preview(path, {"result": volume}, (2, 1, 1), overwrite=False)
+    save_preview(path, {"result": volume}, voxel_um, overwrite=False)
     grey = picture(path)
     width_um = 30 + 0.6 + 10
     per_um = (grey.shape[1] - 2 * 0.15 * 160) / width_um
@@ -89,7 +93,7 @@ def test_flat_and_odd_volumes_have_pictures(tmp_path, shape, value):
 def test_existing_pictures_are_kept(tmp_path):
     path = tmp_path / "preview.png"
     path.write_text("older")
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         save_preview(path, {"a": VOLUME}, (1, 1, 1), overwrite=False)
     assert path.read_text() == "older"
 

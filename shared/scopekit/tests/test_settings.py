@@ -49,7 +49,7 @@ def test_missing_files_and_folders(tmp_path):
 def test_existing_settings_are_kept(tmp_path):
     path = tmp_path / "settings.yaml"
     write_yaml(path, {"a": 1}, overwrite=False)
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         write_yaml(path, {"a": 2}, overwrite=False)
     write_yaml(path, {"a": 3}, overwrite=True)
     assert read_yaml(path) == {"a": 3}

@@ -30,7 +30,7 @@ def test_the_map_of_shifts(tmp_path):
         "dy_um": "0.12210",
         "dx_um": "-0.24420",
     }
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         write_shift_map(*files, shifts, NNUM13.views, 13, 0.1221, overwrite=False)
     write_shift_map(*files, 0 * shifts, NNUM13.views, 13, 0.1221, overwrite=True)
     assert len(list(tmp_path.iterdir())) == 2

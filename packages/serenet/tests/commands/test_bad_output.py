@@ -100,7 +100,7 @@ def test_a_disk_that_is_full_after_the_volume(
         monkeypatch.setattr("scopekit.images.files.require_space", second_fails)
     else:
         monkeypatch.setattr(
-            "serenet.results.batch.write_yaml", lambda path, *_, **__: refuse(path, 0)
+            "serenet.results.tiff.write_yaml", lambda path, *_, **__: refuse(path, 0)
         )
     assert outputs.require_space is not None
     outcome = serenet(*into(commands["reconstruct"], out), "--dtype", dtype)
@@ -129,13 +129,13 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, commands, contents, weights
 INTERRUPTED = """
 import os, signal, sys
 from serenet import cli
-from serenet.reconstruction import frame as frame_reconstruction
-whole = frame_reconstruction.reconstruct_tile
+from serenet.reconstruction import volume
+whole = volume.tile_of_volume
 def interrupted(*arguments, **options):
     part = whole(*arguments, **options)
     os.kill(os.getpid(), signal.SIGINT)
     return part
-frame_reconstruction.reconstruct_tile = interrupted
+volume.tile_of_volume = interrupted
 sys.argv = ["serenet", *sys.argv[1:]]
 cli.main()
 """

@@ -113,7 +113,7 @@ def test_the_figure_shows_volumes_on_their_own_scale_and_what_differs(tmp_path: 
     assert np.abs(redder[:, third : third + 20]).max() < 0.05
     assert redder.min() < -0.5
     assert redder.max() < 0.05
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         draw()
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from optics import LightFieldOperator, open_psf, phase_space_psf, presets, sample_views, write_psf
 from scopekit.errors import UserError
 from scopekit.images.files import open_stack
+from scopekit.images.target import Target
 from scopekit.memory import MemoryBudget
 from serenet.deconvolution import files as deconvolve_files
 from serenet.deconvolution.subsets import ViewSubsets
@@ -133,7 +134,7 @@ def test_refined_windows_are_the_whole_within_half_a_percent(tmp_path, light_fie
     for n_bytes in (1e10, 82e6):
         windows = plan_windows(views.shape[-2:], SCOPE, 51, budget(n_bytes), tv=False)
         volumes.append(start.numpy().copy())
-        outcomes.append(refine(volumes[-1], subsets, windows, 14, tmp_path))
+        outcomes.append(refine(Target(volumes[-1]), subsets, windows, 14, tmp_path))
     assert len(windows) >= 6
     whole, parts = volumes
     assert outcomes[1].updates == outcomes[0].updates > 0

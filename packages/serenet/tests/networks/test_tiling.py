@@ -10,7 +10,7 @@ from scopekit.memory import MemoryBudget
 from serenet import build_model, decompose, reconstruct
 from serenet.networks.tiling import _PLANNED, _WORK_SPACE, volume_shape
 from serenet.reconstruction.virtual_scan import virtual_scan
-from serenet.reconstruction.volume import _demand, check_inputs, plan_tiles, reconstruct_tiles
+from serenet.reconstruction.volume import plan_tiles, volume_parts
 
 SCALES = {"serenet": 13 / 3, "serenetup5": 5.0, "fserenet": 13 / 3}
 N_VIEWS = 3
@@ -38,8 +38,7 @@ def budget_for(model, side):
 
 def assembled(views, model, shift, scale, tiles, half=False):
     volume = torch.full(volume_shape(N_DEPTHS, tuple(views.shape[-2:]), scale), torch.nan)
-    for tile, part in reconstruct_tiles(views, model, shift, scale, tiles, half=half):
-        window = (slice(None), slice(*tile.volume_rows), slice(*tile.volume_columns))
+    for window, part in volume_parts(views, model, shift, scale, tiles, half=half):
         assert volume[window].isnan().all(), "tiles overlap"
         volume[window] = part
     return volume
@@ -139,7 +138,7 @@ def test_half_precision_is_close(network):
 def test_budgets_too_small_say_what_is_needed(network):
     model, scale = network
     least = budget_for(model, 2 * model.halo + 2)
-    with pytest.raises(UserError, match=r"--max-memory-gb .* too small for 3 depths; give at le"):
+    with pytest.raises(UserError, match=r"`max_memory_gb=.* too small for 3 depths; give at le"):
         plan_tiles(model, (100, 100), N_DEPTHS, scale, least)
 
 
@@ -151,7 +150,7 @@ def test_wrong_shapes_are_refused(random_model):
             reconstruct(wrong, model, shift, 4.0)
     for wrong in (shift[:2], shift[0], shift[..., :1]):
         with pytest.raises(UserError, match="the PSF shift has shape"):
-            check_inputs(views, model, wrong)
+            reconstruct(views, model, wrong, 4.0)
 
 
 @pytest.mark.gpu
@@ -185,7 +184,7 @@ def test_tiles_of_the_baselines_give_the_untiled_volume():
                     parameter.normal_(0, gain, generator=generator)
         views, shift = light_field(height, width)
         whole = reconstruct(views, model, shift, 13 / 3)
-        demand = _demand(model, N_DEPTHS, 13 / 3)
+        demand = model.demand(N_DEPTHS, 13 / 3)
         area = (2 * demand.halo + 8) * min(width, 2 * demand.halo + 8)
         values = 1.03 * demand.tile_values * area + demand.field_values * height * width
         available = int((4 * values + _WORK_SPACE) / _PLANNED["cpu"])
@@ -204,12 +203,13 @@ def test_virtual_scans_in_tiles_are_the_untiled_ones(monkeypatch):
     whole = virtual_scan(views, model)
     with torch.no_grad():
         assert torch.equal(whole, model(views[None])[0, 0].clamp(min=0))
-    demand = model.values_per_view * 9 * (2 * model.halo + 9) ** 2 + 90 * 40 * 37
-    available = int((4 * demand + _WORK_SPACE) / _PLANNED["cpu"])
+    demand = model.demand()
+    values = demand.tile_values * (2 * model.halo + 9) ** 2 + demand.field_values * 40 * 37
+    available = int((4 * values + _WORK_SPACE) / _PLANNED["cpu"])
     budget = MemoryBudget(available, available)
     monkeypatch.setattr("serenet.reconstruction.virtual_scan.memory_budget", lambda *_: budget)
-    shares = []
-    tiled = virtual_scan(views, model, advance=shares.append)
-    assert len(shares) > 1
-    assert sum(shares) == pytest.approx(1)
+    pixels = []
+    tiled = virtual_scan(views, model, advance=pixels.append)
+    assert len(pixels) > 1
+    assert sum(pixels) == 40 * 37
     assert (tiled - whole).abs().max() <= 1e-5 * whole.max()

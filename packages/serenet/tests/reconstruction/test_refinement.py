@@ -19,6 +19,7 @@ from optics import (
 )
 from scopekit.errors import UserError
 from scopekit.images.files import open_stack
+from scopekit.images.target import Target
 from scopekit.memory import MemoryBudget
 from serenet.deconvolution.subsets import ViewSubsets, flat_start
 from serenet.deconvolution.windows import plan_windows
@@ -85,7 +86,7 @@ def refine(tmp_path):
         budget = MemoryBudget(10**10, 10**10)
         field = (subsets.views.shape[-2], subsets.views.shape[-1])
         windows = plan_windows(field, subsets.microscope, 51, budget, tv=False)
-        done = refinement.refine(refined, subsets, windows, n_updates, tmp_path)
+        done = refinement.refine(Target(refined), subsets, windows, n_updates, tmp_path)
         return torch.from_numpy(refined), done
 
     return call

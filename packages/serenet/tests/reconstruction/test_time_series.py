@@ -1,10 +1,12 @@
 """Time series to OME-Zarr: frame by frame, resumed, the same as one by one, and on a cluster."""
 
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -12,9 +14,14 @@ import yaml
 
 from scopekit.images.files import open_stack, write_volume
 from scopekit.images.zarr_writer import create_store, declare_whole, write_frame
-from scopekit.series.store import FrameSeries
-from serenet.reconstruction.frame import ReconstructOptions
+from scopekit.series.store import FrameSeries, begin_series
+from serenet import save_checkpoint
+from serenet.reconstruction import workers
+from serenet.reconstruction.frame import FrameReconstructor
+from serenet.reconstruction.setup import ReconstructOptions, set_up
 from serenet.reconstruction.workers import frame_job
+from serenet.results.contents import digests, fingerprint
+from serenet.views.files import open_views
 
 pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
 
@@ -145,10 +152,10 @@ import os, sys
 from serenet import cli
 from serenet.reconstruction import frame as frame_reconstruction
 whole = frame_reconstruction.FrameReconstructor.__call__
-def deadly(self, stack, frame, target, release):
+def deadly(self, stack, frame, target):
     if frame == 2:
         os.kill(os.getpid(), 9)
-    return whole(self, stack, frame, target, release)
+    return whole(self, stack, frame, target)
 frame_reconstruction.FrameReconstructor.__call__ = deadly
 sys.argv = ["serenet", *sys.argv[1:]]
 cli.main()
@@ -167,13 +174,11 @@ def test_a_killed_run_goes_on(
     assert {0} <= finished <= {0, 1}
 
     made = []
-    from serenet.reconstruction.frame import FrameReconstructor
-
     whole = FrameReconstructor.__call__
 
-    def watched(self, stack, frame, target, release):
+    def watched(self, stack, frame, target):
         made.append(frame)
-        return whole(self, stack, frame, target, release)
+        return whole(self, stack, frame, target)
 
     monkeypatch.setattr(FrameReconstructor, "__call__", watched)
     outcome = serenet(*arguments)
@@ -181,6 +186,65 @@ def test_a_killed_run_goes_on(
     assert "going on where an interrupted run stopped" in outcome.err
     assert set(made) == set(range(N_FRAMES)) - finished
     assert np.array_equal(volumes(tmp_path / "out" / "series_serenet.ome.zarr"), expected)
+
+
+@pytest.fixture
+def interrupted_after_two(monkeypatch):
+    """Press Ctrl-C when frame 2 begins; once."""
+    whole = FrameReconstructor.__call__
+
+    def impatient(self, stack, frame, target):
+        if frame == 2:
+            monkeypatch.setattr(FrameReconstructor, "__call__", whole)
+            raise KeyboardInterrupt
+        return whole(self, stack, frame, target)
+
+    monkeypatch.setattr(FrameReconstructor, "__call__", impatient)
+
+
+@pytest.mark.parametrize("replaced", ["checkpoint", "psf"])
+def test_frames_of_another_file_of_the_same_name_are_not_mixed(
+    serenet,
+    series_file,
+    tmp_path,
+    weights,
+    small_psf,
+    interrupted_after_two,
+    replaced,
+    random_model,
+):
+    files = {"checkpoint": tmp_path / "network.pth", "psf": tmp_path / "psf.h5"}
+    shutil.copy(weights["serenet"], files["checkpoint"])
+    shutil.copy(small_psf, files["psf"])
+    given = [argument for name in files for argument in (f"--{name}", files[name])]
+    command = ("reconstruct", series_file, *given, "--out", tmp_path / "out", "--format", "zarr")
+    assert serenet(*command).code not in (0, 2)
+    if replaced == "checkpoint":
+        other = random_model("serenet", seed=1, inChannels=49)
+        save_checkpoint(files["checkpoint"], other, overwrite=True)
+    else:
+        with h5py.File(files["psf"], "r+") as file:
+            file["psf"][...] *= 2
+    outcome = serenet(*command)
+    assert outcome.code == 2
+    assert f"2 finished frames of other input or settings ({replaced} sha256)" in outcome.error
+    assert serenet(*command, "--overwrite", "--no-preview").code == 0
+    fresh = ("reconstruct", series_file, *given, "--out", tmp_path / "fresh", "--format", "zarr")
+    assert serenet(*fresh).code == 0
+    name = "series_serenet.ome.zarr"
+    assert np.array_equal(volumes(tmp_path / "out" / name), volumes(tmp_path / "fresh" / name))
+
+
+def test_maps_of_shifts_lie_beside_a_store_as_beside_a_file(reconstruct, series_file, tmp_path):
+    aligned = ("--predao", "--predao-by", "subpixel")
+    assert reconstruct(series_file, *aligned, "--format", "zarr").code == 0
+    assert reconstruct(series_file, *aligned, out=tmp_path / "tiff").code == 0
+    maps = [f"series_serenet_shifts_000{n}.csv" for n in range(N_FRAMES)]
+    for name in maps:
+        table = (tmp_path / "out" / name).read_text()
+        assert table == (tmp_path / "tiff" / name).read_text()
+    assert len({(tmp_path / "out" / name).read_text() for name in maps}) == N_FRAMES
+    assert "view_shifts" not in (tmp_path / "out" / "series_serenet.yaml").read_text()
 
 
 def test_deconvolution_of_a_series(serenet, tmp_path, frames, small_psf):
@@ -229,9 +293,39 @@ def test_workers_take_shipped_weights_although_a_folder_has_their_name(tmp_path,
     series = FrameSeries(Path("s.ome.zarr"), Path(".s"))
     for given, expected in (("demo", Path("demo")), ("own.pt", tmp_path / "own.pt")):
         options = ReconstructOptions(checkpoint=Path(given), out=Path("demo"))
-        job = frame_job(Path("views.tif"), options, series, Path("s"))
+        job = frame_job(Path("views.tif"), options, series, {}, {})
         assert job.options.checkpoint == expected
         assert job.options.out == tmp_path / "demo"
+
+
+def test_a_worker_takes_the_network_and_the_views_that_are_there_now(
+    tmp_path, series_file, frames, weights, small_psf, random_model, monkeypatch
+):
+    monkeypatch.setattr(workers, "take_worker_threads", lambda: None)
+    monkeypatch.setattr(workers.console, "quiet", False)  # restored afterwards
+    checkpoint = tmp_path / "network.pth"
+    shutil.copy(weights["serenet"], checkpoint)
+    options = ReconstructOptions(checkpoint=checkpoint, psf=small_psf, out=tmp_path, device="cpu")
+
+    def made(name):
+        """Reconstruct frame 0, as a worker that is told the present contents."""
+        setup = set_up(options)
+        stack, _ = open_views(series_file, setup.recorded)
+        shape = (N_FRAMES, *setup.volume_shape(stack.shape[-2:]))
+        series = begin_series(tmp_path / name, shape, (1, 1, 1), {}, overwrite=False)
+        job = frame_job(
+            series_file, options, series, digests(checkpoint=checkpoint), fingerprint(stack)
+        )
+        assert job(0) is None
+        return open_stack(series.store).read(0)
+
+    first = made("a.ome.zarr")
+    assert np.array_equal(made("b.ome.zarr"), first)
+    save_checkpoint(checkpoint, random_model("serenet", seed=1, inChannels=49), overwrite=True)
+    second = made("c.ome.zarr")
+    assert not np.allclose(second, first)
+    tifffile.imwrite(series_file, frames[::-1, :, :9], imagej=True, metadata={"axes": "TZYX"})
+    assert made("d.ome.zarr").shape != second.shape
 
 
 # Two workers, of which one dies, without a word, when its first frame is made but not yet kept.
@@ -243,8 +337,8 @@ from distributed import Client, LocalCluster
 def spoil(died):
     from serenet.reconstruction.frame import FrameReconstructor
     whole = FrameReconstructor.__call__
-    def deadly(self, stack, frame, target, release):
-        whole(self, stack, frame, target, release)
+    def deadly(self, stack, frame, target):
+        whole(self, stack, frame, target)
         Path(died).touch()
         os.kill(os.getpid(), 9)
     FrameReconstructor.__call__ = deadly

@@ -142,7 +142,7 @@ def test_hopeless_fits_say_what_to_change(config, tmp_path):
 def test_results_are_not_replaced_unasked(config, tmp_path):
     tmp_path.joinpath(NAMES[-1]).write_text("mine", encoding="utf-8")
     settings = load_config(config())
-    with pytest.raises(UserError, match=f"{NAMES[-1]} exists: add --overwrite"):
+    with pytest.raises(UserError, match=f"{NAMES[-1]} exists: add `overwrite=True`"):
         write_psf(settings, tmp_path, seed=0, overwrite=False)
     assert not tmp_path.joinpath(NAMES[0]).exists()
     write_psf(settings, tmp_path, seed=0, overwrite=True)

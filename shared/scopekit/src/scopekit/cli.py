@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from scopekit.errors import UserError
+from scopekit.errors import UserError, options_named
 
 
 class Device(StrEnum):
@@ -117,6 +117,11 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def run(app: typer.Typer) -> None:
     """Run ``app``; what the user can mend ends in one line on standard error and exit code 2."""
     warnings.showwarning = _show_warning
+    with options_named():
+        _run(app)
+
+
+def _run(app: typer.Typer) -> None:
     try:
         code = app(standalone_mode=False)
     except UserError as failure:

@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "--device cuda: PyTorch finds no CUDA device here; use --device cpu, or install the "
+            "`device=cuda`: PyTorch finds no CUDA device here; use `device=cpu`, or install the "
             "CUDA build of PyTorch (pytorch.org, 'Get started')"
         )
     return torch.device(name)
@@ -64,7 +64,7 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
         If the process already holds as much as the budget.
     """
     if max_gb is not None and not math.isfinite(max_gb):
-        raise UserError(f"--max-memory-gb {max_gb}: give a number of GB")
+        raise UserError(f"`max_memory_gb={max_gb}`: give a number of GB")
     if device.type == "cuda":
         used = torch.cuda.memory_allocated(device)
         # What the allocator keeps of freed memory is free to us.
@@ -76,7 +76,7 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
     total = used + int(free * _SHARE_OF_FREE) if max_gb is None else int(max_gb * GB)
     if total <= used:
         raise UserError(
-            f"--max-memory-gb {total / GB:.2f}: the program itself holds {used / GB:.2f} GB; "
+            f"`max_memory_gb={total / GB:.2f}`: the program itself holds {used / GB:.2f} GB; "
             "give that and room for the data"
         )
     return MemoryBudget(available=total - used, total=total)

@@ -58,12 +58,12 @@ def _exists(place: Path) -> bool:
         return False
 
 
-def require_new(path: Path, *, overwrite: bool, another: str = "another --out") -> None:
+def require_new(path: Path, *, overwrite: bool, another: str = "another `out`") -> None:
     """Raise `UserError` if ``path`` exists and may not be replaced; ``another`` is a remedy."""
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; give a file name")
     if path.exists() and not overwrite:
-        raise UserError(f"{path} exists: add --overwrite to replace it, or choose {another}")
+        raise UserError(f"{path} exists: add `overwrite=True` to replace it, or choose {another}")
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

@@ -1,11 +1,12 @@
 """Progress with the time left, on standard error: bars on a terminal, else lines for a log."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -18,9 +19,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from scopekit.errors import worded
+
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 _LINE_SECONDS = 60
+
+
+class Advance(Protocol):
+    """Told how far some work is, as `progress_bar` yields it."""
+
+    def __call__(self, steps: int = 1, note: str = "") -> None:
+        """Count steps that are done; ``note`` is shown beside the count."""
+
+
+def no_progress(steps: int = 1, note: str = "") -> None:
+    """Tell nobody."""
+
 
 # The bar on the screen, under which further ones appear while their blocks run.
 _shown: ContextVar[Progress | None] = ContextVar("shown", default=None)
@@ -63,7 +78,7 @@ _logged: ContextVar[_Log | None] = ContextVar("logged", default=None)
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[..., None]]:
+def progress_bar(description: str, total: int) -> Iterator[Advance]:
     """Show a bar while the block runs; yield ``advance(steps=1, note="")``.
 
     Inside the block of another bar it appears below that one, and goes when its block ends.
@@ -120,11 +135,11 @@ def one_log() -> Iterator[None]:
 
 
 @contextmanager
-def _logged_progress(description: str, total: int) -> Iterator[Callable[..., None]]:
+def _logged_progress(description: str, total: int) -> Iterator[Advance]:
     now = time.monotonic()
     log = _logged.get()
     if log is not None and log.counts and total == 1:  # the outer ones tell enough
-        yield lambda steps=1, note="": None
+        yield no_progress
         return
     log = log or _Log(told=now)
     count = _Count(description, total, started=now)
@@ -143,7 +158,7 @@ def _logged_progress(description: str, total: int) -> Iterator[Callable[..., Non
         log.counts.remove(count)
 
 
-def _advancing(progress: Progress, task: TaskID) -> Callable[..., None]:
+def _advancing(progress: Progress, task: TaskID) -> Advance:
     def advance(steps: int = 1, note: str = "") -> None:
         progress.update(task, advance=steps, note=note)
 
@@ -151,8 +166,8 @@ def _advancing(progress: Progress, task: TaskID) -> Callable[..., None]:
 
 
 def say(message: str) -> None:
-    """Print one line for the user on standard error."""
-    console.print(message)
+    """Print one line for the user on standard error, see `scopekit.errors.worded`."""
+    console.print(worded(message))
 
 
 def say_progress(message: str) -> None:

@@ -39,9 +39,9 @@ def test_existing_results_are_kept(tmp_path):
     path = tmp_path / "volume.tif"
     write_volume(path, VOLUME, VOXEL_UM, overwrite=False)
     writer = VolumeWriter(path, VOLUME.shape, VOXEL_UM, overwrite=False)
-    with pytest.raises(UserError, match="--overwrite"), writer:
+    with pytest.raises(UserError, match="`overwrite=True`"), writer:
         pass
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="`overwrite=True`"):
         write_volume(path, VOLUME + 1, VOXEL_UM, overwrite=False)
     np.testing.assert_array_equal(open_stack(path).read(), VOLUME)
     write_volume(path, VOLUME + 1, VOXEL_UM, overwrite=True)

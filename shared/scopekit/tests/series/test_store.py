@@ -30,13 +30,12 @@ def views(tmp_path):
     return open_stack(path)
 
 
-def solve(source, frame, target, release):
+def solve(source, frame, target):
     """Stand in for a network."""
     pages = source.read(frame)
-    for plane in range(len(target)):
-        target[plane] = pages.sum(0) * plane
-    release()
-    return {"frame": frame, "peak": float(target.max())}
+    for plane in range(target.shape[0]):
+        target.put(slice(plane, plane + 1), pages.sum(0) * plane)
+    return {"frame": frame, "peak": float(target.take(slice(None)).max())}
 
 
 def expected(views, frame):
@@ -96,10 +95,10 @@ def test_frames_are_read_ahead_and_written_behind(tmp_path, views):
 
 
 def test_a_bad_frame_does_not_stop_the_rest_and_is_made_up_for(tmp_path, views):
-    def fails(source, frame, target, release):
+    def fails(source, frame, target):
         if frame == 2:
             raise UserError("NaN in it")
-        return solve(source, frame, target, release)
+        return solve(source, frame, target)
 
     series = begin(tmp_path)
     assert run_frames(views, series, range(4), fails) == {2: "NaN in it"}
@@ -125,7 +124,7 @@ def test_an_existing_series_is_replaced_only_when_asked_and_only_by_a_whole_one(
     series = begin(tmp_path)
     run_frames(views, series, range(4), solve)
     series.land([])
-    with pytest.raises(UserError, match="add --overwrite"):
+    with pytest.raises(UserError, match="add `overwrite=True`"):
         begin(tmp_path)
     anew = begin(tmp_path, overwrite=True, weights="b")
     run_frames(views, anew, [0], solve)
@@ -158,7 +157,7 @@ KILLED = """
 import os, sys
 sys.path[:0] = sys.argv[1:2]
 from pathlib import Path
-import test_frame_series as t
+import test_store as t
 from scopekit.images import zarr_writer as zarr_stores
 from scopekit.series.pipeline import run_frames
 from scopekit.images.files import open_stack
@@ -200,8 +199,8 @@ def test_a_full_disk_ends_the_run(tmp_path, views, full_disk):
 
 
 def test_scratch_volumes_leave_no_file(tmp_path):
-    with scratch_volume(tmp_path, (3, 4, 5)) as array:
-        array[...] = 7
+    with scratch_volume(tmp_path, (3, 4, 5)) as target:
+        target.put(slice(None), 7)
         assert names(tmp_path) == []
     assert names(tmp_path) == []
 

@@ -7,7 +7,6 @@ import torch
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
-from scopekit.memory import memory_budget
 from serenet.aberrations import correlation, fit
 from serenet.api.arrays import AnyArray, Array, as_tensor, like, voxel_of
 from serenet.motion.correction import correct_motion as correct_tensor
@@ -20,7 +19,7 @@ from serenet.rectification.resampling import (
     rectify_series,
     require_fit,
 )
-from serenet.views import refocusing
+from serenet.views import brightness, refocusing
 from serenet.views.scan import require_order
 
 
@@ -50,7 +49,7 @@ def subtract_background(views: Array, background: float | None = None) -> Array:
     >>> serenet.subtract_background(np.array([[[90.0, 130.0]]]), 100).tolist()
     [[[0.0, 30.0]]]
     """
-    subtracted = refocusing.subtract_background(as_tensor(views), background)
+    subtracted = brightness.subtract_background(as_tensor(views), background)
     return like(subtracted, views, voxel_of(views))
 
 
@@ -222,8 +221,9 @@ def correct_motion(
     >>> serenet.correct_motion(views, serenet.load_checkpoint("demo_twnet")).shape
     (2, 12, 12)
     """
-    budget = memory_budget(next(model.parameters()).device, max_memory_gb)
-    corrected = correct_tensor(as_tensor(views), model, scan_order=scan_order, budget=budget)
+    corrected = correct_tensor(
+        as_tensor(views), model, scan_order=scan_order, max_memory_gb=max_memory_gb
+    )
     return like(corrected, views, voxel_of(views))
 
 

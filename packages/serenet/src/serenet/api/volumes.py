@@ -12,6 +12,7 @@ from torch import Tensor
 
 from optics import LightFieldMicroscope, PSFFile, richardson_lucy
 from scopekit.errors import UserError
+from scopekit.images.target import Target
 from scopekit.memory import memory_budget
 from serenet.api.arrays import AnyArray, Array, as_tensor, like
 from serenet.api.sources import Optics, is_psf_file, view_psf_of
@@ -231,7 +232,7 @@ def refine(
     refined = start.clone().clamp_(min=0)
     with TemporaryDirectory(prefix="serenet_refining") as folder:
         refine_in_place(
-            refined.numpy(),
+            Target(refined.numpy()),
             field.subsets,
             field.windows,
             n_updates,

@@ -2,38 +2,34 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from optics import LightFieldMicroscope, richardson_lucy
 from scopekit.images.files import StackFile
-from scopekit.inputs import run_all, sha256_of
+from scopekit.images.target import Target
+from scopekit.inputs import run_all
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.progress import progress_bar
-from scopekit.series.pipeline import run_frames
 from serenet import __version__
 from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
 from serenet.deconvolution.windows import Window, plan_windows
-from serenet.results.batch import Batch
-from serenet.results.zarr import run_as_series
+from serenet.results.contents import digests
+from serenet.results.writer import ResultOptions, ResultWriter
+from serenet.views.brightness import subtract_background
 from serenet.views.files import find_stacks, open_views, read_views, warn_if_dark
 from serenet.views.microscope import load_microscope
 from serenet.views.psf import ViewPSF, psf_of_views
-from serenet.views.refocusing import subtract_background
 
 
-@dataclass(frozen=True)
-class DeconvolveOptions:
+@dataclass(frozen=True, kw_only=True)
+class DeconvolveOptions(ResultOptions):
     """The command's options, see ``serenet deconvolve --help``."""
 
-    out: Path
     psf: Path | None = None
     microscope: str | None = None
     iterations: int = 3
@@ -42,10 +38,6 @@ class DeconvolveOptions:
     background: float | None = None
     max_memory_gb: float | None = None
     device: str = "auto"
-    format: str | None = None
-    dtype: str = "float32"
-    preview: bool = True
-    overwrite: bool = False
 
 
 def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Path]:
@@ -59,7 +51,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         "method": "deconvolved",
         "serenet_version": __version__,
         "psf": str(options.psf or "computed from the optics"),
-        "psf_sha256": options.psf and sha256_of(options.psf),
+        **digests(psf=options.psf),
         "optics": microscope.model_dump(mode="json"),
         "iterations": options.iterations,
         "step_exponent": EXPONENT,
@@ -69,42 +61,18 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         "device": str(device),
         "dtype": options.dtype,
     }
-    batch = Batch(
-        out=options.out,
-        method="deconvolved",
-        voxel_um=microscope.voxel_um,
-        settings=settings,
-        dtype=options.dtype,
-        preview=options.preview,
-        overwrite=options.overwrite,
-        format=options.format,
-    )
+    writer = ResultWriter(options, "deconvolved", settings)
 
     def work(path: Path) -> Path:
         stack, pages = open_views(path, microscope)
         shape = microscope.volume_shape(stack.shape[-2:])
-        state = SavedSweeps(batch.result(path), path, settings)
+        state = SavedSweeps(writer.result(path), writer.stamp(stack))
         solver = _Solver(view_psf, microscope, options, pages, state, device)
-        if batch.lands_as_zarr(path):
-
-            def solve(
-                source: StackFile,
-                frame: int,
-                target: NDArray[np.float32],
-                release: Callable[[], None],
-            ) -> dict[str, Any]:
-                # The frame before is being written.
-                state.forget_before(frame - 1)
-                return solver(source, frame, target, release)
-
-            make = partial(run_frames, stack, solve=solve)
-            result = run_as_series(batch, stack, shape, make)
-        else:
-            result = batch.run(stack, shape, solver)
+        result = writer.write(stack, shape, microscope.voxel_um, solver, kept=state.forget)
         state.remove()
         return result
 
-    return run_all(batch.pending(sources), work)
+    return run_all(writer.pending(sources), work)
 
 
 class _Solver:
@@ -126,13 +94,7 @@ class _Solver:
         self._state = state
         self._device = device
 
-    def __call__(
-        self,
-        stack: StackFile,
-        frame: int,
-        target: NDArray[np.float32],
-        release: Callable[[], None],
-    ) -> dict[str, Any]:
+    def __call__(self, stack: StackFile, frame: int, target: Target) -> dict[str, Any]:
         views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
         warn_if_dark(stack, views)
         size = max(self._view_psf(0).shape[-2:])
@@ -149,9 +111,8 @@ class _Solver:
                 name = f"frame{frame}_window{number}"
                 inside = subsets.inside(window, self._device)
                 part, sweeps = self._window(inside, window, name, advance)
-                target[:, window.core[0], window.core[1]] = part.cpu().numpy()
+                target.put((slice(None), *window.core), part.cpu().numpy())
                 fits.append(sweeps)
-                release()
         return {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
 
     def _window(

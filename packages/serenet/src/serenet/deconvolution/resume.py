@@ -1,6 +1,7 @@
 """What an interrupted deconvolution leaves, so that the same command goes on from there."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,16 @@ class SavedSweeps:
     Parameters
     ----------
     result
-        The volume's file; the state lies beside it, hidden.
-    source
-        The view stack.
-    settings
-        Plain values; a run goes on only where they, and the source, are the same.
+        The volume to be made.
+    stamp
+        What must be equal for a run to go on with the sweeps of another: plain values.
     """
 
-    def __init__(self, result: Path, source: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, result: Path, stamp: Mapping[str, Any]) -> None:
         self.folder = result.with_name(f".{result.stem}.state")
         self._result = result
         self._has_told = False
-        status = source.stat()
-        stamp = {
-            **settings,
-            "input": str(source.resolve()),
-            "bytes": status.st_size,
-            "changed": status.st_mtime_ns,
-        }
-        self._text = yaml.safe_dump(stamp)
+        self._text = yaml.safe_dump(dict(stamp))
         self._stamp = self.folder / "settings.yaml"
         if self._stamp.exists() and self._stamp.read_text(encoding="utf-8") == self._text:
             say(f"{result.name}: going on where an interrupted run stopped")
@@ -77,11 +69,10 @@ class SavedSweeps:
             say(f"{self._result.name}: the memory allows other windows than before: begun anew")
             self._has_told = True
 
-    def forget_before(self, frame: int) -> None:
-        """Forget what was kept of earlier frames, which the series holds by now."""
-        for path in self.folder.glob("frame*_window*.npz"):
-            if int(path.stem.partition("_")[0].removeprefix("frame")) < frame:
-                path.unlink()
+    def forget(self, frame: int) -> None:
+        """Forget what was kept of a frame, which the series holds by now."""
+        for path in self.folder.glob(f"frame{frame}_window*.npz"):
+            path.unlink()
 
     def remove(self) -> None:
         """Forget everything."""

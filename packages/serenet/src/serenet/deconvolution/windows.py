@@ -109,7 +109,7 @@ def plan_windows(
     if core == 0:
         least = budget.total - budget.available + needed((2 * halo + step, 2 * halo + step))
         raise UserError(
-            f"--max-memory-gb {budget.total / GB:.2f} is too small for this PSF and "
+            f"`max_memory_gb={budget.total / GB:.2f}` is too small for this PSF and "
             f"{len(microscope.depths_um)} depths; give at least {least / GB + 0.1:.1f}"
         )
     cores = [[(a, min(a + core, n)) for a in range(0, n, core)] for n in field]

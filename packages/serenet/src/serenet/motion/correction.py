@@ -5,7 +5,7 @@ Pixel ``(3 i + r, 3 j + c)`` of an interlaced view was exposed at the time t wit
 take over; the network decides where.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scopekit.errors import UserError
-from scopekit.memory import MemoryBudget, memory_budget
+from scopekit.memory import memory_budget
+from scopekit.progress import Advance, no_progress
 from serenet.networks.twnet import TWNet
 from serenet.views.scan import MIDDLE_TIME, SCAN_ORDER, SIDE, check_scanned, require_order
 
@@ -159,7 +160,7 @@ def _views_at_once(model: TWNet, view_yx: tuple[int, int], available: int) -> in
     if needed > available:
         raise UserError(
             f"views of {view_yx[0]} x {view_yx[1]} pixels need {needed / 1e9:.2g} GB each, "
-            f"{max(available, 0) / 1e9:.2g} GB are left: give a larger --max-memory-gb, close "
+            f"{max(available, 0) / 1e9:.2g} GB are left: give a larger `max_memory_gb`, close "
             "other programs, or crop the views"
         )
     device = next(model.parameters()).device
@@ -172,8 +173,8 @@ def correct_motion(
     model: torch.nn.Module,
     *,
     scan_order: Sequence[int] | None = None,
-    budget: MemoryBudget | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    max_memory_gb: float | None = None,
+    advance: Advance = no_progress,
 ) -> Tensor:
     """Correct the motion of the sample during a 3 x 3 scan.
 
@@ -185,8 +186,8 @@ def correct_motion(
         A TW-Net, see `serenet.load_checkpoint`; it decides where to compute.
     scan_order
         Position ``3 row + column`` of every exposure in turn; default: 6 7 8 5 2 1 0 3 4.
-    budget
-        Memory to use; default: 80 % of what is free.
+    max_memory_gb
+        Budget in GB; default: 80 % of the free memory.
     advance
         Called with the number of views done, batch by batch.
 
@@ -211,7 +212,7 @@ def correct_motion(
         raise UserError("views: NaN or infinite values; replace them by numbers first")
     order = require_order(scan_order)
     device = next(model.parameters()).device
-    available = (budget or memory_budget(device)).available
+    available = memory_budget(device, max_memory_gb).available
     if device == views.device:
         available -= 4 * views.numel()  # the result
     step = _views_at_once(model, (views.shape[-2], views.shape[-1]), available)

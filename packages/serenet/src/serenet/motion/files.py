@@ -1,26 +1,30 @@
 """``serenet correct-motion``: scanned view stacks on disk to still ones."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from scopekit.errors import UserError
-from scopekit.images.files import StackFile
+from scopekit.images.files import StackFile, VoxelSize
+from scopekit.images.target import Target
 from scopekit.inputs import run_all
-from scopekit.memory import choose_device, memory_budget, return_freed_memory
+from scopekit.memory import choose_device, return_freed_memory
 from scopekit.progress import progress_bar
 from serenet import __version__
 from serenet.motion.correction import correct_motion
 from serenet.motion.picture import save_motion_picture
 from serenet.networks.checkpoints import load_checkpoint
+from serenet.networks.shipped import checkpoint_file
 from serenet.networks.twnet import TWNet
-from serenet.results.batch import Batch
+from serenet.results.contents import digests
+from serenet.results.landing import Planes
+from serenet.results.writer import ResultOptions, ResultWriter
 from serenet.views.files import find_stacks, open_scanned
 from serenet.views.scan import require_order
 
@@ -28,33 +32,25 @@ _VIEWS_READ_AT_ONCE = 16
 _ALL = slice(None)
 
 
-@dataclass(frozen=True)
-class MotionOptions:
+@dataclass(frozen=True, kw_only=True)
+class MotionOptions(ResultOptions):
     """The command's options, see ``serenet correct-motion --help``."""
 
     checkpoint: Path
-    out: Path
+    format: str | None = "tif"
     scan_order: Sequence[int] | None = None
     max_memory_gb: float | None = None
     device: str = "auto"
-    overwrite: bool = False
 
 
-class _ViewBatch(Batch):
-    """Lands views instead of volumes, with a picture of the central one."""
-
-    def draw(
-        self,
-        picture: Path,
-        source: StackFile,
-        volume: NDArray[np.float32],
-        release: Callable[[], None],
-    ) -> None:
-        """Draw the central view of the first frame before and after, and the difference."""
-        middle = len(volume) // 2
-        (before,) = source.read_window([middle], _ALL, _ALL)
-        save_motion_picture(picture, before, volume[middle].copy(), source.voxel_um)
-        release()
+def _draw_middle_view(
+    picture: Path, title: str, source: StackFile, planes: Planes, voxel_um: VoxelSize
+) -> None:
+    """Draw the central view of the first frame before and after, and the difference."""
+    middle = source.shape[-3] // 2
+    (before,) = source.read_window([middle], _ALL, _ALL)
+    (after,) = islice(planes, middle, middle + 1)
+    save_motion_picture(picture, before, after, source.voxel_um)
 
 
 def correct_files(inputs: list[Path], options: MotionOptions) -> list[Path]:
@@ -73,49 +69,43 @@ def correct_files(inputs: list[Path], options: MotionOptions) -> list[Path]:
         "method": model.method,
         "serenet_version": __version__,
         "checkpoint": str(options.checkpoint),
+        **digests(checkpoint=checkpoint_file(options.checkpoint)),
         "scan_order": list(order),
         "device": str(device),
     }
 
-    def batch(voxel_um: tuple[float, float, float]) -> Batch:
-        return _ViewBatch(
-            out=options.out,
-            method=model.method,
-            voxel_um=voxel_um,
-            settings=settings,
-            dtype="float32",
-            preview=True,
-            overwrite=options.overwrite,
-            format="tif",
-        )
+    writer = ResultWriter(
+        options,
+        model.method,
+        settings,
+        draw=_draw_middle_view,
+    )
 
-    def solve(
-        stack: StackFile,
-        frame: int,
-        target: NDArray[np.float32],
-        release: Callable[[], None],
-    ) -> dict[str, Any]:
-        label = stack.frame_name(frame)
+    def solve(stack: StackFile, frame: int, target: Target) -> dict[str, Any]:
+        n_views = target.shape[0]
         squares = 0.0
-        with progress_bar(label, len(target)) as advance:
-            for first in range(0, len(target), _VIEWS_READ_AT_ONCE):
-                pages = range(first, min(first + _VIEWS_READ_AT_ONCE, len(target)))
+        with progress_bar(stack.frame_name(frame), n_views) as advance:
+            for first in range(0, n_views, _VIEWS_READ_AT_ONCE):
+                pages = range(first, min(first + _VIEWS_READ_AT_ONCE, n_views))
                 views = _read(stack, pages, frame)
-                budget = memory_budget(device, options.max_memory_gb)
                 corrected = correct_motion(
-                    views, model, scan_order=order, budget=budget, advance=advance
+                    views,
+                    model,
+                    scan_order=order,
+                    max_memory_gb=options.max_memory_gb,
+                    advance=advance,
                 )
-                target[pages.start : pages.stop] = corrected.numpy()
-                release()
+                target.put(slice(pages.start, pages.stop), corrected.numpy())
                 squares += float((corrected - views).square().sum(dtype=torch.float64))
-        return {"frame": frame, "rms_change": math.sqrt(squares / target.size)}
+        return {"frame": frame, "rms_change": math.sqrt(squares / math.prod(target.shape))}
 
     def work(path: Path) -> Path:
         stack = open_scanned(path)
         n_views, height, width = stack.shape[-3:]
-        return batch(stack.voxel_um or (1.0, 1.0, 1.0)).run(stack, (n_views, height, width), solve)
+        voxel_um = stack.voxel_um or (1.0, 1.0, 1.0)
+        return writer.write(stack, (n_views, height, width), voxel_um, solve)
 
-    return run_all(batch((1.0, 1.0, 1.0)).pending(sources), work)
+    return run_all(writer.pending(sources), work)
 
 
 def _read(stack: StackFile, pages: range, frame: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
 from serenet.networks.base import Network
 from serenet.networks.published_names import MODELS
-from serenet.networks.shipped import shipped_weights, weights_file
+from serenet.networks.shipped import checkpoint_file, shipped_weights
 
 _OWN_FORMAT = "serenet checkpoint 1"
 _NO_CHECKPOINT = (
@@ -164,7 +164,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Net
     >>> model.method, model.training
     ('serenet', False)
     """
-    path = weights_file(str(path)) or Path(path)
+    path = checkpoint_file(path)
     content = read_checkpoint(path, list(shipped_weights()))
     try:
         if isinstance(content, dict) and content.get("format") == _OWN_FORMAT:

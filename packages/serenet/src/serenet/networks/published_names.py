@@ -11,10 +11,11 @@ from typing import Any
 
 from scopekit.errors import UserError
 from serenet.networks.base import Network
+from serenet.networks.hylfmnet import HyLFMNet
 from serenet.networks.rlnet import RLNet
 from serenet.networks.serenet import FSeReNet, SeReNet
 from serenet.networks.twnet import build_twnet
-from serenet.networks.view_networks import HyLFMNet, VCDNet
+from serenet.networks.vcdnet import VCDNet
 from serenet.networks.vsnet import VsNet
 
 _MOST_VIEWS = 99**2

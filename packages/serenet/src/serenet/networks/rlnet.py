@@ -4,13 +4,17 @@ It takes a refocused volume instead of views; the definition is that of SeReNet'
 (Lu et al., Nature Methods 2025).
 """
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serenet.networks.base import Network
+from serenet.networks.base import Prepared, VolumeNetwork
+from serenet.networks.tiling import Demand, Tile, resize_window
+from serenet.views.brightness import percentiles
+from serenet.views.refocusing import decompose
 
 _EPS = 1e-3
 
@@ -62,7 +66,29 @@ def _mean(x: Tensor) -> Tensor:
     return x.mean(dim=1, keepdim=True)
 
 
-class RLNet(Network):
+def refocused_share(views: Tensor, shift: Tensor) -> Tensor:
+    """Return the mean of the refocused views (D, h, w), its 99.99 percentile brought to 1.
+
+    Parameters
+    ----------
+    views
+        (A, h, w).
+    shift
+        (A, D, 2), view pixels.
+
+    Returns
+    -------
+    Tensor
+        From 0 to 1.
+    """
+    mean = views.new_zeros((shift.shape[1], *views.shape[-2:]))
+    for view, of_view in zip(views, shift, strict=True):
+        mean += decompose(view[None], of_view[None])[0]
+    (top,) = percentiles(mean, (99.99,))
+    return (mean / top if top > 0 else mean).clamp_(0, 1)
+
+
+class RLNet(VolumeNetwork):
     """Two unrolled half-steps of Richardson-Lucy, at half and at full resolution.
 
     Attributes
@@ -95,6 +121,35 @@ class RLNet(Network):
         self.estimate = nn.BatchNorm3d(1)
         self.fine_ratio = nn.BatchNorm3d(1)
         self.update = nn.BatchNorm3d(1)
+
+    def prepare(self, views: Tensor, shift: Tensor | None, scale: float) -> Prepared:
+        """Return the mean of the refocused views, see `refocused_share`."""
+        n_depths = self.check_inputs(views, shift)
+        assert shift is not None
+        return Prepared(refocused_share(views, shift / scale), None, scale, n_depths)
+
+    def demand(self, n_depths: int, scale: float) -> Demand:
+        """Return what tiles need: surround and memory."""
+        halo = math.ceil((self.halo + self.step) / scale)
+        return Demand(halo, 1, 2 * n_depths, self.values_per_voxel * n_depths * scale**2)
+
+    def tile(self, prepared: Prepared, tile: Tile, dtype: torch.dtype) -> Tensor:
+        """Return the part of the volume that ``tile`` stands for: (D, rows, columns), float32."""
+        window = prepared.values
+        places = (tile.volume_rows, tile.volume_columns)
+        starts = []
+        for axis, (place, source) in enumerate(zip(places, prepared.field, strict=True), start=1):
+            size = round(source * prepared.scale)
+            start = max(place[0] - self.halo, 0) // self.step * self.step
+            stop = min(place[1] + self.halo, size)
+            window = resize_window(window, axis, (start, stop), 0, source, size)
+            starts.append(place[0] - start)
+        inputs = window[None, None].contiguous(memory_format=torch.channels_last_3d)
+        volume = self(inputs)[0, 1].float()
+        for axis, (start, place) in enumerate(zip(starts, places, strict=True), start=1):
+            volume = volume.narrow(axis, start, place[1] - place[0])
+        sharpened: Tensor = volume.contiguous()
+        return sharpened
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Sharpen a refocused volume.

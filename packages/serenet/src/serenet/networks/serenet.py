@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serenet.networks.base import VolumeNetwork
+from serenet.networks.base import EnlargingNetwork, Prepared
 from serenet.networks.depth_slabs import in_slabs, thickest
 from serenet.networks.polyphase import (
     convolve,
@@ -20,6 +20,8 @@ from serenet.networks.polyphase import (
     packed_convolution,
     unpack,
 )
+from serenet.networks.tiling import Tile
+from serenet.views.refocusing import decompose_window
 
 
 class _Convolution(nn.Conv3d):
@@ -56,7 +58,7 @@ def in_packs(x: Tensor, layers: ConvStack) -> Tensor:
     return x
 
 
-class SeReNet(VolumeNetwork):
+class SeReNet(EnlargingNetwork):
     """Physics-driven self-supervised reconstruction network.
 
     Parameters
@@ -114,10 +116,28 @@ class SeReNet(VolumeNetwork):
         shape
             (D, h, w) of all.
         """
-        if next(self.parameters()).device.type != "cpu":
+        if self.device.type != "cpu":
             yield self.enlarged(read(slice(0, shape[0])))
             return
         yield from in_slabs(read, shape, self._stages())
+
+    def prepare(self, views: Tensor, shift: Tensor | None, scale: float) -> Prepared:
+        """Leave the views as they are: tiles are refocused one by one."""
+        n_depths = self.check_inputs(views, shift)
+        assert shift is not None
+        return Prepared(views, shift / scale, scale, n_depths)
+
+    def enlarged_slabs_of(self, prepared: Prepared, tile: Tile) -> Iterator[Tensor]:
+        """Yield the volume of a tile before the final resize, some planes at a time."""
+        views, shift = prepared.values, prepared.shift
+        assert shift is not None
+
+        def read(depths: slice) -> Tensor:
+            decomposed = decompose_window(views, shift[:, depths], tile.rows, tile.columns)
+            return decomposed[None].contiguous(memory_format=torch.channels_last_3d)
+
+        height, width = (stop - start for start, stop in (tile.rows, tile.columns))
+        yield from self.enlarged_slabs(read, (prepared.n_depths, height, width))
 
     def _stages(self) -> list[tuple[ConvStack, float]]:
         assert isinstance(self.fine, ConvStack)
@@ -129,7 +149,7 @@ class SeReNet(VolumeNetwork):
 
     def peak_values(self, n_depths: int) -> float:
         """Return how many numbers are held at once per view pixel (measured)."""
-        if next(self.parameters()).device.type != "cpu":
+        if self.device.type != "cpu":
             return self.values_per_depth * n_depths
         # Of a slab, most per pixel of the enlarged volume; and the volume itself.
         planes = thickest(n_depths, sum(len(stack) // 2 for stack, _ in self._stages()))

@@ -19,6 +19,11 @@ def weights_file(name: str) -> Path | None:
     return path if "/" not in name and "\\" not in name and path.is_file() else None
 
 
+def checkpoint_file(name_or_path: str | Path) -> Path:
+    """Return the file of shipped weights of that name, otherwise the path itself."""
+    return weights_file(str(name_or_path)) or Path(name_or_path)
+
+
 def shipped_weights() -> dict[str, dict[str, Any]]:
     """Return every set of shipped weights: name to how it was trained and what it reaches."""
     return {path.stem: read_yaml(path) for path in sorted(_folder().glob("*.yaml"))}

@@ -37,6 +37,11 @@ class Tile:
     volume_rows: tuple[int, int]
     volume_columns: tuple[int, int]
 
+    @property
+    def place(self) -> tuple[slice, slice, slice]:
+        """Where its part lies in the volume (D, H, W)."""
+        return slice(None), slice(*self.volume_rows), slice(*self.volume_columns)
+
 
 def volume_shape(n_depths: int, field: tuple[int, ...], scale: float) -> tuple[int, int, int]:
     """Return (D, H, W) of the volume reconstructed from views of height and width ``field``."""
@@ -108,7 +113,7 @@ def cut_field(
         least = (smallest_part(possible) * per_pixel + fixed) / _PLANNED[device]
         needed = (budget.total - budget.available + least) / GB
         raise UserError(
-            f"--max-memory-gb {budget.total / GB:.2f} is too small for {what}; "
+            f"`max_memory_gb={budget.total / GB:.2f}` is too small for {what}; "
             f"give at least {math.ceil(needed * 20) / 20:.2f}"
         )
     return [

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from serenet.networks.base import Network
+from serenet.networks.tiling import Demand
 
 _SLOPE = 0.1
 
@@ -152,6 +153,11 @@ class VsNet(Network):
         self.joined = _conv((n_groups + 2) * c, c)
         self.finer = _conv(c, c * factor**2)
         self.last = _pointwise(c, 1)
+
+    def demand(self) -> Demand:
+        """Return what tiles need: surround and memory."""
+        whole = self.n_views * (1 + self.factor**2)
+        return Demand(self.halo, 1, whole, self.values_per_view * self.n_views)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return finer views (B, 1, A, factor h, factor w) of (B, A, h, w)."""

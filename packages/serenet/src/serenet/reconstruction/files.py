@@ -1,12 +1,10 @@
 """``serenet reconstruct``: view stacks on disk to volumes on disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile
@@ -14,19 +12,14 @@ from scopekit.inputs import run_all
 from scopekit.memory import return_freed_memory
 from scopekit.progress import say
 from scopekit.series.dask import require_scheduler, spread_frames
-from scopekit.series.pipeline import run_frames
 from scopekit.series.store import FrameSeries
 from serenet import __version__
-from serenet.reconstruction.frame import (
-    FrameReconstructor,
-    ReconstructOptions,
-    Setup,
-    draw_shifts,
-    set_up,
-)
+from serenet.networks.shipped import checkpoint_file
+from serenet.reconstruction.frame import FrameReconstructor, draw_shifts
+from serenet.reconstruction.setup import ReconstructOptions, Setup, set_up
 from serenet.reconstruction.workers import frame_job
-from serenet.results.batch import Batch
-from serenet.results.zarr import run_as_series
+from serenet.results.contents import digests, fingerprint
+from serenet.results.writer import ResultWriter
 from serenet.views.files import find_stacks, open_views
 
 __all__ = ["ReconstructOptions", "reconstruct_files"]
@@ -42,7 +35,7 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
     if options.dask is not None:
         if options.format == "tif":
             raise UserError(
-                "--dask: workers write OME-Zarr, frame by frame; leave --format tif out"
+                "`dask`: workers write OME-Zarr, frame by frame; leave `format=tif` out"
             )
         require_scheduler(options.dask)
         options = replace(options, format="zarr")
@@ -50,48 +43,35 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
     # The workers of a cluster load their own.
     setup = set_up(replace(options, device="cpu") if options.dask else options)
     microscope = setup.microscope
-    batch = Batch(
-        out=options.out,
-        method=setup.model.method,
-        voxel_um=microscope.voxel_um,
-        settings=_settings(setup),
-        dtype=options.dtype,
-        preview=options.preview,
-        overwrite=options.overwrite,
-        format=options.format,
+    files = digests(
+        checkpoint=checkpoint_file(options.checkpoint),
+        psf=options.psf,
+        psf_shift=options.psf_shift,
+        virtual_scan=options.virtual_scan and checkpoint_file(options.virtual_scan),
     )
+    writer = ResultWriter(
+        options,
+        setup.model.method,
+        {**_settings(setup), **files},
+        finish=partial(draw_shifts, microscope),
+    )
+
+    def spread(stack: StackFile, series: FrameSeries, frames: Sequence[int]) -> dict[int, str]:
+        job = frame_job(stack.path, options, series, files, fingerprint(stack))
+        return spread_frames(str(options.dask), job, frames, stack.path.name)
 
     def work(path: Path) -> Path:
         stack, pages = open_views(path, setup.recorded)
         _check_scanned(stack, setup)
-        solver = FrameReconstructor(setup, pages)
-        shape = setup.volume_shape(stack.shape[-2:])
-        stem = batch.beside(path, "")
+        return writer.write(
+            stack,
+            setup.volume_shape(stack.shape[-2:]),
+            microscope.voxel_um,
+            FrameReconstructor(setup, pages),
+            spread=spread if options.dask else None,
+        )
 
-        def solve(
-            source: StackFile,
-            frame: int,
-            target: NDArray[np.float32],
-            release: Callable[[], None],
-        ) -> dict[str, Any]:
-            record = solver(source, frame, target, release)
-            draw_shifts(solver, setup, stem, frame, stack.n_frames)
-            return record
-
-        def make(series: FrameSeries, frames: Sequence[int]) -> dict[int, str]:
-            if options.dask is None or not frames:
-                return run_frames(stack, series, frames, solve)
-            job = frame_job(path, options, series, stem)
-            return spread_frames(options.dask, job, frames, stack.path.name)
-
-        if batch.lands_as_zarr(path):
-            return run_as_series(batch, stack, shape, make)
-        result = batch.run(stack, shape, solver)
-        for frame in range(stack.n_frames):
-            draw_shifts(solver, setup, stem, frame, stack.n_frames)
-        return result
-
-    return run_all(batch.pending(sources), work)
+    return run_all(writer.pending(sources), work)
 
 
 def _settings(setup: Setup) -> dict[str, Any]:
@@ -107,7 +87,7 @@ def _settings(setup: Setup) -> dict[str, Any]:
         "predao": options.predao,
         "refine_view_updates": options.refine,
         "precision": "half" if options.half else "float32",
-        "device": f"workers of {options.dask}" if options.dask else str(setup.device),
+        "device": f"workers of {options.dask}" if options.dask else str(setup.model.device),
         "dtype": options.dtype,
     }
 
@@ -120,10 +100,10 @@ def _check_scanned(stack: StackFile, setup: Setup) -> None:
         return
     found_um, unscanned_um = stack.voxel_um[2], scanned_um * microscope.scanning
     expected_um, other_um = scanned_um, unscanned_um
-    remedy = "not scanned, it seems: give --virtual-scan"
+    remedy = "not scanned, it seems: give `virtual_scan`"
     if setup.scan is not None:
         expected_um, other_um = unscanned_um, scanned_um
-        remedy = "scanned already, it seems: leave --virtual-scan out"
+        remedy = "scanned already, it seems: leave `virtual_scan` out"
     if abs(found_um - other_um) < 0.1 * other_um:
         say(
             f"warning: {stack.path} has pixels of {found_um:.3g} um, not {expected_um:.3g}; "

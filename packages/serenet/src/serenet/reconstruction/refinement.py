@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from optics import poisson_deviance, richardson_lucy_step
 from scopekit.errors import UserError
+from scopekit.images.target import Target
+from scopekit.progress import Advance, no_progress
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets
 from serenet.deconvolution.windows import Window
 
@@ -47,15 +48,14 @@ class Refinement:
 
 
 def refine(
-    volume: NDArray[np.float32],
+    target: Target,
     subsets: ViewSubsets,
     windows: Sequence[Window],
     n_updates: int,
     folder: Path,
     *,
     device: torch.device | None = None,
-    release: Callable[[], None] = lambda: None,
-    advance: Callable[[int, str], None] = lambda _, __: None,
+    advance: Advance = no_progress,
 ) -> Refinement:
     """Improve a network's volume in place by Richardson-Lucy updates, one view each.
 
@@ -65,7 +65,7 @@ def refine(
 
     Parameters
     ----------
-    volume
+    target
         (D, H, W), the network's result, of any brightness.
     subsets
         The light field.
@@ -77,8 +77,6 @@ def refine(
         Where the windows are kept meanwhile; to be emptied by the caller.
     device
         Where to compute; default: where the views are.
-    release
-        Called after every access to ``volume``.
     advance
         Called as ``advance(1, note)`` after every update of a window.
 
@@ -92,8 +90,8 @@ def refine(
         raise UserError(f"refinement needs more than {_HELD_OUT} views; there are {n_views}")
     held_out = [subsets.order[i * (n_views - 1) // (_HELD_OUT - 1)] for i in range(_HELD_OUT)]
     used = [channel for channel in subsets.order if channel not in held_out]
-    if not any((plane > 0).any() for plane in volume):
-        volume[...] = 1  # an empty one could not be scaled
+    if not any((plane > 0).any() for plane in target.planes()):
+        target.put(slice(None), 1)  # an empty one could not be scaled
     where = device or subsets.views.device
     parts = [
         _Part(folder / f"{n}.npy", window, subsets.inside(window, where), held_out)
@@ -102,14 +100,10 @@ def refine(
 
     def keep() -> None:
         for part in parts:
-            part.write(volume)
-            release()
+            part.write(target)
 
     # All are read before any is written: their surrounds overlap.
-    totals = []
-    for part in parts:
-        totals.append(part.start(volume, used[0]))
-        release()
+    totals = [part.start(target, used[0]) for part in parts]
     measured, predicted = np.sum(totals, axis=0)
     gain = float(measured / max(predicted, 1e-12))
     before = best = _mean([part.update([], gain=gain) for part in parts])
@@ -142,9 +136,9 @@ class _Part:
     subsets: ViewSubsets
     held_out: Sequence[int]
 
-    def start(self, volume: NDArray[np.float32], channel: int) -> tuple[float, float]:
+    def start(self, target: Target, channel: int) -> tuple[float, float]:
         """Take the window from the volume; return a view's total, measured and predicted."""
-        np.save(self.path, volume[(slice(None), *self.window.volume)])
+        np.save(self.path, target.take((slice(None), *self.window.volume)))
         subset = self.subsets.subset(channel)
         predicted = subset.operator.forward(self._read())
         return self._core_sum(subset.measured), self._core_sum(predicted)
@@ -169,10 +163,10 @@ class _Part:
             count += measured.numel()
         return total, count
 
-    def write(self, volume: NDArray[np.float32]) -> None:
+    def write(self, target: Target) -> None:
         """Put the kept part of the window into the volume."""
         estimate = self.window.crop(torch.from_numpy(np.load(self.path)))
-        volume[(slice(None), *self.window.core)] = estimate.numpy()
+        target.put((slice(None), *self.window.core), estimate.numpy())
 
     def _read(self) -> Tensor:
         return torch.from_numpy(np.load(self.path)).to(self.subsets.views.device)

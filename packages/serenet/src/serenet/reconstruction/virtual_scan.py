@@ -1,14 +1,13 @@
 """Virtual scanning of whole light fields with VsNet, in exact tiles."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.memory import memory_budget
+from scopekit.progress import Advance, no_progress
 from serenet.networks.base import compute
-from serenet.networks.tiling import Demand, cut_field
+from serenet.networks.tiling import cut_field
 from serenet.networks.vsnet import VsNet
 
 
@@ -19,7 +18,7 @@ def virtual_scan(
     *,
     half: bool = False,
     max_memory_gb: float | None = None,
-    advance: Callable[[float], None] = lambda _: None,
+    advance: Advance = no_progress,
 ) -> Tensor:
     """Return the views of an unscanned light field as if it had been scanned.
 
@@ -34,7 +33,7 @@ def virtual_scan(
     max_memory_gb
         Budget in GB; default: 80 % of the free memory. Tiles give the same views.
     advance
-        Told after every tile which share of all it was.
+        Told after every tile how many view pixels it was.
 
     Returns
     -------
@@ -46,15 +45,12 @@ def virtual_scan(
             f"views have shape {tuple(views.shape)}; virtual scanning takes all "
             f"{model.n_views} views of the microscope, ({model.n_views}, h, w)"
         )
-    device = next(model.parameters()).device
+    device = model.device
     field, factor = (views.shape[-2], views.shape[-1]), model.factor
     finer = torch.empty((len(views), *(factor * n for n in field)))
-    demand = Demand(
-        model.halo, 1, len(views) * (1 + factor**2), model.values_per_view * model.n_views
-    )
     budget = memory_budget(device, max_memory_gb)
     what = f"virtual scanning of {model.n_views} views"
-    tiles = cut_field(field, factor, demand, budget, device.type, what, half=half)
+    tiles = cut_field(field, factor, model.demand(), budget, device.type, what, half=half)
 
     def scanned(part: Tensor) -> Tensor:
         return compute(lambda _: model(part)[0, 0], device, half=half)
@@ -66,5 +62,5 @@ def virtual_scan(
         y, x = top - factor * tile.rows[0], left - factor * tile.columns[0]
         core = result[:, y : y + bottom - top, x : x + right - left]
         finer[:, top:bottom, left:right] = core.float().clamp(min=0)
-        advance(1 / len(tiles))
+        advance((bottom - top) * (right - left) // factor**2)
     return finer

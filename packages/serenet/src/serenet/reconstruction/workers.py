@@ -1,6 +1,7 @@
 """Frames that the workers of a cluster reconstruct: each loads the network once."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,16 +13,11 @@ from scopekit.images.files import StackFile
 from scopekit.memory import return_freed_memory
 from scopekit.progress import console
 from scopekit.series.dask import take_worker_threads
-from scopekit.series.pipeline import process_frame, scratch_volume
+from scopekit.series.pipeline import scratch_volume
 from scopekit.series.store import FrameSeries
 from serenet.networks.shipped import weights_file
-from serenet.reconstruction.frame import (
-    FrameReconstructor,
-    ReconstructOptions,
-    Setup,
-    draw_shifts,
-    set_up,
-)
+from serenet.reconstruction.frame import FrameReconstructor
+from serenet.reconstruction.setup import ReconstructOptions, Setup, set_up
 from serenet.views.files import open_views
 
 # Options that take the name of weights that ship.
@@ -43,14 +39,17 @@ class FrameJob:
         The command's.
     series
         Where frames are kept.
-    stem
-        The results' name without ending.
+    contents
+        What tells the files behind the options apart from earlier ones of the same names.
+    input_version
+        The same of the view stack.
     """
 
     path: Path
     options: ReconstructOptions
     series: FrameSeries
-    stem: Path
+    contents: str
+    input_version: str
 
     def __call__(self, frame: int) -> str | None:
         """Do one frame; return why it failed, or ``None``."""
@@ -58,20 +57,32 @@ class FrameJob:
             console.quiet = True  # nobody watches a worker
             take_worker_threads()
             try:
-                setup = _set_up_once(self.options)
-                stack, solver = _open_once(self.path, self.options)
+                setup = _set_up_once(self.options, self.contents)
+                stack, solver = _open_once(self)
                 shape = setup.volume_shape(stack.shape[-2:])
                 with scratch_volume(Path(tempfile.gettempdir()), shape) as target:
-                    record = process_frame(stack, frame, target, solver)
-                    draw_shifts(solver, setup, self.stem, frame, stack.n_frames)
-                    self.series.keep(frame, target, record)
+                    self.series.keep(frame, target, solver(stack, frame, target))
             except UserError as failure:
                 return str(failure)
         return None
 
 
-def frame_job(path: Path, options: ReconstructOptions, series: FrameSeries, stem: Path) -> FrameJob:
-    """Return a job in which all files have absolute names: workers run in other folders."""
+def frame_job(
+    path: Path,
+    options: ReconstructOptions,
+    series: FrameSeries,
+    contents: Mapping[str, str | None],
+    input_version: Mapping[str, Any],
+) -> FrameJob:
+    """Return a job in which all files have absolute names: workers run in other folders.
+
+    Parameters
+    ----------
+    path, options, series
+        See `FrameJob`.
+    contents, input_version
+        Digests of the files behind the options; what tells the input from earlier ones.
+    """
     absolute: dict[str, Any] = {
         field.name: value.resolve()
         for field in fields(options)
@@ -86,18 +97,19 @@ def frame_job(path: Path, options: ReconstructOptions, series: FrameSeries, stem
         path.resolve(),
         replace(options, **absolute),
         FrameSeries(series.result.resolve(), series.store.resolve()),
-        stem.resolve(),
+        str(dict(contents)),
+        str(dict(input_version)),
     )
 
 
 @lru_cache(maxsize=1)
-def _set_up_once(options: ReconstructOptions) -> Setup:
+def _set_up_once(options: ReconstructOptions, contents: str) -> Setup:
     return_freed_memory()
     return set_up(options)
 
 
 @lru_cache(maxsize=1)
-def _open_once(path: Path, options: ReconstructOptions) -> tuple[StackFile, FrameReconstructor]:
-    setup = _set_up_once(options)
-    stack, pages = open_views(path, setup.recorded)
+def _open_once(job: FrameJob) -> tuple[StackFile, FrameReconstructor]:
+    setup = _set_up_once(job.options, job.contents)
+    stack, pages = open_views(job.path, setup.recorded)
     return stack, FrameReconstructor(setup, pages)

@@ -149,7 +149,7 @@ def _calibrate(radiometry: Path | None, dark: Path | None, calibration: Path | N
     if calibration is not None and radiometry is None:
         return _read_calibration(calibration, dark)
     if radiometry is None or calibration is not None:
-        raise UserError("give either --radiometry FRAME.tif or --calibration FILE.yaml")
+        raise UserError("give either `radiometry=FRAME.tif` or `calibration=FILE.yaml`")
     bright = _mean_frame(radiometry)
     if dark is not None:
         bright = bright - _mean_frame(dark, bright.shape)

@@ -65,21 +65,21 @@ def project_file(
     if len(stack.shape) != 3 or stack.shape[0] != file.n_depths:
         raise UserError(
             f"{volume}: shape {stack.shape}; the PSF has {file.n_depths} depths, so (Z, Y, X) "
-            f"with Z = {file.n_depths} is needed. Crop the volume or make a PSF with --depths"
+            f"with Z = {file.n_depths} is needed. Crop the volume or make a PSF with fewer depths"
         )
     _check_voxel(stack, microscope)
     drift = None
     if drift_um is not None:
         if microscope.scanning != SIDE:
-            raise UserError(f"--drift: {psf} is of a microscope that does not scan 3 x 3 positions")
+            raise UserError(f"`drift`: {psf} is of a microscope that does not scan 3 x 3 positions")
         if not all(math.isfinite(step) for step in drift_um):
-            raise UserError(f"--drift {drift_um[0]} {drift_um[1]}: give numbers of um")
+            raise UserError(f"`drift={drift_um[0]} {drift_um[1]}`: give numbers of um")
         view_yx = (sampled_size(n, microscope.lateral_scale) for n in stack.shape[1:])
         check_scanned((file.n_views, *view_yx), f"views of {volume}")
         drift = (drift_um[0] / microscope.pixel_um, drift_um[1] / microscope.pixel_um)
         travelled = [abs(step) * (SIDE**2 - 1) for step in drift]
         if any(far > n for far, n in zip(travelled, stack.shape[1:], strict=True)):
-            say(f"warning: --drift {drift_um[0]:g} {drift_um[1]:g}: beyond the field in one scan")
+            say(f"warning: `drift={drift_um[0]:g} {drift_um[1]:g}`: beyond the field in one scan")
     scene = torch.from_numpy(stack.read()).to(device)
     still, views = project_volume(scene, file, microscope.lateral_scale, drift)
     if noise is not None:

@@ -69,12 +69,12 @@ def _read_aberrations(texts: Sequence[str]) -> dict[str, float]:
     for text in texts:
         name, _, value = text.partition("=")
         if name in coefficients:
-            raise UserError(f"--aberration {name} is given twice; give it once")
+            raise UserError(f"`aberration={name}` is given twice; give it once")
         try:
             coefficients[name] = float(value)
         except ValueError as failure:
             raise UserError(
-                f"--aberration {text}: give NAME=WAVES, such as astigmatism=0.1"
+                f"`aberration={text}`: give NAME=WAVES, such as astigmatism=0.1"
             ) from failure
     return coefficients
 

@@ -12,14 +12,14 @@ from torch import Tensor
 from scopekit.errors import UserError
 from scopekit.metrics import correlation
 from scopekit.training.recipe import Validation
-from serenet.networks.rlnet import RLNet
-from serenet.networks.view_networks import HyLFMNet, VCDNet
+from serenet.networks.base import ViewNetwork
+from serenet.networks.rlnet import RLNet, refocused_share
 from serenet.networks.vsnet import VsNet
 from serenet.reconstruction.virtual_scan import virtual_scan
-from serenet.reconstruction.volume import reconstruct, refocused_share
+from serenet.reconstruction.volume import reconstruct
 from serenet.training.recipe import Crop, CropRecipe, mean_scores
 from serenet.training.serenet_family import peak_signal_to_noise
-from serenet.views.refocusing import normalise, percentiles
+from serenet.views.brightness import normalise, percentiles
 
 _FIRST_ESTIMATE_WEIGHT = 0.1
 _TRUTH_SHARE = 0.8
@@ -78,7 +78,7 @@ class FromViews(_FromVolumes):
     volumes their 99.9 percentile to 1.
     """
 
-    model: VCDNet | HyLFMNet
+    model: ViewNetwork
 
     def losses(self, network: Callable[..., Any], samples: Sequence[Crop]) -> dict[str, Tensor]:
         """Return the term ``mse``."""

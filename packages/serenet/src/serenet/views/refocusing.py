@@ -1,55 +1,8 @@
-"""Views of a light field: selection, background, and digital refocusing."""
+"""Digital refocusing of the views of a light field."""
 
-import math
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from scopekit.errors import UserError
-
-BACKGROUND_QUANTILE = 0.01
-
-
-def subtract_background(views: Tensor, background: float | None = None) -> Tensor:
-    """Subtract one value from all views and set what falls below zero to zero.
-
-    Parameters
-    ----------
-    views
-        (A, h, w), in counts.
-    background
-        The value; default: the 1 % quantile over all views and pixels.
-    """
-    if background is None:
-        # torch.quantile refuses more than 2^24 numbers; torch.kthvalue takes five times the memory.
-        rank = max(round(BACKGROUND_QUANTILE * views.numel()) - 1, 0)
-        background = float(np.partition(views.detach().cpu().numpy(), rank, axis=None)[rank])
-    if not math.isfinite(background):
-        raise UserError(f"--background {background}: give a number of counts")
-    return (views - background).clamp_(min=0)
-
-
-def normalise(views: Tensor, low: float, high: float) -> Tensor:
-    """Return ``(views - p_low) / (p_high - p_low + 1e-3)`` clamped to [0, 1].
-
-    Parameters
-    ----------
-    views
-        Any shape, counts.
-    low, high
-        Percentiles, 0 to 100, over all values.
-    """
-    bottom, top = percentiles(views, (low, high))
-    return ((views - bottom) / (top - bottom + 1e-3)).clamp_(0, 1)
-
-
-def percentiles(values: Tensor, shares: Sequence[float]) -> list[float]:
-    """Return percentiles (0 to 100) over all values."""
-    # torch.quantile refuses more than 2^24 numbers.
-    return [float(p) for p in np.percentile(values.detach().cpu().numpy(), shares)]
 
 
 def decompose(views: Tensor, shift: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ is written by `scopekit.images.zarr_writer`.
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
+from scopekit.images.full_range import full_range_factor, to_uint16
 from scopekit.images.stack import StackFile, VoxelSize
 from scopekit.images.tiff import inspect_tiff, release_pages
 from scopekit.images.tiff_metadata import imagej_arguments
@@ -209,15 +211,17 @@ def scale_to_uint16(path: Path, voxel_um: VoxelSize) -> float:
 def _scale_into(target: Path, source: Path, voxel_um: VoxelSize) -> float:
     values = tifffile.memmap(source, mode="r")
     pages = values.reshape(-1, *values.shape[-2:])
-    peak = 0.0
-    for page in pages:
-        peak = max(peak, float(page.max()))
-        release_pages(values)
-    factor = 65535.0 / peak if peak > 0 else 1.0
+    factor = full_range_factor(_released(pages))
     scaled = _map_new(target, values.shape, np.dtype(np.uint16), voxel_um)
-    for stored, page in zip(scaled.reshape(pages.shape), pages, strict=True):
-        stored[...] = np.rint(np.clip(page * factor, 0, 65535))
-        release_pages(values)
+    for stored, page in zip(scaled.reshape(pages.shape), _released(pages), strict=True):
+        stored[...] = to_uint16(page, factor)
         release_pages(scaled)
     scaled.flush()
     return factor
+
+
+def _released(pages: NDArray) -> Iterator[NDArray]:
+    """Yield the pages of a mapped file, each given back to the system when it is done with."""
+    for page in pages:
+        yield page
+        release_pages(pages)

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 from numpy.typing import DTypeLike, NDArray
 
+from scopekit.images.full_range import full_range_factor, to_uint16
 from scopekit.images.stack import VoxelSize
 from scopekit.images.tiff_metadata import imagej_arguments
 from scopekit.outputs import require_space
@@ -155,9 +156,8 @@ def scaled_to_uint16(source: PlaneFile, path: Path, voxel_um: VoxelSize) -> floa
     float
         The factor: stored value = factor * value.
     """
-    peak = max(float(plane.max()) for plane in source)
-    factor = 65535.0 / peak if peak > 0 else 1.0
+    factor = full_range_factor(source)
     target = PlaneFile.create(path, source.shape, np.uint16, voxel_um)
     for z, plane in enumerate(source):
-        target[z : z + 1,] = np.rint(np.clip(plane * factor, 0, 65535))[None]
+        target[z : z + 1,] = to_uint16(plane, factor)[None]
     return factor

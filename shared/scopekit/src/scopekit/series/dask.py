@@ -99,7 +99,7 @@ def _outcome(future: Any) -> str | None:
     failure = future.exception()
     if failure is None:
         reported: str | None = future.result()
-        return reported
+        return reported and str(UserError(reported))
     if type(failure).__name__ == "KilledWorker":
         return "every worker that tried it died: do they have enough memory?"
     return f"{type(failure).__name__} on a worker: {' '.join(str(failure).split())[:200]}"
@@ -110,7 +110,7 @@ def _connected(distributed: Any, scheduler: str) -> Iterator[Any]:
     is_address = "://" in scheduler
     if not is_address and not Path(scheduler).is_file():
         raise UserError(
-            f"--dask {scheduler}: no such file; give a scheduler file, or an address such as "
+            f"`dask={scheduler}`: no such file; give a scheduler file, or an address such as "
             "tcp://host:8786"
         )
     where = {"address": scheduler} if is_address else {"scheduler_file": scheduler}
@@ -118,7 +118,7 @@ def _connected(distributed: Any, scheduler: str) -> Iterator[Any]:
         client = distributed.Client(**where, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as failure:
         raise UserError(
-            f"--dask {scheduler}: no scheduler answers there; start one with 'dask scheduler'"
+            f"`dask={scheduler}`: no scheduler answers there; start one with 'dask scheduler'"
         ) from failure
     with client:
         yield client
@@ -129,5 +129,5 @@ def _distributed() -> Any:
         return import_module("distributed")
     except ImportError as failure:
         raise UserError(
-            "--dask needs the package distributed: run 'pip install distributed'"
+            "`dask` needs the package distributed: run 'pip install distributed'"
         ) from failure

@@ -16,27 +16,24 @@ from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.images.stack import StackFile
-from scopekit.images.tiff import release_pages
+from scopekit.images.target import Target
 from scopekit.outputs import describe_write_failure, require_space
 from scopekit.progress import progress_bar, say
 from scopekit.series.store import FrameSeries
 
-FrameSolver = Callable[[StackFile, int, NDArray[np.float32], Callable[[], None]], dict[str, Any]]
-"""``solve(source, frame, target, release)`` fills ``target``, (Z, Y, X), from a frame of a stack.
+FrameSolver = Callable[[StackFile, int, Target], dict[str, Any]]
+"""``solve(source, frame, target)`` fills ``target``, (Z, Y, X), from a frame of a stack.
 
-It calls ``release()`` after every part and returns what to record about the frame.
+It returns what to record about the frame: plain values.
 """
 
 
-def process_frame(
-    source: StackFile, frame: int, target: NDArray[np.float32], solve: FrameSolver
-) -> dict[str, Any]:
-    """Make one frame; return its record. ``target`` is mapped to a file, see `scratch_volume`."""
-    return solve(source, frame, target, lambda: release_pages(target))
-
-
 def run_frames(
-    source: StackFile, series: FrameSeries, frames: Sequence[int], solve: FrameSolver
+    source: StackFile,
+    series: FrameSeries,
+    frames: Sequence[int],
+    solve: FrameSolver,
+    kept: Callable[[int], None] = lambda _: None,
 ) -> dict[int, str]:
     """Make frames and keep them in the series, with the memory of one, and the disk of two.
 
@@ -50,6 +47,8 @@ def run_frames(
         Which.
     solve
         Makes one.
+    kept
+        Told every frame that is safe in the series, from another thread.
 
     Returns
     -------
@@ -72,30 +71,28 @@ def run_frames(
         writer = resources.enter_context(ThreadPoolExecutor(1))
         advance = resources.enter_context(progress_bar(source.path.name, len(frames)))
         writing: list[Future[None] | None] = [None, None]
+
+        def keep(frame: int, target: Target, record: Mapping[str, Any]) -> None:
+            series.keep(frame, target, record)
+            kept(frame)
+
         for number, frame in enumerate(frames):
             turn = number % 2
             if (earlier := writing[turn]) is not None:
                 earlier.result()
             try:
-                record = process_frame(ahead, frame, targets[turn], solve)
+                record = solve(ahead, frame, targets[turn])
             except UserError as failure:
                 failures[frame] = str(failure)
                 say(f"error: frame {frame}: {failure}")
                 writing[turn] = None
             else:
-                writing[turn] = writer.submit(_keep, series, frame, targets[turn], record)
+                writing[turn] = writer.submit(keep, frame, targets[turn], record)
             advance()
         for last in writing:
             if last is not None:
                 last.result()
     return failures
-
-
-def _keep(
-    series: FrameSeries, frame: int, target: NDArray[np.float32], record: Mapping[str, Any]
-) -> None:
-    series.keep(frame, target, record)
-    release_pages(target)
 
 
 def _volume_shape(series: FrameSeries) -> tuple[int, int, int]:
@@ -106,8 +103,8 @@ def _volume_shape(series: FrameSeries) -> tuple[int, int, int]:
 
 
 @contextmanager
-def scratch_volume(folder: Path, shape: tuple[int, int, int]) -> Iterator[NDArray[np.float32]]:
-    """Yield a float32 array that lies in a nameless file, which goes when the block ends.
+def scratch_volume(folder: Path, shape: tuple[int, int, int]) -> Iterator[Target]:
+    """Yield a volume that lies in a nameless file, which goes when the block ends.
 
     Raises
     ------
@@ -123,8 +120,7 @@ def scratch_volume(folder: Path, shape: tuple[int, int, int]) -> Iterator[NDArra
                 os.posix_fallocate(file.fileno(), 0, n_bytes)
         except OSError as failure:
             raise describe_write_failure(folder, failure) from failure
-        array: np.memmap = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
-        yield array
+        yield Target(np.memmap(file, dtype=np.float32, mode="w+", shape=shape))
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.images.stack import VoxelSize
+from scopekit.images.target import Target
+from scopekit.images.tiff import release_pages
 from scopekit.images.zarr import EMPTY_FRAMES
 from scopekit.images.zarr_writer import create_store, declare_whole, write_frame
 from scopekit.outputs import make_folder, partial_path, whole_file
@@ -44,9 +44,10 @@ class FrameSeries:
         """Folder of the settings and of the finished frames' records."""
         return _state(self.result)
 
-    def keep(self, frame: int, volume: NDArray[np.float32], record: Mapping[str, Any]) -> None:
-        """Write a frame (Z, Y, X), then its record, which marks it as finished."""
-        write_frame(self.store, frame, volume)
+    def keep(self, frame: int, volume: Target, record: Mapping[str, Any]) -> None:
+        """Write a frame, then its record, which marks it as finished."""
+        write_frame(self.store, frame, volume.array)
+        release_pages(volume.array)
         with whole_file(self.state / f"{frame}.json", overwrite=True) as partial:
             partial.write_text(json.dumps(dict(record)), encoding="utf-8")
 
@@ -113,8 +114,8 @@ def begin_series(
     if result.exists() and not overwrite:
         if not same or is_whole(result):
             raise UserError(
-                f"{result} exists, made from other input or with other settings: add --overwrite "
-                "to replace it, or choose another --out"
+                f"{result} exists, made from other input or with other settings: add "
+                "`overwrite=True` to replace it, or choose another `out`"
             )
         say(f"{result.name}: making the frames that it lacks")
         return FrameSeries(result, result)
@@ -128,7 +129,7 @@ def begin_series(
         raise UserError(
             f"{result.name}: an interrupted run left {n_finished} finished frames of other input "
             f"or settings ({_differing(stamped, text)}): give the same command to go on, "
-            "--overwrite to start anew, or another --out"
+            "`overwrite=True` to start anew, or another `out`"
         )
     shutil.rmtree(state, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)

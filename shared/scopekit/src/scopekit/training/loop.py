@@ -355,7 +355,7 @@ class _Trainer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def _kept(self) -> str:
-        return f"; epoch {self.epoch} is kept, --resume goes on from it" if self.epoch else ""
+        return f"; epoch {self.epoch} is kept, `resume=True` goes on from it" if self.epoch else ""
 
 
 def _optimizer(model: nn.Module, loop: Loop) -> torch.optim.Optimizer:

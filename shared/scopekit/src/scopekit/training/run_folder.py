@@ -67,7 +67,7 @@ class RunFolder:
         *,
         resume: bool,
         overwrite: bool,
-        another: str = "another --out",
+        another: str = "another `out`",
     ) -> None:
         self.path = path
         self.last = path / "checkpoints" / "last.pt"
@@ -79,8 +79,8 @@ class RunFolder:
             _require_same(self._kept, read_yaml(self._kept), settings, another)
         elif self.last.exists() and not overwrite:
             raise UserError(
-                f"{path} holds a training run: add --resume to go on with it, --overwrite to "
-                f"start anew, or choose {another}"
+                f"{path} holds a training run: add `resume=True` to go on with it, "
+                f"`overwrite=True` to start anew, or choose {another}"
             )
         found = {f.name for f in path.iterdir()} if path.is_dir() else set()
         if any(name not in _OWN_NAMES and not name.startswith(".") for name in found):
@@ -152,7 +152,9 @@ def read_last(path: Path) -> dict[str, Any] | None:
         return None
     content = read_checkpoint(last)
     if not isinstance(content, dict) or "training" not in content:
-        raise UserError(f"{last}: not a checkpoint of a training run; start anew with --overwrite")
+        raise UserError(
+            f"{last}: not a checkpoint of a training run; start anew with `overwrite=True`"
+        )
     return content
 
 

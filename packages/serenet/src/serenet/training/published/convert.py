@@ -69,7 +69,7 @@ def import_config(published: Path, out: Path, *, overwrite: bool) -> None:
         If a key is missing or wrong.
     """
     if out.suffix.lower() not in (".yaml", ".yml"):
-        raise UserError(f"--out {out}: name a .yaml file")
+        raise UserError(f"`out={out}`: name a .yaml file")
     config = read_published(published)
     settings, notes = translate(config)
     checked = parse_settings(published, settings)

@@ -1,7 +1,7 @@
-"""VCD-Net (Wang et al. 2021) and HyLFM-Net (Wagner et al. 2021): from views straight to a volume.
+"""VCD-Net (Wang et al., Nature Methods 2021): from views straight to a volume.
 
-Both are 2D networks whose channels become depths. As SeReNet's baselines they were trained on the
-same volumes; the definitions are those of that comparison (Lu et al., Nature Methods 2025).
+A 2D network whose channels become depths. As a baseline of SeReNet it was trained on the same
+volumes; the definition is that of that comparison (Lu et al., Nature Methods 2025).
 """
 
 from itertools import pairwise
@@ -10,12 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from serenet.networks.base import VolumeNetwork
+from serenet.networks.base import ViewNetwork
 from serenet.networks.tiling import Tile, resize_window
 
 _DOWN = (64, 128, 256, 512, 512, 512)
-_HYLFM_CHANNELS = 7  # of its 3D part
-_DARK = -3.0
 
 
 class _DownBlock(nn.Module):
@@ -48,7 +46,7 @@ class _UpBlock(nn.Module):
         return normalised
 
 
-class VCDNet(VolumeNetwork):
+class VCDNet(ViewNetwork):
     """View-channel-depth network: views are interpolated 16 times, then pass a 2D U-Net.
 
     Parameters
@@ -103,7 +101,7 @@ class VCDNet(VolumeNetwork):
         kept, deepest = self._downwards(inputs)
         return self._upwards(kept, deepest)
 
-    def enlarged_tile(self, inputs: Tensor, tile: Tile, field: tuple[int, ...]) -> Tensor:
+    def enlarged_tile(self, inputs: Tensor, tile: Tile, field: tuple[int, int]) -> Tensor:
         """Return the same of a tile of a field of that height and width.
 
         An odd field's deepest level is resized by a little less than 2, so where a pixel comes
@@ -135,78 +133,3 @@ class VCDNet(VolumeNetwork):
     def peak_values(self, n_depths: int) -> float:
         """Return how many numbers are held at once per view pixel (measured)."""
         return 256.0 * (480 + n_depths)
-
-
-class _ResidualBlock(nn.Module):
-    """Two convolutions around which the input goes unchanged, or through a 1 x 1 convolution."""
-
-    def __init__(self, kind: type[nn.Conv2d] | type[nn.Conv3d], c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.conv = nn.Sequential(
-            kind(c_in, c_out, 3, padding=1), nn.ReLU(), kind(c_out, c_out, 3, padding=1)
-        )
-        self.projection = kind(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.conv(x) + self.projection(x))
-
-
-class HyLFMNet(VolumeNetwork):
-    """Hybrid light-field network: 2D residual blocks, then 3D ones on seven channels.
-
-    Parameters
-    ----------
-    n_views
-        Input channels.
-    n_depths
-        Planes of the volume.
-
-    Notes
-    -----
-    Inputs (B, A, h, w), normalised to [0, 1]; values of the volume lie in (0, 1).
-    """
-
-    method = "hylfmnet"
-    in_counts = False
-    halo = 8
-
-    def __init__(self, n_views: int = 169, n_depths: int = 101) -> None:
-        super().__init__()
-        self.n_views = n_views
-        self.n_depths = n_depths
-        wide, narrow = 8 * n_depths, 4 * n_depths
-        self.flat = nn.Sequential(
-            _ResidualBlock(nn.Conv2d, n_views, wide),
-            _ResidualBlock(nn.Conv2d, wide, wide),
-            nn.ConvTranspose2d(wide, narrow, 2, stride=2),
-            _ResidualBlock(nn.Conv2d, narrow, narrow),
-            nn.Conv2d(narrow, _HYLFM_CHANNELS * n_depths, 1),
-            nn.ReLU(),
-        )
-        c = _HYLFM_CHANNELS
-        self.deep = nn.Sequential(
-            _ResidualBlock(nn.Conv3d, c, c),
-            nn.ConvTranspose3d(c, c, (3, 2, 2), stride=(1, 2, 2), padding=(1, 0, 0)),
-            _ResidualBlock(nn.Conv3d, c, c),
-            _ResidualBlock(nn.Conv3d, c, c),
-            nn.Conv3d(c, 1, 1),
-            nn.Sigmoid(),
-        )
-        # Most of a volume is dark: from 0.5, learning would overshoot into a flat sigmoid.
-        nn.init.constant_(self.deep[-2].bias, _DARK)  # type: ignore[arg-type]
-
-    @property
-    def enlargement(self) -> int:
-        """Lateral pixels before the final resize per view pixel."""
-        return 4
-
-    def enlarged(self, inputs: Tensor) -> Tensor:
-        """Return the volume before the final resize, of views (B, A, h, w)."""
-        x = self.flat(inputs.contiguous(memory_format=torch.channels_last))
-        x = x.unflatten(1, (_HYLFM_CHANNELS, self.n_depths))
-        volume: Tensor = self.deep(x.contiguous(memory_format=torch.channels_last_3d))
-        return volume
-
-    def peak_values(self, n_depths: int) -> float:
-        """Return how many numbers are held at once per view pixel (measured)."""
-        return 400.0 * n_depths

@@ -1,0 +1,117 @@
+"""What all light fields of ``serenet reconstruct`` share: networks, PSF shift, microscope."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from optics import LightFieldMicroscope
+from scopekit.errors import UserError
+from scopekit.memory import choose_device
+from serenet.networks.base import VolumeNetwork
+from serenet.networks.checkpoints import load_checkpoint
+from serenet.networks.vsnet import VsNet
+from serenet.results.writer import ResultOptions
+from serenet.views.microscope import load_microscope, microscope_of_views
+from serenet.views.psf import shift_for_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructOptions(ResultOptions):
+    """The command's options, see ``serenet reconstruct --help``."""
+
+    checkpoint: Path
+    psf: Path | None = None
+    psf_shift: Path | None = None
+    microscope: str | None = None
+    background: float | None = None
+    virtual_scan: Path | None = None
+    predao: Literal["no", "fit", "correlation", "subpixel"] = "no"
+    half: bool = False
+    max_memory_gb: float | None = None
+    device: str = "auto"
+    refine: int = 0
+    dask: str | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all files share.
+
+    Attributes
+    ----------
+    model
+        Makes the volumes.
+    scan
+        Makes an unscanned light field a scanned one first, or ``None``.
+    shift
+        PSF shift (A, D, 2), object pixels, where the model wants it.
+    microscope
+        The microscope, with the model's views and depths.
+    options
+        The command's.
+    """
+
+    model: VolumeNetwork
+    scan: VsNet | None
+    shift: Tensor | None
+    microscope: LightFieldMicroscope
+    options: ReconstructOptions
+
+    @property
+    def recorded(self) -> LightFieldMicroscope:
+        """The microscope with the views that are read from a file."""
+        if self.scan is None:
+            return self.microscope
+        return self.microscope.with_all_views()
+
+    def volume_shape(self, field: tuple[int, ...]) -> tuple[int, int, int]:
+        """Return the shape of the volume of views of that height and width."""
+        if self.scan is not None:
+            field = tuple(n * self.scan.factor for n in field)
+        return self.microscope.volume_shape(field)
+
+
+def set_up(options: ReconstructOptions) -> Setup:
+    """Load what all frames share: networks, PSF shift, microscope.
+
+    Raises
+    ------
+    UserError
+        If they do not fit each other.
+    """
+    device = choose_device(options.device)
+    model = load_checkpoint(options.checkpoint, device)
+    if not isinstance(model, VolumeNetwork):
+        instead = {"vsnet": "`virtual_scan`", "twnet": "serenet correct-motion `checkpoint`"}
+        raise UserError(
+            f"{options.checkpoint}: a {model.published_name} makes no volumes: give it to "
+            f"{instead[model.published_name]}"
+        )
+    if options.refine and not model.in_counts:
+        raise UserError(
+            f"`refine`: a {model.method} gives relative brightness, which cannot be compared "
+            "with the recorded views; use a network of the SeReNet family, or serenet deconvolve"
+        )
+    told = load_microscope(options.microscope) if options.microscope else None
+    shift = None
+    if model.n_depths is not None and model.n_views is not None:
+        if options.predao == "fit":
+            raise UserError(
+                f"`predao`: aberrations are fitted to the bright views that a serenet takes; a "
+                f"{model.method} takes all of them, add `predao_by=subpixel`"
+            )
+        microscope = microscope_of_views(model.n_views, model.n_depths, options.psf, told)
+    else:
+        shift, microscope = shift_for_model(model.n_views, options.psf, options.psf_shift, told)
+    scan = None
+    if options.virtual_scan is not None:
+        found = load_checkpoint(options.virtual_scan, device)
+        if not isinstance(found, VsNet) or found.side != microscope.n_num:
+            raise UserError(
+                f"`virtual_scan={options.virtual_scan}`: not a vsnet for {microscope.n_num} x "
+                f"{microscope.n_num} views"
+            )
+        scan = found
+    return Setup(model, scan, shift, microscope, options)
