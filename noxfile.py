@@ -153,7 +153,9 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """Check types with mypy, strictly."""
-    install(session, *FOLDERS.values(), "mypy", "types-PyYAML", "types-psutil")
+    # What the tools, this file and conftest.py import besides.
+    checked = ("distributed", "hypothesis", "nox", "pytest", "zarr")
+    install(session, *FOLDERS.values(), *checked, "mypy", "types-PyYAML", "types-psutil")
     session.run("mypy")
 
 

@@ -106,6 +106,14 @@ def test_beads_touch_neither_each_other_nor_the_border():
     assert np.count_nonzero(labelz) == np.count_nonzero(inner) > 0
 
 
+def test_a_bead_with_hardly_any_room_lies_in_the_middle():
+    """Both borders are as far away, counted from the middle of the outermost voxels."""
+    (centre,) = make(1.0, "0.2", count=1, size=(17, 18, 19)).centres_um(0) / 0.2
+    room = np.array([17, 18, 19]) - 2 * (1 / 0.2 + 2 * math.sqrt(3))
+    assert (room > 0).all()
+    assert (np.abs(centre - np.array([8, 8.5, 9])) <= room / 2).all()
+
+
 def test_places_are_between_voxels():
     centres = np.concatenate([make(seed=seed).centres_um(0) for seed in range(20)])
     fractions = centres / 0.05 % 1
