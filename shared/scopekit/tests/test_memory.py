@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import psutil
 import pytest
 import torch
@@ -15,9 +17,27 @@ def test_a_named_budget_bounds_the_whole_process():
     assert budget.available == pytest.approx(500 * GB - held, abs=0.2 * GB)
 
 
+@pytest.fixture
+def process(monkeypatch):
+    """A process that holds 3 GB and maps 5, on a machine where 10 are free."""
+    held = SimpleNamespace(rss=3 * GB, vms=5 * GB)
+    process = SimpleNamespace(memory_info=lambda: held)
+    monkeypatch.setattr(psutil, "Process", lambda: process)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * GB))
+
+
+@pytest.mark.usefixtures("process")
 def test_without_a_name_four_fifths_of_what_is_free():
     budget = memory_budget(CPU)
-    assert budget.available == pytest.approx(0.8 * psutil.virtual_memory().available, rel=0.2)
+    assert budget.available == pytest.approx(8 * GB)
+    assert budget.total == pytest.approx(11 * GB)
+
+
+@pytest.mark.usefixtures("process")
+def test_the_limit_of_the_process_counts_too(monkeypatch):
+    resource = pytest.importorskip("resource", reason="no memory limits on this system")
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (7 * GB, resource.RLIM_INFINITY))
+    assert memory_budget(CPU).available == pytest.approx(0.8 * 2 * GB)
 
 
 def test_a_budget_below_what_the_program_holds():
