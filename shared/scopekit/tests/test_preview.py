@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from scopekit.errors import UserError
-from scopekit.preview import orthogonal_projections, save_preview
+from scopekit.preview import draw_scale_bar, orthogonal_projections, save_preview
 
 VOLUME = np.random.default_rng(0).random((5, 20, 30), dtype=np.float32)
 
@@ -102,3 +103,16 @@ def test_a_disk_that_fills_up(tmp_path, full_disk):
     with full_disk(4096), pytest.raises(UserError, match=r"cannot write .*preview\.png"):
         save_preview(tmp_path / "preview.png", {"a": VOLUME}, (1, 1, 1), overwrite=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("width_um", "bar_um"), [(0.6, 0.1), (50, 10), (110, 20), (230, 50), (1e3, 200)]
+)
+def test_the_scale_bar_is_about_a_fifth_of_the_width(width_um, bar_um):
+    axes = Figure().add_subplot()
+    draw_scale_bar(axes, (width_um, 20), thickness_um=0.5, margin_um=2, fontsize=8)
+    (bar,), (text,) = axes.patches, axes.texts
+    assert bar.get_width() == pytest.approx(bar_um)
+    assert bar.get_x() + bar.get_width() == pytest.approx(width_um - 2)
+    assert bar.get_y() + bar.get_height() == pytest.approx(20 - 2)
+    assert text.get_text() == f"{bar_um:g} µm"
