@@ -33,6 +33,13 @@ class KernelOperator:
     ----------
     kernel
         (Z, Y, X), or any number of axes.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> operator = optics.KernelOperator(torch.ones(1, 3, 3) / 9)
+    >>> operator.forward(torch.ones(2, 5, 5))[0, 2, 2].round(decimals=4)
+    tensor(1.)
     """
 
     def __init__(self, kernel: Tensor) -> None:

@@ -32,7 +32,22 @@ class Operator(Protocol):
 
 @dataclass(frozen=True)
 class Subset:
-    """A part of the data and the operator that explains it."""
+    """A part of the data and the operator that explains it.
+
+    Attributes
+    ----------
+    operator
+        From a volume to the data.
+    measured
+        The data, not negative.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> subset = optics.Subset(optics.KernelOperator(torch.ones(1, 1, 1)), torch.ones(2, 5, 5))
+    >>> subset.sensitivity.shape
+    torch.Size([2, 5, 5])
+    """
 
     operator: Operator
     measured: Tensor
@@ -48,7 +63,19 @@ class Subset:
 
 
 def poisson_deviance(measured: Tensor, predicted: Tensor) -> float:
-    """Return the mean Poisson deviance ``2 (m log(m / p) - m + p)``, 0 for a perfect fit."""
+    """Return the mean Poisson deviance ``2 (m log(m / p) - m + p)``, 0 for a perfect fit.
+
+    Parameters
+    ----------
+    measured, predicted
+        Counts m and p, from 0, of one shape.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> optics.poisson_deviance(torch.tensor([4.0]), torch.tensor([4.0]))
+    0.0
+    """
     safe = predicted.clamp(min=1e-6)
     return float(2 * (torch.xlogy(measured, measured / safe) - measured + predicted).mean())
 
@@ -107,6 +134,14 @@ def richardson_lucy_step(
     -------
     tuple
         The estimate, and the Poisson deviance of the data before the step.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> data = optics.Subset(optics.KernelOperator(torch.ones(1, 1, 1)), torch.full((1, 3, 3), 4.0))
+    >>> volume, _ = optics.richardson_lucy_step(torch.ones(1, 3, 3), data)
+    >>> volume[0, 1, 1].round(decimals=4)
+    tensor(4.)
     """
     measured = subset.measured
     predicted = subset.operator.forward(estimate) + background
@@ -163,6 +198,17 @@ def richardson_lucy(
     ------
     OpticsError
         If there is no subset.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> truth = torch.zeros(1, 9, 9)
+    >>> truth[0, 4, 4] = 100
+    >>> operator = optics.KernelOperator(torch.ones(1, 3, 3) / 9)
+    >>> data = optics.Subset(operator, operator.forward(truth).clamp(min=0))
+    >>> volume = optics.richardson_lucy([data], torch.ones(1, 9, 9), iterations=50)
+    >>> bool(data.measured[0, 4, 4] < 12), bool(volume[0, 4, 4] > 50)
+    (True, True)
     """
     if iter(subsets) is subsets:
         subsets = list(subsets)  # an iterator would serve for the first sweep alone

@@ -49,6 +49,14 @@ def add_camera_noise(
     OpticsError
         For an image with negative or non-finite pixels, or ``photons`` or ``read_noise`` out of
         range.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> noisy = optics.add_camera_noise(torch.ones(99, 99), photons=100, generator=generator)
+    >>> round(float(noisy.mean())), round(float(noisy.std()))
+    (100, 10)
     """
     if not 0 <= photons <= _MAX_PHOTONS:
         raise OpticsError(f"photons is {photons}: give a count from 0 to {_MAX_PHOTONS:g}")
@@ -98,6 +106,13 @@ class NLLMPG(nn.Module):
     ------
     OpticsError
         If ``mean`` or ``var`` is not finite or ``var`` is negative.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> loss, photons = optics.NLLMPG(mean=0, var=9), torch.full((4, 4), 50.0)
+    >>> bool(loss(photons, photons) < loss(2 * photons, photons))
+    True
     """
 
     def __init__(self, mean: float, var: float) -> None:

@@ -77,7 +77,7 @@ def reconstruct(
     >>> serenet.reconstruct(views, model, shift, 13 / 3).shape
     (5, 52, 52)
     """
-    given = _checked(views)
+    given = _finite(as_tensor(views), "views")
     voxel_um = table = None
     if isinstance(shift, np.ndarray | Tensor):
         table = as_tensor(shift)

@@ -44,6 +44,13 @@ class BandLimitedOperator:
         saved).
     band
         See `BAND`; lower is faster and less exact, ``math.inf`` keeps all frequencies.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> operator = optics.BandLimitedOperator(torch.ones(2, 3, 5, 5), (13, 13), (3, 3))
+    >>> operator.forward(torch.ones(3, 13, 13)).shape
+    torch.Size([2, 3, 3])
     """
 
     def __init__(

@@ -90,6 +90,13 @@ class LightFieldMicroscope(BaseModel):
         The views used for reconstruction, in channel order; left out: all whose direction lies
         within two thirds of the objective's aperture (beyond, aberrations and vignetting spoil
         them and the PSF spreads far).
+
+    Examples
+    --------
+    >>> import optics
+    >>> microscope = optics.presets["nnum13"].with_middle_depths(9)
+    >>> microscope.volume_shape((24, 21))
+    (9, 104, 91)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -219,6 +219,14 @@ class LightFieldOperator:
     keep_transfer
         Hold the transfer functions from call to call: faster, and as many bytes as a padded
         volume a view. The PSF must not change then.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> operator = optics.LightFieldOperator(torch.ones(2, 3, 5, 5))
+    >>> views = operator.forward(torch.ones(3, 16, 16))
+    >>> views.shape, operator.adjoint(views).shape
+    (torch.Size([2, 16, 16]), torch.Size([3, 16, 16]))
     """
 
     def __init__(self, psf: Tensor, *, keep_transfer: bool = False) -> None:

@@ -73,6 +73,13 @@ def phase_space_psf(
     There is no wrap-around: the values lie within 1e-4 of their view's maximum, mostly 1e-5, of
     the formula on an unbounded plane. An aberrated pupil has none of these symmetries and is summed
     over all of its frequencies, to the same accuracy but several times slower.
+
+    Examples
+    --------
+    >>> import optics
+    >>> microscope = optics.presets["nnum13"]
+    >>> optics.phase_space_psf(microscope, depths_um=[-1, 0, 1], views=[84], size=21).shape
+    torch.Size([1, 3, 21, 21])
     """
     depths = microscope.depths_um if depths_um is None else tuple(depths_um)
     selected = microscope.views if views is None else tuple(views)
@@ -258,6 +265,14 @@ def psf_shift(psf: Tensor) -> Tensor:
     Tensor
         (A, D, 2): row and column in pixels from the support's middle, ``(H - 1) / 2`` and
         ``(W - 1) / 2``.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> psf = torch.zeros(1, 1, 5, 5)
+    >>> psf[0, 0, 3, 1] = 1
+    >>> optics.psf_shift(psf).tolist()
+    [[[1.0, -1.0]]]
     """
     height, width = psf.shape[-2:]
     y = torch.arange(height, dtype=psf.dtype, device=psf.device) - (height - 1) / 2

@@ -185,14 +185,34 @@ def _reading(path: Path) -> Iterator[_Source]:
         ) from fault
 
 
-def open_psf(path: Path) -> PSFFile:
+def open_psf(path: str | Path) -> PSFFile:
     """Inspect a PSF file: HDF5, the published MATLAB v7.3 ``.mat``, or a tensor in ``.pt``.
+
+    Parameters
+    ----------
+    path
+        The file; a tensor is (A, D, H, W).
+
+    Returns
+    -------
+    PSFFile
+        What it is; its views are read when asked for.
 
     Raises
     ------
     OpticsError
         If the file is missing, damaged, of another kind, or carries code.
+
+    Examples
+    --------
+    >>> import optics
+    >>> microscope = optics.presets["nnum13"].with_depths([0.0]).with_views([84])
+    >>> optics.write_psf("psf.h5", optics.phase_space_psf(microscope, size=21), microscope)
+    >>> file = optics.open_psf("psf.h5")
+    >>> file.read().shape, file.read_shift().shape
+    (torch.Size([1, 1, 21, 21]), torch.Size([1, 1, 2]))
     """
+    path = Path(path)
     with _reading(path) as source:
         views: tuple[int, ...] | None = None
         microscope = None
@@ -225,7 +245,7 @@ def _microscope_from_attributes(attributes: Any, path: Path) -> LightFieldMicros
 
 
 def write_psf(
-    path: Path,
+    path: str | Path,
     psf: Tensor,
     microscope: LightFieldMicroscope,
     aberrations: Aberrations | None = None,
@@ -242,6 +262,12 @@ def write_psf(
         The microscope with the depths and views of this PSF.
     aberrations
         Those that the PSF was computed with; kept as an attribute, for the record.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> microscope = optics.presets["nnum13"].with_depths([0.0]).with_views([84])
+    >>> optics.write_psf("flat.h5", torch.ones(1, 1, 5, 5), microscope)
     """
     if tuple(psf.shape[:2]) != (len(microscope.views), len(microscope.depths_um)):
         raise OpticsError(

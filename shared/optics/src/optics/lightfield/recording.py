@@ -37,6 +37,13 @@ class RecordedLightField:
         Whether a recorded pixel is the value at its centre, as without scanning, where the lens
         positions are far apart, or a mean over its surroundings, as `optics.sample_views` makes
         it for scanned light fields.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> operator = optics.RecordedLightField(torch.ones(2, 3, 5, 5), (13, 13), (3, 3))
+    >>> operator.forward(torch.ones(3, 13, 13)).shape
+    torch.Size([2, 3, 3])
     """
 
     def __init__(

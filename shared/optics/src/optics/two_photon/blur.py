@@ -34,6 +34,12 @@ def section_to_kernel(section: Tensor, size_zyx: tuple[int, int, int]) -> Tensor
     ------
     OpticsError
         If a size is not positive, or the section ends before the kernel's corner.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> optics.section_to_kernel(torch.ones(6, 5), (3, 5, 5)).shape
+    torch.Size([3, 5, 5])
     """
     size_z, size_y, size_x = size_zyx
     if section.dim() != 2 or min(size_zyx) < 1:
@@ -69,6 +75,12 @@ def blur_padding(
         Of the kernel, in pixels of the sharp volume.
     res_axial, res_lateral
         Step of the blurred planes and of the sharp ones, um.
+
+    Examples
+    --------
+    >>> import optics
+    >>> optics.blur_padding((31, 5, 5), res_axial=0.5, res_lateral=0.05)
+    (11, 2, 2)
     """
     size_z, size_y, size_x = size_zyx
     return int((size_z - res_axial // res_lateral + 1) // 2), size_y // 2, size_x // 2
@@ -106,6 +118,13 @@ def blur_and_downsample(
     ------
     OpticsError
         For a volume or kernel of other axes, fewer than ``scale`` planes, or a wrong padding.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> volume, kernel = torch.ones(1, 1, 20, 8, 8), torch.ones(5, 3, 3) / 45
+    >>> optics.blur_and_downsample(volume, kernel, 10, (2, 1, 1)).shape
+    torch.Size([1, 1, 2, 8, 8])
     """
     if volume.dim() != 5 or volume.shape[1] != 1 or kernel.dim() != 3:
         raise OpticsError(

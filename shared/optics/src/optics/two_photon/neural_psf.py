@@ -32,6 +32,12 @@ class NeuralPSF(nn.Module):
     ------
     OpticsError
         If a size is not positive, or the section has a single point.
+
+    Examples
+    --------
+    >>> import optics
+    >>> optics.NeuralPSF(rows=9, columns=5)().shape
+    torch.Size([9, 5])
     """
 
     coordinates: Tensor
@@ -108,6 +114,16 @@ def fit_neural_psf(
     OpticsError
         If the shapes differ, values lie outside 0 to 1, the section is too asymmetric to be
         learned, or no start reaches the target.
+
+    Examples
+    --------
+    >>> import optics
+    >>> section, _ = optics.gaussian_section(
+    ...     size_x=9, size_y=9, size_z=9, res_lateral=0.05, scale=1, bet_xy=3, bet_z=4
+    ... )
+    >>> neural = optics.NeuralPSF(*section.shape)
+    >>> optics.fit_neural_psf(neural, section, seed=0).mse <= 1e-5
+    True
     """
     if section.shape != (neural.rows, neural.columns):
         raise OpticsError(

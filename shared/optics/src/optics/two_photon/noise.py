@@ -26,6 +26,13 @@ def add_two_photon_noise(
     -------
     Tensor
         Of the image's shape; it may leave the image's range.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> optics.add_two_photon_noise(torch.ones(4, 4), 0.1, 0.01, generator).shape
+    torch.Size([4, 4])
     """
     normal = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
     return image + normal * (image * a + sigma)
@@ -38,6 +45,14 @@ class TwoPhotonNLL(nn.Module):
     constant ``log(2 pi) / 2``::
 
         loss = mean over pixels of (log(variance) + (prediction - target)^2 / variance) / 2
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> image = torch.ones(4, 4)
+    >>> loss = optics.TwoPhotonNLL()
+    >>> bool(loss(image, image, 0.1, 0.01) < loss(2 * image, image, 0.1, 0.01))
+    True
     """
 
     def forward(

@@ -24,6 +24,13 @@ class TwoPhotonOperator:
     ----------
     scale, padding
         As given.
+
+    Examples
+    --------
+    >>> import torch, optics
+    >>> operator = optics.TwoPhotonOperator(torch.ones(4, 3, 3) / 36, 2, (1, 1, 1))
+    >>> operator.forward(torch.ones(6, 5, 5)).shape
+    torch.Size([3, 5, 5])
     """
 
     def __init__(self, kernel: Tensor, scale: int, padding: tuple[int, int, int]) -> None:

@@ -120,6 +120,16 @@ def gibson_lanni(
     -----
     Gauss-Legendre quadrature evaluates the same diffraction integral which the published fast
     Bessel series (Li, Xue and Blu, J. Opt. Soc. Am. A 34 (2017) 1029) approximates.
+
+    Examples
+    --------
+    >>> import optics
+    >>> water = {"NA": 0.7, "wavelength": 0.9, "ns": 1.4, "ng0": 1.5, "ng": 1.5, "ni0": 1.33}
+    >>> glass = {"ni": 1.33, "ti0": 150.0, "tg0": 170.0, "tg": 170.0, "pZ": 0.0}
+    >>> grid = {"size_x": 9, "size_y": 9, "size_z": 20, "res_lateral": 0.05, "res_axial": 0.5}
+    >>> section, radii_um = optics.gibson_lanni(**water, **glass, **grid, scale=10)
+    >>> section.shape, float(section.max())
+    (torch.Size([2, 7]), 1.0)
     """
     _require_known("gibson_lanni", others)
     _require_positive(NA=NA, wavelength=wavelength, ns=ns, ng0=ng0, ng=ng, ni0=ni0, ni=ni)
@@ -195,6 +205,15 @@ def gaussian_section(
         For a parameter that no configuration has.
     OpticsError
         For a size or width that is not positive, or ``size_z < scale``.
+
+    Examples
+    --------
+    >>> import optics
+    >>> section, radii_um = optics.gaussian_section(
+    ...     size_x=9, size_y=9, size_z=20, res_lateral=0.05, scale=10, bet_xy=3, bet_z=1
+    ... )
+    >>> section.shape, float(radii_um[1])
+    (torch.Size([2, 7]), 0.05)
     """
     _require_known("gaussian_section", others)
     _require_positive(bet_xy=bet_xy, bet_z=bet_z)
