@@ -23,8 +23,8 @@ MAY_IMPORT = {"optics": (), "scopekit": (), "serenet": SHARED, "tenet": SHARED, 
 # lies in no folder is a room of its own.
 ROOMS = {
     "optics": "errors convolution aberrations deconvolution noise two_photon lightfield __init__",
-    "scopekit": "__init__ errors progress outputs memory cuts metrics cli timm_import settings"
-    " checkpoints images inputs preview series training",
+    "scopekit": "__init__ errors progress outputs memory cuts metrics timm_import settings"
+    " checkpoints images cli inputs preview series training",
     "serenet": "options views networks results rectification aberrations motion deconvolution"
     " simulation reconstruction comparison training api demo __init__ cli __main__",
     "tenet": "array_kinds metrics config alignment data microscope network objects training"

@@ -73,11 +73,11 @@ def test_truncated_tiffs(reconstruct, tmp_path, light_field, how, share):
 @pytest.mark.parametrize(
     ("shape", "options", "reason"),
     [
-        ((20, 30), {}, "a single 2D image (20, 30)"),
+        ((20, 30), {}, "a single 2D image"),
         ((48, 9, 8), {}, "48 views; this microscope has 169, of which 49"),
         ((7, 48, 9, 8), {"imagej": True, "metadata": {"axes": "TZYX"}}, "48 views"),
         ((49, 9, 8, 3), {"photometric": "rgb"}, "a colour image"),
-        ((2, 3, 49, 9, 8), {"imagej": True, "metadata": {"axes": "TZCYX"}}, "expected"),
+        ((2, 3, 49, 9, 8), {"imagej": True, "metadata": {"axes": "TZCYX"}}, "by --channel N"),
     ],
 )
 def test_stacks_of_another_shape(reconstruct, tmp_path, shape, options, reason):
@@ -111,7 +111,8 @@ def test_missing_files_and_empty_folders(reconstruct, tmp_path):
     (folder / "notes.txt").touch()
     assert (
         reconstruct(folder)
-        == f"error: {folder}: no file to use in this folder (.tif, .tiff, .zarr)"
+        == f"error: {folder}: no file to use in this folder (.tif, .tiff, .btf, .tf2, .tf8, "
+        ".nd2, .zarr)"
     )
 
 

@@ -56,7 +56,8 @@ def test_a_view_stack(correct, tmp_path, views, checkpoint, contents):
     assert contents(out) == ["cell_twnet.png", "cell_twnet.tif", "cell_twnet.yaml"]
     result = open_stack(out / "cell_twnet.tif")
     assert result.shape == (5, 24, 33)
-    assert result.voxel_um == pytest.approx((1.0, 0.5, 0.4))
+    assert result.steps.z_um is None
+    assert (result.steps.y_um, result.steps.x_um) == pytest.approx((0.5, 0.4))
     found = result.read()
     np.testing.assert_allclose(found, expected(views(), checkpoint), rtol=1e-5)
     settings = yaml.safe_load((out / "cell_twnet.yaml").read_text())
@@ -123,7 +124,7 @@ def nan_at_the_end(stack):
         (lambda v: v[:, :-1], "(20, 23, 33); interlaced views of a 3 x 3 scan"),
         (lambda v: v[..., 1:], "multiples of 3: crop them"),
         (lambda v: v[0, :-2], "(1, 22, 33)"),
-        (lambda v: np.stack([[v, v], [v, v]]), "expected pages"),
+        (lambda v: np.stack([[v, v], [v, v]]), "expected one stack"),
         (nan_at_the_end, "NaN or infinite values (page 19, counted from 0)"),
     ],
 )

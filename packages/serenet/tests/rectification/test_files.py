@@ -42,7 +42,8 @@ def test_files(files, tmp_path):
     )
     stack = open_stack(out)
     assert stack.shape == (81, lattice.rows, lattice.columns)
-    assert stack.voxel_um == pytest.approx((1, 2.5, 2.5), rel=1e-5)
+    assert stack.steps.z_um is None
+    assert (stack.steps.y_um, stack.steps.x_um) == pytest.approx((2.5, 2.5), rel=1e-5)
     assert sorted(path.name for path in out.parent.iterdir()) == [
         "views.tif",
         "views_calibration.yaml",
@@ -73,7 +74,7 @@ def test_a_scanned_series_from_files_of_any_length(files, frames, tmp_path):
     lattice = rectify_files(parts, out, scanned, radiometry=files["radiometry"])
     stack = open_stack(out)
     assert stack.shape == (81, 3 * lattice.rows, 3 * lattice.columns)
-    assert stack.voxel_um[1] == pytest.approx(2.5 / 3, rel=1e-5)
+    assert stack.steps.y_um == pytest.approx(2.5 / 3, rel=1e-5)
     middle = stack.read()[40]
     levels = [[middle[r::3, c::3].mean() for c in range(3)] for r in range(3)]
     # The light grows with time, and the default order begins below on the left.
@@ -114,7 +115,7 @@ def check_refused(message, raw, out, microscope=PRESET, **options):
 
 def test_unfit_input_is_refused(files, tmp_path):
     raw, radiometry, out = files["raw"], files["radiometry"], tmp_path / "views.tif"
-    check_refused("give either --radiometry", raw, out)
+    check_refused("give either `radiometry", raw, out)
     check_refused("give either", raw, out, radiometry=radiometry, calibration=tmp_path / "c.yaml")
     check_refused("name ending in .tif", raw, tmp_path / "views.h5", radiometry=radiometry)
     check_refused("no such file", tmp_path / "x.tif", out, radiometry=radiometry)

@@ -1,8 +1,6 @@
 """Recorded stacks: kinds of files, shapes, brightness, and which are used for what."""
 
-import sys
-import types
-import typing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,14 +8,14 @@ import tifffile
 import torch
 
 from scopekit.errors import UserError
-from scopekit.images.files import write_volume
+from scopekit.images.files import open_stack, write_volume
 from tenet.alignment.shifts import load_alignment
 from tenet.config.files import load_config
+from tenet.data import recordings
 from tenet.data.recordings import (
     align_recording,
     find_recordings,
     held_out_recordings,
-    open_recording,
     read_recording,
     split_recordings,
 )
@@ -68,7 +66,7 @@ def test_of_a_series_the_first_is_read_unless_told(tmp_path, suffix):
         (np.full((3, 4, 5), 7.0), "constant, every voxel is 7; leave it out"),
         (np.where(VOLUME > 3900, np.nan, VOLUME), "NaN or infinite values"),
         (np.where(VOLUME > 3900, np.inf, VOLUME), "NaN or infinite values"),
-        (np.ones((2, 3, 4, 5)), "2 channels, shape .2, 3, 4, 5.; allowed: one"),
+        (np.ones((2, 3, 4, 5)), "2 channels x 3 planes; choose a channel, 0 to 1"),
         (np.ones((4, 5)), r"shape \(4, 5\) of float64; allowed: numbers \(Z, Y, X\)"),
         (np.ones((3, 4, 5), complex), "of complex128; allowed: numbers"),
     ],
@@ -99,74 +97,31 @@ def test_other_files_are_told(tmp_path):
         read_recording(tmp_path / "c.npy")
 
 
-class ND2File:
-    """Stands in for the reader of the package nd2, which is an extra."""
-
-    sizes = types.MappingProxyType({"T": 2, "Z": 3, "C": 1, "Y": 4, "X": 5})
-
-    def __init__(self, path):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    dtype = np.uint16
-    read: typing.ClassVar[list] = []
-
-    @property
-    def loop_indices(self):
-        return tuple({"T": t, "Z": z} for t in range(2) for z in range(3))
-
-    def read_frame(self, number):
-        self.read.append(number)
-        return (VOLUME[number % 3] + number // 3).astype(np.uint16)
-
-    def voxel_size(self):
-        return types.SimpleNamespace(x=0.1, y=0.2, z=1.5)
+@pytest.mark.parametrize("largest", [4095.0, 65535.0])
+def test_a_camera_that_tells_its_depth_gives_the_scale(tmp_path, monkeypatch, largest):
+    path = save(tmp_path / "a.npy", VOLUME)
+    known = replace(open_stack(path), full_scale=largest)
+    monkeypatch.setattr(recordings, "open_stack", lambda *_: known)
+    np.testing.assert_allclose(read_recording(path).volume, VOLUME / largest, rtol=1e-6)
 
 
-def test_nd2_is_divided_by_4095(tmp_path, monkeypatch):
-    path = tmp_path / "a.nd2"
-    monkeypatch.setitem(sys.modules, "nd2", None)
-    with pytest.raises(UserError, match="to read ND2 run: pip install nd2"):
-        read_recording(path)
-    monkeypatch.setitem(sys.modules, "nd2", types.SimpleNamespace(ND2File=ND2File))
-    with pytest.raises(UserError, match="no such file"):
-        read_recording(path)
-    path.touch()
-    found = read_recording(path, 1)
-    np.testing.assert_allclose(found.volume, (VOLUME + 1) / 4095, rtol=1e-6)
-    assert found.voxel_um == (1.5, 0.2, 0.1)
+def test_an_offset_far_larger_than_the_signal_does_no_harm(tmp_path):
+    path = save(tmp_path / "a.npy", VOLUME.astype(np.int32) + 2**30)
+    np.testing.assert_allclose(read_recording(path).volume, SCALED, atol=1e-6)
 
 
-def test_of_nd2_only_the_planes_that_are_asked_for_are_read(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "nd2", types.SimpleNamespace(ND2File=ND2File))
-    (tmp_path / "a.nd2").touch()
-    recording = open_recording(tmp_path / "a.nd2")
-    monkeypatch.setattr(ND2File, "read", [])
-    np.testing.assert_array_equal(recording.planes(1, 1, 3), VOLUME[1:] + 1)
-    assert ND2File.read == [4, 5]
-    for axes, message in (({"Z": 3, "C": 2}, "2 channels, shape"), ({"P": 2, "Z": 3}, "axes PZYX")):
-        monkeypatch.setattr(ND2File, "sizes", {**axes, "Y": 4, "X": 5})
-        with pytest.raises(UserError, match=f"a.nd2: {message}"):
-            open_recording(tmp_path / "a.nd2")
-
-
-def test_a_range_that_fits_no_value_of_nd2_is_told(tmp_path, monkeypatch, write_config, tenet):
-    monkeypatch.setitem(sys.modules, "nd2", types.SimpleNamespace(ND2File=ND2File))
+def test_a_range_that_fits_no_value_is_told(tmp_path, monkeypatch, write_config, tenet):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.nd2").touch()
+    known = replace(open_stack(save(tmp_path / "a.npy", VOLUME)), full_scale=4095.0)
+    monkeypatch.setattr(recordings, "open_stack", lambda *_: known)
     torch.save(JNet(load_config(write_config()).params).state_dict(), "model.pt")
     fixed = ("--config", "small.json", "--checkpoint", "model.pt", "--out", "out")
     # Within the camera's 0 to 4095, yet below all that was recorded.
-    refused = tenet("enhance", "a.nd2", *fixed, "--value-range", 0, 50, "--device", "cpu")
+    refused = tenet("enhance", "a.npy", *fixed, "--value-range", 0, 50, "--device", "cpu")
     assert refused.returncode == 2
     assert "all lie outside the value range 0 50" in refused.stderr
-    with pytest.raises(UserError, match=r"a\.nd2: .* all lie outside the value range 0 50"):
-        read_recording(tmp_path / "a.nd2", value_range=(0, 50))
+    with pytest.raises(UserError, match=r"a\.npy: .* all lie outside the value range 0 50"):
+        read_recording(tmp_path / "a.npy", value_range=(0, 50))
 
 
 def test_recordings_are_aligned_and_stay_what_they_are(tmp_path):

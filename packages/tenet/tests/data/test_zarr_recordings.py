@@ -19,7 +19,7 @@ def test_a_series_is_read_by_planes(tmp_path):
     declare_whole(path, [1])
     recording = open_recording(path)
     assert (recording.shape, recording.n_frames) == ((20, 9, 8), 3)
-    assert recording.voxel_um == pytest.approx((1.0, 0.2, 0.25))
+    assert recording.steps.whole == pytest.approx((1.0, 0.2, 0.25))
     assert np.array_equal(recording.planes(2, 14, 18), values[2, 14:18])
     with pytest.raises(UserError, match="frame 1 is missing"):
         recording.planes(1, 0, 4)

@@ -213,7 +213,7 @@ def hole():
         (np.ones((2, 9, 9), np.float32), "constant, every voxel is 1; leave it out"),
         (hole(), "NaN or infinite values; replace them by numbers first"),
         (np.ones((9, 9), np.float32), r"shape \(9, 9\) of float32; allowed: numbers \(Z, Y, X\)"),
-        (np.ones((2, 2, 9, 9)), "2 channels, .*; allowed: one; save each channel as its own"),
+        (np.ones((2, 2, 9, 9)), "2 channels x 2 planes; choose a channel, 0 to 1, by --channel N"),
         (np.ones((2, 9, 9), complex), "allowed: numbers"),
     ],
 )

@@ -163,15 +163,18 @@ def test_nothing_is_replaced_unasked(tenet, work):
     assert (work / "out" / "beads_report.html").read_text() == "mine"
 
 
-def test_other_voxels_are_told(work):
+def test_other_voxels_are_told(work, capsys):
     path = work / "s.tif"
     recording = np.random.default_rng(0).random((6, 20, 20)).astype(np.float32)
     write_volume(path, recording, (1.0, 0.2, 0.2), overwrite=False)
     params = load_config("tuned.json").params
-    with pytest.warns(UserWarning, match=r"s\.tif: voxels of 1 x 0\.2 x 0\.2 um .* has 0\.8 x"):
-        recorded_samples([path], params)
+    recorded_samples([path], params)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "s.tif: voxels of 1 x 0.2 x 0.2 um" in told
+    assert "the configuration has 0.8 x" in told
     write_volume(path, recording, (0.8, 0.2, 0.2), overwrite=True)
     recorded_samples([path], params)
+    assert "voxels of" not in capsys.readouterr().err
 
 
 def test_a_best_threshold_at_the_end_of_the_scan_is_told(tenet, work, monkeypatch):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from scopekit.errors import UserError, options_named
+from scopekit.images.selection import Selection
 
 
 class Device(StrEnum):
@@ -26,6 +27,12 @@ class ResultFormat(StrEnum):
 
     tif = "tif"
     zarr = "zarr"
+
+
+class FramesAre(StrEnum):
+    """What the images of a file are, where it says otherwise."""
+
+    planes = "planes"
 
 
 class OutputType(StrEnum):
@@ -58,6 +65,29 @@ FormatOption = Annotated[
         "--format",
         help="TIFF, or OME-Zarr: one store a series, frame by frame; folders are series then.",
         show_default="that of the input",
+    ),
+]
+ChannelOption = Annotated[
+    int | None,
+    typer.Option(
+        "--channel", min=0, help="Which channel, from 0, of files of several.", show_default=False
+    ),
+]
+PositionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--position",
+        min=0,
+        help="Which position, from 0, of files of several.",
+        show_default=False,
+    ),
+]
+FramesAreOption = Annotated[
+    FramesAre | None,
+    typer.Option(
+        "--frames-are",
+        help="planes: what files call time points or channels is a stack's planes, or views.",
+        show_default=False,
     ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random numbers.")]
@@ -108,6 +138,13 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
         return None if text is None else [int(part) for part in text.split(",")]
     except ValueError as failure:
         raise UserError(f"{option} {text}: give whole numbers with commas between") from failure
+
+
+def select(
+    channel: int | None, position: int | None, frames_are: FramesAre | None = None
+) -> Selection:
+    """Return what the options select of a file."""
+    return Selection(channel, position, None if frames_are is None else "planes")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

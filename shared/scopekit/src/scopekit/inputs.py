@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from scopekit.errors import UserError
-from scopekit.images.files import is_zarr, stack_stem
+from scopekit.images.files import files_of_set, is_zarr, stack_stem
 from scopekit.progress import one_log, say
 
 IsResult = Callable[[Path, Collection[str]], bool]
@@ -58,12 +58,21 @@ def find_inputs(
 
 
 def files_inside(folder: Path, suffixes: Collection[str], is_result: IsResult) -> list[Path]:
-    """Return the files in a folder that `find_inputs` takes from it."""
+    """Return the files in a folder that `find_inputs` takes from it.
+
+    Of several files that stand for the same recording, the first.
+    """
     files = sorted(
         f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith(".")
     )
     stems = {stack_stem(f) for f in files}
-    return [f for f in files if not is_result(f, stems)]
+    others: set[Path] = set()
+    found = []
+    for file in files:
+        if file not in others and not is_result(file, stems):
+            others |= files_of_set(file) - {file}
+            found.append(file)
+    return found
 
 
 def sha256_of(path: Path) -> str:

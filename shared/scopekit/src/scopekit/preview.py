@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from scopekit.images.files import VoxelSize
+from scopekit.images.files import PartialVoxelSize
 from scopekit.outputs import whole_file
 
 Projections = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -37,7 +37,7 @@ def orthogonal_projections(volume: Iterable[NDArray[np.float32]]) -> Projections
 
 def draw_preview(
     volumes: Mapping[str, Iterable[NDArray[np.float32]]],
-    voxel_um: VoxelSize,
+    voxel_um: PartialVoxelSize,
     captions: Sequence[str] = (),
 ) -> Figure:
     """Draw orthogonal maximum projections of volumes side by side, each on its own grey scale.
@@ -47,13 +47,15 @@ def draw_preview(
     volumes
         Title to volume (Z, Y, X); all of one shape.
     voxel_um
-        (z, y, x) step in um, for the proportions and the scale bar.
+        (z, y, x) step in um, for the proportions and the scale bar. Unknown ones are drawn as
+        long as the known.
     captions
         A line under each title.
     """
     projections = [orthogonal_projections(volume) for volume in volumes.values()]
     xy, zx, _ = projections[0]
-    z_um, y_um, x_um = voxel_um
+    known = [step for step in voxel_um if step]
+    z_um, y_um, x_um = (step or max(known, default=1.0) for step in voxel_um)
     width_um, height_um = xy.shape[1] * x_um, xy.shape[0] * y_um
     depth_um = zx.shape[0] * z_um
     gap_um = 0.02 * max(width_um, height_um)
@@ -73,16 +75,19 @@ def draw_preview(
         axes = figure.add_axes(
             (left, 0.0, total_um[0] * inches / size[0], total_um[1] * inches / size[1])
         )
-        _draw(axes, panels, (width_um, height_um, depth_um), gap_um)
-        figure.text(left, 1 - 0.28 / size[1], title, color="white", fontsize=11, weight="bold")
-        figure.text(left, 1 - 0.50 / size[1], lines[column], color="0.8", fontsize=9)
+        _draw(axes, panels, (width_um, height_um, depth_um), gap_um, to_scale=bool(voxel_um[2]))
+        # File names may hold what would begin a formula.
+        look: dict[str, Any] = {"parse_math": False}
+        bright, dim = look | {"color": "white", "fontsize": 11}, look | {"color": "0.8"}
+        figure.text(left, 1 - 0.28 / size[1], title, weight="bold", **bright)
+        figure.text(left, 1 - 0.50 / size[1], lines[column], fontsize=9, **dim)
     return figure
 
 
 def save_preview(
     path: Path,
     volumes: Mapping[str, Iterable[NDArray[np.float32]]],
-    voxel_um: VoxelSize,
+    voxel_um: PartialVoxelSize,
     *,
     overwrite: bool,
     captions: Sequence[str] = (),
@@ -104,9 +109,14 @@ def save_preview(
 
 
 def _draw(
-    axes: Axes, panels: Projections, size_um: tuple[float, float, float], gap_um: float
+    axes: Axes,
+    panels: Projections,
+    size_um: tuple[float, float, float],
+    gap_um: float,
+    *,
+    to_scale: bool,
 ) -> None:
-    """Lay out XY, below it ZX, to its right YZ, in um, and draw the scale bar."""
+    """Lay out XY, below it ZX, to its right YZ, in um, and a scale bar if the scale is known."""
     width, height, depth = size_um
     xy, zx, yz = panels
     low, high = np.percentile(xy, (1, 99.9))
@@ -123,7 +133,8 @@ def _draw(
     for x, y, label in ((0, 0, "xy"), (0, bottom, "xz"), (width + gap_um, 0, "zy")):
         axes.text(x + gap_um / 2, y + gap_um / 2, label, **label_look)
 
-    draw_scale_bar(axes, (width, height), 0.012 * height, gap_um, fontsize=9)
+    if to_scale:
+        draw_scale_bar(axes, (width, height), 0.012 * height, gap_um, fontsize=9)
 
 
 def draw_scale_bar(

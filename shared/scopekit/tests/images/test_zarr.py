@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from scopekit.errors import UserError
-from scopekit.images.files import is_zarr, open_frames, open_stack, stack_stem, write_volume
+from scopekit.images.files import (
+    Selection,
+    is_zarr,
+    open_frames,
+    open_stack,
+    stack_stem,
+    write_volume,
+)
 from scopekit.images.zarr_writer import create_store, declare_whole, write_frame
 
 zarr = pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
@@ -122,9 +129,12 @@ def test_stores_of_other_programs(tmp_path, series, version):
     assert np.array_equal(stack.read(2), values[2, 0])
 
 
-def test_views_may_stand_on_the_axis_of_channels(tmp_path, series):
+def test_views_may_stand_on_the_axis_of_channels_if_that_is_said(tmp_path, series):
     path = foreign(tmp_path / "views.zarr", series[:, :, None], (T, C, Z, *YX))
-    assert np.array_equal(open_stack(path).read(1), series[1])
+    refuse(path, "20 channels of one plane each", "say `frames_are=planes`")
+    stack = open_stack(path, Selection(frames_are="planes"))
+    assert stack.shape == SHAPE
+    assert np.array_equal(stack.read(1), series[1])
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 6, 5), (12, 6, 5), (12, 1, 6, 5)])
@@ -203,7 +213,11 @@ def test_a_missing_array(store):
 
 def test_what_is_no_stack_of_grey_values(tmp_path, series):
     channels = np.zeros((2, 3, 4, 5), np.uint8)
-    refuse(foreign(tmp_path / "c.zarr", channels, (C, Z, *YX)), "axes czyx", "channel")
+    refuse(
+        foreign(tmp_path / "c.zarr", channels, (C, Z, *YX)),
+        "2 channels x 3 planes",
+        "choose a channel",
+    )
     refuse(foreign(tmp_path / "tc.zarr", channels[None].repeat(2, 0), (T, C, Z, *YX)), "channel")
     refuse(foreign(tmp_path / "image.zarr", channels[0, 0], YX), "single 2D image")
     refuse(foreign(tmp_path / "complex.zarr", channels * 1j, (T, Z, *YX)), "real numbers")

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_frames_are_read_ahead_and_written_behind(tmp_path, views):
             read_by.append((frame, threading.get_ident() == main))
             return super().read(frame)
 
-    watched = Watched(views.path, views.shape, views.dtype, views.voxel_um)
+    watched = Watched(**{field.name: getattr(views, field.name) for field in fields(views)})
     series = begin(tmp_path)
     keep = type(series).keep
 

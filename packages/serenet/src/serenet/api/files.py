@@ -1,12 +1,13 @@
 """Views, volumes and microscopes from files, and volumes to files."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from optics import LightFieldMicroscope, open_psf
 from scopekit.errors import UserError
-from scopekit.images.files import StackFile, VoxelSize, open_stack
+from scopekit.images.files import Selection, StackFile, VoxelSize, open_stack
 from scopekit.images.files import write_volume as write_file
 from serenet.api.arrays import AnyArray, ScaledArray, voxel_of
 from serenet.api.sources import is_psf_file
@@ -54,9 +55,15 @@ def load_microscope(name_or_file: str | Path) -> LightFieldMicroscope:
 
 
 def read_views(
-    path: str | Path, microscope: LightFieldMicroscope | None = None, *, frame: int = 0
+    path: str | Path,
+    microscope: LightFieldMicroscope | None = None,
+    *,
+    frame: int = 0,
+    channel: int | None = None,
+    position: int | None = None,
+    frames_are: Literal["planes"] | None = None,
 ) -> ScaledArray:
-    """Read the views of a light field: TIFF, OME-TIFF or OME-Zarr.
+    """Read the views of a light field: TIFF of any dialect, OME-Zarr, ND2, NPY or PT.
 
     Parameters
     ----------
@@ -67,6 +74,10 @@ def read_views(
         all are, as they lie in the file.
     frame
         Time point of a series, counted from 0.
+    channel, position
+        Which one, from 0, of a file of several.
+    frames_are
+        ``planes`` if what the file calls time points or channels is views.
 
     Returns
     -------
@@ -77,7 +88,8 @@ def read_views(
     Raises
     ------
     UserError
-        If the file is missing, damaged, holds NaN, other views, or no such time point.
+        If the file is missing, damaged, holds NaN, other views, or no such time point; or has
+        several channels or positions, and none is named.
 
     Examples
     --------
@@ -86,16 +98,27 @@ def read_views(
     >>> serenet.read_views("views.tif", serenet.load_microscope("nnum13")).shape
     (49, 12, 12)
     """
+    selection = Selection(channel, position, frames_are)
     if microscope is None:
-        stack = open_stack(Path(path))
-        return ScaledArray(_read(stack, frame), stack.voxel_um)
-    stack, pages = open_views(Path(path), microscope)
-    pixel_um = microscope.view_pixel_um
-    return ScaledArray(_read(stack, frame)[pages], stack.voxel_um or (1.0, pixel_um, pixel_um))
+        stack, pages, pixel_um = open_stack(Path(path), selection), None, None
+    else:
+        stack, pages = open_views(Path(path), microscope, selection)
+        pixel_um = microscope.view_pixel_um
+    y_um, x_um = stack.steps.y_um or pixel_um, stack.steps.x_um or pixel_um
+    views = _read(stack, frame)
+    size = (1.0, y_um, x_um) if y_um and x_um else None
+    return ScaledArray(views if pages is None else views[pages], size)
 
 
-def read_volume(path: str | Path, *, frame: int = 0) -> ScaledArray:
-    """Read a volume: TIFF, OME-TIFF or OME-Zarr.
+def read_volume(
+    path: str | Path,
+    *,
+    frame: int = 0,
+    channel: int | None = None,
+    position: int | None = None,
+    frames_are: Literal["planes"] | None = None,
+) -> ScaledArray:
+    """Read a volume: TIFF of any dialect, OME-Zarr, ND2, NPY or PT.
 
     Parameters
     ----------
@@ -103,6 +126,10 @@ def read_volume(path: str | Path, *, frame: int = 0) -> ScaledArray:
         (Z, Y, X), or a series (T, Z, Y, X).
     frame
         Time point of a series, counted from 0.
+    channel, position
+        Which one, from 0, of a file of several.
+    frames_are
+        ``planes`` if what the file calls time points or channels is planes.
 
     Returns
     -------
@@ -112,7 +139,8 @@ def read_volume(path: str | Path, *, frame: int = 0) -> ScaledArray:
     Raises
     ------
     UserError
-        If the file is missing, damaged, holds NaN, or no such time point.
+        If the file is missing, damaged, holds NaN, or no such time point; or has several channels
+        or positions, and none is named.
 
     Examples
     --------
@@ -122,7 +150,7 @@ def read_volume(path: str | Path, *, frame: int = 0) -> ScaledArray:
     >>> volume.shape, volume.voxel_um
     ((3, 8, 8), (0.5, 0.25, 0.25))
     """
-    stack = open_stack(Path(path))
+    stack = open_stack(Path(path), Selection(channel, position, frames_are))
     return ScaledArray(_read(stack, frame), stack.voxel_um)
 
 

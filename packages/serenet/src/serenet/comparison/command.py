@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from scopekit.cli import OutFolderOption, OverwriteOption
+from scopekit.cli import (
+    ChannelOption,
+    FramesAreOption,
+    OutFolderOption,
+    OverwriteOption,
+    PositionOption,
+    select,
+)
 
 # Where no terminal cuts lines, a table has room for long names.
 _FILE_WIDTH = 200
@@ -27,6 +34,9 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Compare reconstructions with the truth: correlation, PSNR, SSIM, resolution, and a picture.
@@ -40,7 +50,15 @@ def compare(
 
     from serenet.comparison.files import as_text, compare_files
 
-    rows = compare_files(truth, results, out, border=border, blur=blur, overwrite=overwrite)
+    rows = compare_files(
+        truth,
+        results,
+        out,
+        border=border,
+        blur=blur,
+        selection=select(channel, position, frames_are),
+        overwrite=overwrite,
+    )
     measures = ("correlation", "PSNR (dB)", "SSIM", "lateral (µm)", "axial (µm)")
     table = Table(Column("file", overflow="fold"), *measures)
     console = Console()

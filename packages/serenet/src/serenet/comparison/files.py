@@ -3,14 +3,14 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
-from scopekit.images.files import open_stack, stack_stem
+from scopekit.images.files import WHOLE_FILE, Selection, open_stack, stack_stem
 from scopekit.outputs import require_new, require_writable, whole_file
 from scopekit.progress import say
 from serenet.comparison.measures import Comparison, Reference
@@ -26,6 +26,7 @@ def compare_files(
     *,
     border: tuple[int, int] = (0, 0),
     blur: tuple[float, float, float] | None = None,
+    selection: Selection = WHOLE_FILE,
     overwrite: bool,
 ) -> list[dict[str, str | float]]:
     """Measure results against a truth; write ``comparison.csv`` and ``comparison.png``.
@@ -45,6 +46,8 @@ def compare_files(
         Planes and pixels left out on every side, (axial, lateral).
     blur
         Gaussian sigma (z, y, x) in voxels applied to the truth first.
+    selection
+        Which channel and position of every file that has several.
     overwrite
         Whether existing files may be replaced.
 
@@ -57,17 +60,17 @@ def compare_files(
     require_writable(out)
     for path in (table, figure):
         require_new(path, overwrite=overwrite)
-    whole, voxel_um = _read(truth)
+    whole, voxel_um = _read(truth, selection)
     volumes = []
     for path in results:
-        volume, own_voxel_um = _read(path)
+        volume, own_voxel_um = _read(path, selection)
         voxel_um = voxel_um or own_voxel_um
         if volume.shape != whole.shape:
             raise UserError(f"{path}: shape {volume.shape}; the truth {truth} has {whole.shape}")
         volumes.append(volume)
+    reference = Reference.of(whole, voxel_um, border, blur)
     if voxel_um is None:
         say("no file tells the voxel size: resolution is left out")
-    reference = Reference.of(whole, voxel_um, border, blur)
     volumes = [volume[reference.window] for volume in volumes]
     rows: list[dict[str, str | float]] = []
     captions = [_microns(*reference.resolution)]
@@ -84,7 +87,7 @@ def compare_files(
         save_comparison(
             figure,
             [reference.values, *volumes],
-            voxel_um or (1.0, 1.0, 1.0),
+            voxel_um,
             titles=["truth", *_titles(results)],
             captions=captions,
             overwrite=overwrite,
@@ -127,8 +130,10 @@ def _titles(results: Sequence[Path]) -> list[str]:
     ]
 
 
-def _read(path: Path) -> tuple[NDArray[np.float32], tuple[float, float, float] | None]:
-    stack = open_stack(path)
+def _read(
+    path: Path, selection: Selection
+) -> tuple[NDArray[np.float32], tuple[float, float, float] | None]:
+    stack = open_stack(path, replace(selection, where_several=True))
     if len(stack.shape) != 3:
         raise UserError(f"{path}: shape {stack.shape}; expected one volume (Z, Y, X)")
     return stack.read(), stack.voxel_um

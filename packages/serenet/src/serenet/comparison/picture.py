@@ -27,7 +27,7 @@ _NOTE = (
 def save_comparison(
     path: Path,
     volumes: Sequence[NDArray[np.float32]],
-    voxel_um: VoxelSize,
+    voxel_um: VoxelSize | None,
     *,
     titles: Sequence[str],
     captions: Sequence[str],
@@ -45,14 +45,15 @@ def save_comparison(
     volumes
         (Z, Y, X) each, the truth first.
     voxel_um
-        (z, y, x) step in um.
+        (z, y, x) step in um; ``None`` if it is not known.
     titles, captions
         Of every volume; captions may have two lines.
     overwrite
         Whether an existing picture may be replaced.
     """
     pictures = [_grey(orthogonal_projections(volume)) for volume in volumes]
-    depth, height, width = (n * step for n, step in zip(volumes[0].shape, voxel_um, strict=True))
+    steps = voxel_um or (1.0, 1.0, 1.0)
+    depth, height, width = (n * step for n, step in zip(volumes[0].shape, steps, strict=True))
     size_um = (depth, height, width)
     gap_um = 0.03 * max(height, width)
     aspect = (height + gap_um + depth) / (width + gap_um + depth)
@@ -67,9 +68,11 @@ def save_comparison(
     above, below = cells
     for axes, title, picture, caption in zip(above, titles, pictures, captions, strict=True):
         _draw(axes, picture, size_um, gap_um, "gray", 0)
-        axes.set_title(title, fontsize=10, weight="bold", loc="left", pad=30)
+        # File names may hold what would begin a formula.
+        axes.set_title(title, fontsize=10, weight="bold", loc="left", pad=30, parse_math=False)
         axes.text(0, 1.02, caption, fontsize=8, va="bottom", transform=axes.transAxes)
-    draw_scale_bar(above[0], (width, height), 0.015 * height, gap_um, fontsize=8)
+    if voxel_um is not None:
+        draw_scale_bar(above[0], (width, height), 0.015 * height, gap_um, fontsize=8)
     for axes, picture in zip(below[1:], pictures[1:], strict=True):
         errors = [a - b for a, b in zip(picture, pictures[0], strict=True)]
         _draw(axes, errors, size_um, gap_um, "RdBu_r", -1)

@@ -5,14 +5,18 @@ from typing import Annotated
 import typer
 
 from scopekit.cli import (
+    ChannelOption,
     Device,
     DeviceOption,
     FormatOption,
+    FramesAreOption,
     MemoryOption,
     OutFolderOption,
     OutputType,
     OutputTypeOption,
     OverwriteOption,
+    PositionOption,
+    select,
 )
 from serenet.options import (
     MICROSCOPE_HELP,
@@ -44,6 +48,9 @@ def deconvolve(
         float, typer.Option(min=0.0, help="Stop when a sweep changes less than this share.")
     ] = 0.0,
     background: BackgroundOption = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
     format_: FormatOption = None,
@@ -69,6 +76,7 @@ def deconvolve(
         tv=tv,
         stop_at_change=stop_at_change,
         background=background,
+        selection=select(channel, position, frames_are),
         max_memory_gb=max_memory_gb,
         device=device.value,
         format=format_ and format_.value,

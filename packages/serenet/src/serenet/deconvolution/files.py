@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from optics import LightFieldMicroscope, richardson_lucy
-from scopekit.images.files import StackFile
+from scopekit.images.files import WHOLE_FILE, Selection, StackFile
 from scopekit.images.target import Target
 from scopekit.inputs import run_all
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
@@ -36,6 +36,7 @@ class DeconvolveOptions(ResultOptions):
     tv: float = 0.0
     stop_at_change: float = 0.0
     background: float | None = None
+    selection: Selection = WHOLE_FILE
     max_memory_gb: float | None = None
     device: str = "auto"
 
@@ -57,6 +58,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         "step_exponent": EXPONENT,
         "tv": options.tv,
         "stop_at_change": options.stop_at_change,
+        **options.selection.settings(),
         "background": "1 % quantile" if options.background is None else options.background,
         "device": str(device),
         "dtype": options.dtype,
@@ -64,7 +66,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
     writer = ResultWriter(options, "deconvolved", settings)
 
     def work(path: Path) -> Path:
-        stack, pages = open_views(path, microscope)
+        stack, pages = open_views(path, microscope, options.selection)
         shape = microscope.volume_shape(stack.shape[-2:])
         state = SavedSweeps(writer.result(path), writer.stamp(stack))
         solver = _Solver(view_psf, microscope, options, pages, state, device)

@@ -6,11 +6,15 @@ from typing import Annotated
 import typer
 
 from scopekit.cli import (
+    ChannelOption,
     Device,
     DeviceOption,
+    FramesAreOption,
     MemoryOption,
     OutFolderOption,
     OverwriteOption,
+    PositionOption,
+    select,
     whole_numbers,
 )
 
@@ -29,6 +33,9 @@ def correct_motion(
             show_default="6,7,8,5,2,1,0,3,4",
         ),
     ] = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
     overwrite: OverwriteOption = False,
@@ -47,6 +54,7 @@ def correct_motion(
         checkpoint=checkpoint,
         out=out,
         scan_order=whole_numbers(scan_order, "--scan-order"),
+        selection=select(channel, position, frames_are),
         max_memory_gb=max_memory_gb,
         device=device.value,
         overwrite=overwrite,

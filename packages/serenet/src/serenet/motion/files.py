@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from scopekit.errors import UserError
-from scopekit.images.files import StackFile, VoxelSize
+from scopekit.images.files import WHOLE_FILE, PartialVoxelSize, Selection, StackFile
 from scopekit.images.target import Target
 from scopekit.inputs import run_all
 from scopekit.memory import choose_device, return_freed_memory
@@ -39,18 +39,19 @@ class MotionOptions(ResultOptions):
     checkpoint: Path
     format: str | None = "tif"
     scan_order: Sequence[int] | None = None
+    selection: Selection = WHOLE_FILE
     max_memory_gb: float | None = None
     device: str = "auto"
 
 
 def _draw_middle_view(
-    picture: Path, title: str, source: StackFile, planes: Planes, voxel_um: VoxelSize
+    picture: Path, title: str, source: StackFile, planes: Planes, voxel_um: PartialVoxelSize
 ) -> None:
     """Draw the central view of the first frame before and after, and the difference."""
     middle = source.shape[-3] // 2
     (before,) = source.read_window([middle], _ALL, _ALL)
     (after,) = islice(planes, middle, middle + 1)
-    save_motion_picture(picture, before, after, source.voxel_um)
+    save_motion_picture(picture, before, after, voxel_um)
 
 
 def correct_files(inputs: list[Path], options: MotionOptions) -> list[Path]:
@@ -71,6 +72,7 @@ def correct_files(inputs: list[Path], options: MotionOptions) -> list[Path]:
         "checkpoint": str(options.checkpoint),
         **digests(checkpoint=checkpoint_file(options.checkpoint)),
         "scan_order": list(order),
+        **options.selection.settings(),
         "device": str(device),
     }
 
@@ -100,10 +102,10 @@ def correct_files(inputs: list[Path], options: MotionOptions) -> list[Path]:
         return {"frame": frame, "rms_change": math.sqrt(squares / math.prod(target.shape))}
 
     def work(path: Path) -> Path:
-        stack = open_scanned(path)
+        stack = open_scanned(path, options.selection)
         n_views, height, width = stack.shape[-3:]
-        voxel_um = stack.voxel_um or (1.0, 1.0, 1.0)
-        return writer.write(stack, (n_views, height, width), voxel_um, solve)
+        steps = (None, stack.steps.y_um, stack.steps.x_um)
+        return writer.write(stack, (n_views, height, width), steps, solve)
 
     return run_all(writer.pending(sources), work)
 

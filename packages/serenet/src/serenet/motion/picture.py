@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scopekit.images.files import VoxelSize
+from scopekit.images.files import PartialVoxelSize
 from scopekit.outputs import whole_file
 
 _PANEL_INCHES = 4.2
@@ -17,7 +17,7 @@ def save_motion_picture(
     path: Path,
     before: NDArray[np.float32],
     after: NDArray[np.float32],
-    voxel_um: VoxelSize | None,
+    voxel_um: PartialVoxelSize,
 ) -> None:
     """Draw a view before and after correction, on one grey scale, and what was changed.
 
@@ -28,9 +28,10 @@ def save_motion_picture(
     before, after
         (Y, X).
     voxel_um
-        (z, y, x) step in um; ``None`` if it is not known.
+        (z, y, x) step in um; ``None`` where it is not known.
     """
-    _, y_step, x_step = voxel_um or (1.0, 1.0, 1.0)
+    _, y_um, x_um = voxel_um
+    y_step, x_step = (y_um, x_um) if y_um and x_um else (1.0, 1.0)
     height, width = before.shape[0] * y_step, before.shape[1] * x_step
     figure = Figure(
         figsize=(3 * _PANEL_INCHES + 1, _PANEL_INCHES * min(height / width, 3) + 0.7),
@@ -51,6 +52,6 @@ def save_motion_picture(
     )
     panels[2].set_title("corrected - scanned")
     figure.colorbar(drawn, ax=panels[2], shrink=0.8)
-    panels[0].set_xlabel("µm" if voxel_um else "pixels")
+    panels[0].set_xlabel("µm" if y_um and x_um else "pixels")
     with whole_file(path, overwrite=True) as partial:
         figure.savefig(partial, format="png")

@@ -7,14 +7,18 @@ from typing import Annotated
 import typer
 
 from scopekit.cli import (
+    ChannelOption,
     Device,
     DeviceOption,
     FormatOption,
+    FramesAreOption,
     MemoryOption,
     OutFolderOption,
     OutputType,
     OutputTypeOption,
     OverwriteOption,
+    PositionOption,
+    select,
 )
 from serenet.options import (
     MICROSCOPE_HELP,
@@ -50,6 +54,9 @@ def reconstruct(
         ),
     ] = None,
     background: BackgroundOption = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     predao: Annotated[
         bool,
         typer.Option(
@@ -124,6 +131,7 @@ def reconstruct(
         psf_shift=psf_shift,
         microscope=microscope,
         background=background,
+        selection=select(channel, position, frames_are),
         virtual_scan=virtual_scan,
         predao=(predao_by or ViewAlignment.fit).value if predao else "no",
         refine=refine,

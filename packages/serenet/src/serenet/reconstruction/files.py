@@ -61,7 +61,7 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
         return spread_frames(str(options.dask), job, frames, stack.path.name)
 
     def work(path: Path) -> Path:
-        stack, pages = open_views(path, setup.recorded)
+        stack, pages = open_views(path, setup.recorded, options.selection)
         _check_scanned(stack, setup)
         return writer.write(
             stack,
@@ -83,6 +83,7 @@ def _settings(setup: Setup) -> dict[str, Any]:
         "psf": str(options.psf or options.psf_shift or "computed from the optics"),
         "optics": setup.microscope.model_dump(mode="json"),
         "background": "1 % quantile" if options.background is None else options.background,
+        **options.selection.settings(),
         "virtual_scan": str(options.virtual_scan) if options.virtual_scan else None,
         "predao": options.predao,
         "refine_view_updates": options.refine,
@@ -96,9 +97,9 @@ def _check_scanned(stack: StackFile, setup: Setup) -> None:
     """Warn if the pixel size says that a light field to be scanned virtually is scanned, or not."""
     microscope = setup.microscope
     scanned_um = microscope.view_pixel_um
-    if stack.voxel_um is None or microscope.scanning == 1:
+    found_um, unscanned_um = stack.steps.x_um, scanned_um * microscope.scanning
+    if found_um is None or microscope.scanning == 1:
         return
-    found_um, unscanned_um = stack.voxel_um[2], scanned_um * microscope.scanning
     expected_um, other_um = scanned_um, unscanned_um
     remedy = "not scanned, it seems: give `virtual_scan`"
     if setup.scan is not None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
+from scopekit.images.files import WHOLE_FILE, Selection
 from scopekit.memory import choose_device
 from serenet.networks.base import VolumeNetwork
 from serenet.networks.checkpoints import load_checkpoint
@@ -26,6 +27,7 @@ class ReconstructOptions(ResultOptions):
     psf_shift: Path | None = None
     microscope: str | None = None
     background: float | None = None
+    selection: Selection = WHOLE_FILE
     virtual_scan: Path | None = None
     predao: Literal["no", "fit", "correlation", "subpixel"] = "no"
     half: bool = False

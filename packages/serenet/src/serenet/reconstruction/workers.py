@@ -111,5 +111,5 @@ def _set_up_once(options: ReconstructOptions, contents: str) -> Setup:
 @lru_cache(maxsize=1)
 def _open_once(job: FrameJob) -> tuple[StackFile, FrameReconstructor]:
     setup = _set_up_once(job.options, job.contents)
-    stack, pages = open_views(job.path, setup.recorded)
+    stack, pages = open_views(job.path, setup.recorded, job.options.selection)
     return stack, FrameReconstructor(setup, pages)

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from scopekit.cli import OverwriteOption, whole_numbers
+from scopekit.cli import (
+    ChannelOption,
+    FramesAreOption,
+    OverwriteOption,
+    PositionOption,
+    select,
+    whole_numbers,
+)
 from serenet.options import MICROSCOPE_HELP, MICROSCOPE_METAVAR
 
 
@@ -34,6 +41,9 @@ def rectify(
             show_default="6,7,8,5,2,1,0,3,4",
         ),
     ] = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Turn raw camera frames into views: find the microlenses, flat-field, resample.
@@ -51,6 +61,7 @@ def rectify(
         dark=dark,
         calibration=calibration,
         scan_order=whole_numbers(scan_order, "--scan-order"),
+        selection=select(channel, position, frames_are),
         overwrite=overwrite,
     )
     print(

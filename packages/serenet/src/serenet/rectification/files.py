@@ -1,6 +1,7 @@
 """``serenet rectify``: camera files to a file of views, with its calibration and a picture."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
-from scopekit.images.files import StackFile, VolumeWriter, open_frames
+from scopekit.images.files import WHOLE_FILE, Selection, StackFile, VolumeWriter, open_frames
 from scopekit.inputs import sha256_of
 from scopekit.outputs import require_new
 from scopekit.progress import progress_bar
@@ -56,6 +57,7 @@ def rectify_files(
     dark: Path | None = None,
     calibration: Path | None = None,
     scan_order: Sequence[int] | None = None,
+    selection: Selection = WHOLE_FILE,
     overwrite: bool = False,
 ) -> Lattice:
     """Rectify camera files into a TIFF of views, with a calibration file and a picture beside it.
@@ -79,6 +81,8 @@ def rectify_files(
         An earlier calibration file, instead of ``radiometry``.
     scan_order
         See `interlace`; default for 3 x 3 positions: 6 7 8 5 2 1 0 3 4.
+    selection
+        Which channel and position of every file that has several.
     overwrite
         Whether existing results may be replaced.
 
@@ -101,12 +105,14 @@ def rectify_files(
             raise UserError(f"{path}: is an input too; choose another name for the result")
     order = require_order(scan_order, microscope.scanning)
 
-    setting = _calibrate(radiometry, dark, calibration)
+    # Frames for calibration may have but one channel.
+    still = replace(selection, where_several=True)
+    setting = _calibrate(radiometry, dark, calibration, still)
     lattice = setting.lattice
     require_fit(lattice, microscope, str(calibration or setting.radiometry))
-    dark_frame = _mean_frame(setting.dark, lattice.frame_shape) if setting.dark else None
-    bright_frame = _mean_frame(setting.radiometry, lattice.frame_shape)
-    stacks = [open_frames(path) for path in raw]
+    dark_frame = _mean_frame(setting.dark, still, lattice.frame_shape) if setting.dark else None
+    bright_frame = _mean_frame(setting.radiometry, still, lattice.frame_shape)
+    stacks = [open_frames(path, selection) for path in raw]
     for stack in stacks:
         _require_shape(stack, lattice.frame_shape)
     n_frames, n_scan = sum(stack.n_frames for stack in stacks), microscope.scanning**2
@@ -130,7 +136,7 @@ def rectify_files(
         VolumeWriter(
             out,
             (n_times, *shape) if n_times > 1 else shape,
-            (1.0, step_um, step_um),
+            (None, step_um, step_um),
             overwrite=overwrite,
         ) as writer,
         progress_bar("rectify", n_frames) as advance,
@@ -144,15 +150,17 @@ def rectify_files(
     return lattice
 
 
-def _calibrate(radiometry: Path | None, dark: Path | None, calibration: Path | None) -> Calibration:
+def _calibrate(
+    radiometry: Path | None, dark: Path | None, calibration: Path | None, selection: Selection
+) -> Calibration:
     """Find the lattice, or read it from an earlier calibration."""
     if calibration is not None and radiometry is None:
         return _read_calibration(calibration, dark)
     if radiometry is None or calibration is not None:
         raise UserError("give either `radiometry=FRAME.tif` or `calibration=FILE.yaml`")
-    bright = _mean_frame(radiometry)
+    bright = _mean_frame(radiometry, selection)
     if dark is not None:
-        bright = bright - _mean_frame(dark, bright.shape)
+        bright = bright - _mean_frame(dark, selection, bright.shape)
     try:
         lattice = find_lattice(bright)
     except UserError as failure:
@@ -188,9 +196,11 @@ def _read_calibration(path: Path, dark: Path | None) -> Calibration:
     return setting.model_copy(update={"dark": dark.resolve()}) if dark else setting
 
 
-def _mean_frame(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[np.float32]:
+def _mean_frame(
+    path: Path, selection: Selection, shape: tuple[int, ...] | None = None
+) -> NDArray[np.float32]:
     """Return the mean of all frames of a file, which must have ``shape`` if that is given."""
-    stack = open_frames(path)
+    stack = open_frames(path, selection)
     if shape is not None:
         _require_shape(stack, shape)
     total = sum((frame.astype(np.float64) for frame in _frames([stack])), np.zeros(()))

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scopekit.images.files import StackFile, VoxelSize
+from scopekit.images.files import PartialVoxelSize, StackFile
 from scopekit.preview import save_preview
 
 Planes = Iterable[NDArray[np.float32]]
-Draw = Callable[[Path, str, StackFile, Planes, VoxelSize], None]
+Draw = Callable[[Path, str, StackFile, Planes, PartialVoxelSize], None]
 """``draw(picture, title, source, planes, voxel_um)`` draws the first frame's result."""
 
 FinishFrame = Callable[[Path, int, int, dict[str, Any]], None]
@@ -23,7 +23,7 @@ FinishFrame = Callable[[Path, int, int, dict[str, Any]], None]
 
 
 def draw_volume(
-    picture: Path, title: str, source: StackFile, planes: Planes, voxel_um: VoxelSize
+    picture: Path, title: str, source: StackFile, planes: Planes, voxel_um: PartialVoxelSize
 ) -> None:
     """Draw orthogonal projections of a volume."""
     save_preview(picture, {title: planes}, voxel_um, overwrite=True)
@@ -46,7 +46,7 @@ class Landing:
     volume_shape
         (Z, Y, X) of one frame's volume.
     voxel_um
-        (z, y, x) step, um.
+        (z, y, x) step, um, ``None`` where it is unknown.
     settings
         Those of the run.
     draw
@@ -62,7 +62,7 @@ class Landing:
     source: StackFile
     stem: Path
     volume_shape: tuple[int, int, int]
-    voxel_um: VoxelSize
+    voxel_um: PartialVoxelSize
     settings: Mapping[str, Any]
     draw: Draw | None
     finish: FinishFrame
@@ -84,7 +84,7 @@ class Landing:
         return {
             "input": str(self.source.path),
             **self.settings,
-            "voxel_um": {axis: float(n) for axis, n in zip("zyx", self.voxel_um, strict=True)},
+            "voxel_um": dict(zip("zyx", self.voxel_um, strict=True)),
             "volume_shape": list(self.shape),
         }
 

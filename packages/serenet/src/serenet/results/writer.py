@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scopekit.errors import UserError
-from scopekit.images.files import StackFile, VoxelSize, is_zarr, stack_stem
+from scopekit.images.files import PartialVoxelSize, StackFile, is_zarr, stack_stem
 from scopekit.outputs import require_writable
 from scopekit.progress import say
 from scopekit.series.pipeline import FrameSolver, run_frames
@@ -103,7 +103,7 @@ class ResultWriter:
         self,
         source: StackFile,
         volume_shape: tuple[int, int, int],
-        voxel_um: VoxelSize,
+        voxel_um: PartialVoxelSize,
         solve: FrameSolver,
         *,
         spread: SpreadFrames | None = None,
@@ -118,7 +118,7 @@ class ResultWriter:
         volume_shape
             (Z, Y, X) of one frame's volume.
         voxel_um
-            (z, y, x) step of the volumes, um.
+            (z, y, x) step of the volumes, um, ``None`` where it is unknown.
         solve
             Makes a frame.
         spread

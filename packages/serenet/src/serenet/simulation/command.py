@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from scopekit.cli import Device, DeviceOption, OverwriteOption, SeedOption
+from scopekit.cli import (
+    ChannelOption,
+    Device,
+    DeviceOption,
+    FramesAreOption,
+    OverwriteOption,
+    PositionOption,
+    SeedOption,
+    select,
+)
 from serenet.options import MICROSCOPE_HELP
 
 
@@ -91,6 +100,9 @@ def project(
             show_default="none",
         ),
     ] = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     overwrite: OverwriteOption = False,
@@ -109,6 +121,13 @@ def project(
         raise UserError("--read-noise needs --noise-photons: the views must be in photons")
     noise = None if noise_photons is None else Noise(noise_photons, read_noise, seed)
     views = project_file(
-        volume, psf, out, noise, choose_device(device), drift_um=drift, overwrite=overwrite
+        volume,
+        psf,
+        out,
+        noise,
+        choose_device(device),
+        drift_um=drift,
+        selection=select(channel, position, frames_are),
+        overwrite=overwrite,
     )
     print(f"{out}: {' x '.join(str(n) for n in views.shape)} (views, y, x)")

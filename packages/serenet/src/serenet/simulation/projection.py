@@ -17,7 +17,14 @@ from optics import (
     sampled_size,
 )
 from scopekit.errors import UserError
-from scopekit.images.files import StackFile, open_stack, write_volume
+from scopekit.images.files import (
+    WHOLE_FILE,
+    PartialVoxelSize,
+    Selection,
+    StackFile,
+    open_stack,
+    write_volume,
+)
 from scopekit.outputs import require_new
 from scopekit.progress import progress_bar, say
 from serenet.simulation.moving_scan import scan_moving
@@ -46,6 +53,7 @@ def project_file(
     device: torch.device,
     *,
     drift_um: tuple[float, float] | None = None,
+    selection: Selection = WHOLE_FILE,
     overwrite: bool,
 ) -> Tensor:
     """Simulate the views of a volume on the scanned grid and write them as TIFF (A, h, w).
@@ -61,7 +69,7 @@ def project_file(
         require_new(still_out, overwrite=overwrite)
     file = open_psf(psf)
     microscope = file.microscope or microscope_for_model(file.n_views)
-    stack = open_stack(volume)
+    stack = open_stack(volume, selection)
     if len(stack.shape) != 3 or stack.shape[0] != file.n_depths:
         raise UserError(
             f"{volume}: shape {stack.shape}; the PSF has {file.n_depths} depths, so (Z, Y, X) "
@@ -92,7 +100,7 @@ def project_file(
         )
         still = still * (noise.photons / peak if peak > 0 else 1.0)
     step = microscope.view_pixel_um
-    size_um = (1.0, step, step)
+    size_um = (None, step, step)
     if drift_um is not None:
         write_volume(still_out, still.numpy(), size_um, overwrite=overwrite)
     write_volume(out, views.numpy(), size_um, overwrite=overwrite)
@@ -100,18 +108,17 @@ def project_file(
 
 
 def _check_voxel(stack: StackFile, microscope: LightFieldMicroscope) -> None:
-    if stack.voxel_um is None:
-        return
+    steps = (stack.steps.z_um, stack.steps.y_um, stack.steps.x_um)
     expected = microscope.voxel_um
-    if any(abs(a - b) > 0.05 * b for a, b in zip(stack.voxel_um, expected, strict=True)):
+    if any(a and abs(a - b) > 0.05 * b for a, b in zip(steps, expected, strict=True)):
         say(
-            f"warning: {stack.path} has voxels of {_um(stack.voxel_um)}, the PSF is made for "
+            f"warning: {stack.path} has voxels of {_um(steps)}, the PSF is made for "
             f"{_um(expected)} (z, y, x)"
         )
 
 
-def _um(voxel: tuple[float, ...]) -> str:
-    return " x ".join(f"{n:.4g}" for n in voxel) + " um"
+def _um(voxel: PartialVoxelSize) -> str:
+    return " x ".join("?" if n is None else f"{n:.4g}" for n in voxel) + " um"
 
 
 def project_volume(

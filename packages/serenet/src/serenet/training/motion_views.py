@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
-from scopekit.images.files import StackFile, VoxelSize, stack_stem
+from scopekit.images.files import PartialVoxelSize, StackFile, stack_stem
 from scopekit.progress import say
 from serenet.motion.correction import brightness_range
 from serenet.training.settings import Data
@@ -37,7 +37,7 @@ class ScannedView:
     """
 
     source: str
-    voxel_um: VoxelSize
+    voxel_um: PartialVoxelSize
     view: Image
     dark_and_bright: tuple[float, float]
     still: Image | None
@@ -104,7 +104,7 @@ def _scanned_view(stack: StackFile, frame: int, still: StackFile | None) -> Scan
         peak = np.float32(1)
     view = view / peak
     at_rest = None if still is None else np.nan_to_num(_central_view(still, frame)) / peak
-    voxel_um = stack.voxel_um or (1.0, 1.0, 1.0)
+    voxel_um = (None, stack.steps.y_um, stack.steps.x_um)
     return ScannedView(stack.frame_name(frame), voxel_um, view, brightness_range(view), at_rest)
 
 

@@ -9,19 +9,29 @@ from torch import Tensor
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
-from scopekit.images.files import StackFile, is_zarr, open_frames, open_stack, stack_stem
+from scopekit.images.files import (
+    IMAGE_SUFFIXES,
+    TIFF_SUFFIXES,
+    WHOLE_FILE,
+    Selection,
+    StackFile,
+    is_zarr,
+    open_stack,
+    stack_stem,
+)
 from scopekit.images.folder import open_folder_series
 from scopekit.inputs import files_inside, find_inputs
 from scopekit.progress import say
 from serenet.views.scan import check_scanned
 
-_SUFFIXES = (".tif", ".tiff")
-_STACKS = (*_SUFFIXES, ".zarr")
+# Of cameras. Programs write pages that they know nothing about as channels: as many as the
+# microscope has views, and more than these, can be nothing else.
+_MOST_CHANNELS = 7
 
 
 def find_stacks(inputs: Iterable[Path], *, folders_are_series: bool = False) -> list[Path]:
     """Return the view stacks among the inputs, see `scopekit.inputs.find_inputs`."""
-    return find_inputs(inputs, _STACKS, _is_result, folders_are_series=folders_are_series)
+    return find_inputs(inputs, IMAGE_SUFFIXES, _is_result, folders_are_series=folders_are_series)
 
 
 def _is_result(path: Path, stems: Collection[str]) -> bool:
@@ -31,11 +41,13 @@ def _is_result(path: Path, stems: Collection[str]) -> bool:
 
 def require_tiff(out: Path) -> None:
     """Raise `UserError` if a view stack is to be written under a name that is not a TIFF's."""
-    if out.suffix.lower() not in _SUFFIXES:
+    if out.suffix.lower() not in TIFF_SUFFIXES:
         raise UserError(f"{out}: view stacks are TIFF; give a name ending in .tif")
 
 
-def open_views(path: Path, microscope: LightFieldMicroscope) -> tuple[StackFile, list[int]]:
+def open_views(
+    path: Path, microscope: LightFieldMicroscope, selection: Selection = WHOLE_FILE
+) -> tuple[StackFile, list[int]]:
     """Inspect a view stack and say which of its pages are the microscope's views.
 
     Parameters
@@ -45,18 +57,26 @@ def open_views(path: Path, microscope: LightFieldMicroscope) -> tuple[StackFile,
         series of the stacks inside.
     microscope
         The microscope, its views in the order wanted.
+    selection
+        Which channel and position are meant, where there are several.
 
     Raises
     ------
     UserError
-        If the number of pages fits neither.
+        If the number of pages fits neither, or a file cannot be used, see
+        `scopekit.images.files.open_stack`.
     """
+    n_all, n_subset = microscope.n_num**2, len(microscope.views)
+    n_views = tuple(n for n in (n_all, n_subset) if n > _MOST_CHANNELS)
+    selection = replace(selection, n_views=n_views)
     is_series = path.is_dir() and not is_zarr(path)
     if is_series:
-        stack: StackFile = open_folder_series(path, files_inside(path, _STACKS, _is_result))
+        stack: StackFile = open_folder_series(
+            path, files_inside(path, IMAGE_SUFFIXES, _is_result), selection
+        )
     else:
-        stack = open_stack(path)
-    n_pages, n_all, n_subset = stack.shape[-3], microscope.n_num**2, len(microscope.views)
+        stack = open_stack(path, selection)
+    n_pages = stack.shape[-3]
     if n_pages == n_all:
         return stack, list(microscope.views)
     if n_pages == n_subset:
@@ -72,16 +92,22 @@ def open_views(path: Path, microscope: LightFieldMicroscope) -> tuple[StackFile,
     )
 
 
-def open_scanned(path: Path) -> StackFile:
+def open_scanned(path: Path, selection: Selection = WHOLE_FILE) -> StackFile:
     """Inspect a stack of any views of a 3 x 3 scan; a single 2D image is a stack of one.
+
+    Parameters
+    ----------
+    path
+        (A, Y, X), (T, A, Y, X) or (Y, X).
+    selection
+        Which channel and position are meant, where there are several.
 
     Raises
     ------
     UserError
         If the sides of the views are not multiples of 3.
     """
-    stack = open_frames(path)
-    stack = open_stack(path) if stack.n_frames > 1 else replace(stack, shape=stack.shape[1:])
+    stack = open_stack(path, selection, single_image=True)
     check_scanned(stack.shape, str(path))
     return stack
 

@@ -6,13 +6,17 @@ from typing import Annotated
 import typer
 
 from scopekit.cli import (
+    ChannelOption,
     Device,
     DeviceOption,
+    FramesAreOption,
     MemoryOption,
     OutFolderOption,
     OutputType,
     OutputTypeOption,
     OverwriteOption,
+    PositionOption,
+    select,
     whole_numbers,
 )
 from tenet.cli.options import ValueRangeOption
@@ -42,6 +46,9 @@ def enhance(
         ),
     ] = None,
     value_range: ValueRangeOption = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
     dtype: OutputTypeOption = OutputType.float32,
@@ -68,6 +75,7 @@ def enhance(
         time_points=None if points is None else tuple(points),
         threshold=threshold,
         value_range=value_range,
+        selection=select(channel, position, frames_are),
         max_memory_gb=max_memory_gb,
         device=device.value,
         dtype=dtype.value,

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scopekit.cli import (
+    ChannelOption,
     Device,
     DeviceOption,
+    FramesAreOption,
     MemoryOption,
     OutFolderOption,
     OverwriteOption,
+    PositionOption,
     SeedOption,
+    select,
 )
 from tenet.cli.options import ValueRangeOption
 
@@ -79,6 +83,9 @@ def beads(
     tv: TVOption = 0.01,
     align: AlignOption = False,
     value_range: ValueRangeOption = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     device: DeviceOption = Device.auto,
     max_memory_gb: MemoryOption = None,
     overwrite: OverwriteOption = False,
@@ -105,6 +112,7 @@ def beads(
         max_memory_gb=max_memory_gb,
         device=device.value,
         overwrite=overwrite,
+        selection=select(channel, position, frames_are),
     )
     beads = Beads(None if radius_um is None else 4 / 3 * math.pi * radius_um**3)
     _tell(evaluate_recordings(beads, images, options, aligned=align, value_range=value_range))
@@ -122,6 +130,9 @@ def microglia(
     tv: TVOption = 0.01,
     align: AlignOption = False,
     value_range: ValueRangeOption = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     device: DeviceOption = Device.auto,
     max_memory_gb: MemoryOption = None,
     overwrite: OverwriteOption = False,
@@ -148,6 +159,7 @@ def microglia(
         max_memory_gb=max_memory_gb,
         device=device.value,
         overwrite=overwrite,
+        selection=select(channel, position, frames_are),
     )
     _tell(evaluate_recordings(Microglia(), images, options, aligned=align, value_range=value_range))
 
@@ -171,6 +183,9 @@ def simulation(
         ),
     ] = None,
     value_range: ValueRangeOption = None,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     checkpoint: CheckpointOption = None,
     threshold: ThresholdOption = None,
     baselines: BaselinesOption = False,
@@ -202,6 +217,7 @@ def simulation(
         max_memory_gb=max_memory_gb,
         device=device.value,
         overwrite=overwrite,
+        selection=select(channel, position, frames_are),
     )
     _tell(
         evaluate_simulation(

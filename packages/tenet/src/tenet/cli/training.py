@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from scopekit.cli import Device, DeviceOption, OverwriteOption, SeedOption
+from scopekit.cli import (
+    ChannelOption,
+    Device,
+    DeviceOption,
+    FramesAreOption,
+    OverwriteOption,
+    PositionOption,
+    SeedOption,
+    select,
+)
 from tenet.training.modes import Mode
 
 ConfigArgument = Annotated[
@@ -67,6 +76,9 @@ def finetune(
     align: Annotated[
         bool, typer.Option("--align", help="Align the slices of each stack first.")
     ] = False,
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
     loss_only: Annotated[
         bool,
         typer.Option(
@@ -89,6 +101,7 @@ def finetune(
     from tenet.training.finetuning import FinetuneOptions, evaluate_losses
     from tenet.training.finetuning import finetune as run
 
+    selection = select(channel, position, frames_are)
     if not loss_only:
         run(
             config,
@@ -96,13 +109,14 @@ def finetune(
             fold=fold,
             simulation=simulation,
             align=align,
+            selection=selection,
             device=device.value,
             seed=seed,
             resume=resume,
             overwrite=overwrite,
         )
         return
-    wanted = FinetuneOptions(mode, fold, simulation, align)
+    wanted = FinetuneOptions(mode, fold, simulation, align, selection)
     path, terms = evaluate_losses(config, wanted, device=device.value, seed=seed)
     print(f"{path}:")
     for name, value in terms.items():

@@ -10,17 +10,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scopekit.errors import UserError
+from scopekit.images.selection import WHOLE_FILE, Selection
 from tenet.alignment.shifts import shipped_alignment
 from tenet.alignment.vibration import Strength, draw_shifts, strength_at
 from tenet.config.files import Config
-from tenet.config.sections import LabelCrops, StackCrops, Vibration
+from tenet.config.sections import LabelCrops, Params, StackCrops, Vibration
 from tenet.data.augmentation import clear_margin, draw_mask, draw_turn, turned
 from tenet.data.labels import LabelVolumes
 from tenet.data.recordings import (
+    Recording,
     align_recording,
     find_recordings,
-    read_recording,
+    read_selected,
     split_recordings,
+    voxel_of,
 )
 from tenet.data.value_range import ValueRange
 
@@ -181,7 +184,7 @@ class RecordingCrops(_Augmented):
         How slices are displaced; ``None``: not.
     align
         Whether the stacks' slices are aligned first.
-    value_range
+    value_range, selection
         See `read_recording`.
 
     Raises
@@ -198,11 +201,12 @@ class RecordingCrops(_Augmented):
         *,
         align: bool = False,
         value_range: ValueRange | None = None,
+        selection: Selection = WHOLE_FILE,
     ) -> None:
         super().__init__(data, vibration)
         files = find_recordings(Path(data.folderpath), left_out=left_out)
         files = split_recordings(files, train=data.train)
-        self.stacks = [read_recording(path, value_range=value_range) for path in files]
+        self.stacks = [read_selected(path, selection, value_range=value_range) for path in files]
         if align:
             model = shipped_alignment()
             self.stacks = [align_recording(stack, model) for stack in self.stacks]
@@ -230,3 +234,20 @@ class RecordingCrops(_Augmented):
                 break
         mask, _, shifts = self._augmentation(rng)
         return RecordingCrop(stack.path.name, mask, shifts, torch.from_numpy(best.copy())[None])
+
+
+def tell_voxels(stack: Recording, params: Params, use: str) -> None:
+    """Say what the file of a recording does not tell, and warn of voxels of another size.
+
+    Parameters
+    ----------
+    stack
+        The recording.
+    params
+        Of the configuration, by which its voxels count.
+    use
+        What the configuration's voxels are for: ``by which it is measured``.
+    """
+    expected = (params.res_axial, params.res_lateral, params.res_lateral)
+    told = f"{use}; resample it, or check the configuration"
+    voxel_of(stack.path, stack.steps, expected, told)

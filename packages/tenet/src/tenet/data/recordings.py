@@ -1,19 +1,24 @@
 """Recorded stacks: on disk, read some planes at a time; and in memory, from 0 to 1."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
-from scopekit.images.files import VoxelSize, is_zarr, open_stack
-from scopekit.images.tiff import release_pages
+from scopekit.images.files import (
+    SUFFIXES,
+    WHOLE_FILE,
+    Selection,
+    StackFile,
+    VoxelSize,
+    is_zarr,
+    open_stack,
+)
+from scopekit.images.voxel import Steps
+from scopekit.progress import say
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import align
 from tenet.config.files import Config
@@ -21,8 +26,6 @@ from tenet.config.sections import StackCrops
 from tenet.data.value_range import ValueRange, require_range, scale_of
 
 Array = NDArray[np.float32]
-SUFFIXES = (".tif", ".tiff", ".npy", ".pt", ".nd2", ".zarr")
-_ND2_PEAK = 4095.0  # of a 12-bit camera
 # Relative difference between two voxel sizes that is worth a warning.
 _SAME_VOXEL = 0.1
 _TRAINING_SHARE = 0.8
@@ -34,26 +37,48 @@ class RecordingFile:
 
     Attributes
     ----------
-    path
-        The file.
-    shape
-        (Z, Y, X) of a time point.
-    n_frames
-        Number of time points.
-    voxel_um
-        (z, y, x) step in um, where the file tells it.
-    full_scale
-        Value that counts as 1 (and 0 as 0); ``None``: each stack's own minimum and maximum do.
-    planes
-        ``planes(time_point, first, end)`` reads planes, (n, Y, X), float32.
+    stack
+        What is on disk.
     """
 
-    path: Path
-    shape: tuple[int, int, int]
-    n_frames: int
-    voxel_um: VoxelSize | None
-    full_scale: float | None
-    planes: Callable[[int, int, int], Array]
+    stack: StackFile
+
+    @property
+    def path(self) -> Path:
+        """Return the file."""
+        return self.stack.path
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return (Z, Y, X) of a time point."""
+        z, y, x = self.stack.shape[-3:]
+        return z, y, x
+
+    @property
+    def n_frames(self) -> int:
+        """Number of time points."""
+        return self.stack.n_frames
+
+    @property
+    def steps(self) -> Steps:
+        """Return what the file tells about its voxel size."""
+        return self.stack.steps
+
+    @property
+    def full_scale(self) -> float | None:
+        """Value that counts as 1 (and 0 as 0); ``None``: a stack's own least and largest do."""
+        return self.stack.full_scale
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return a number type that holds the values as they are: float32 if it does."""
+        single = np.can_cast(self.stack.dtype, np.float32)
+        return np.dtype(np.float32 if single else np.float64)
+
+    def planes(self, time_point: int, first: int, end: int) -> NDArray[Any]:
+        """Read planes, (n, Y, X), of type `dtype`: offsets are not taken off yet."""
+        pages = self.stack.stored(range(first, end), frame=time_point)
+        return np.stack([page.astype(self.dtype) for page in pages])
 
     def require_time_point(self, time_point: int) -> None:
         """Raise `UserError` if there is no such time point."""
@@ -64,126 +89,62 @@ class RecordingFile:
             )
 
 
-def open_recording(path: Path) -> RecordingFile:
-    """Inspect a file: (Z, Y, X), (1, Z, Y, X), or (T, 1, Z, Y, X); TIFF and Zarr (T, Z, Y, X) too.
+def open_recording(path: Path, selection: Selection = WHOLE_FILE) -> RecordingFile:
+    """Inspect a file: a stack, or a series of them.
 
     Parameters
     ----------
     path
         The file; its ending tells what it is.
+    selection
+        Which channel and position are meant, where there are several.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or has several channels.
+        If the file cannot be used, see `scopekit.images.files.open_stack`.
     """
-    suffix = path.suffix.lower()
-    if suffix in (".tif", ".tiff") or is_zarr(path):
-        return _open_stack(path)
-    openers = {".npy": _open_npy, ".pt": _open_pt, ".nd2": _open_nd2}
-    if suffix not in openers:
+    if path.suffix.lower() not in SUFFIXES and not is_zarr(path):
         raise UserError(f"{path}: unknown kind of file; allowed: {', '.join(SUFFIXES)}")
-    return openers[suffix](path)
+    return RecordingFile(open_stack(path, selection))
 
 
-def _open_stack(path: Path) -> RecordingFile:
-    stack = open_stack(path)
-    z, y, x = stack.shape[-3:]
+def voxel_of(path: Path, steps: Steps, expected: VoxelSize, of_others: str) -> VoxelSize:
+    """Return the (z, y, x) step of a recording in um: what its file tells, else what is expected.
 
-    def planes(time_point: int, first: int, end: int) -> Array:
-        return stack.read_window(range(first, end), slice(None), slice(None), time_point)
+    Says what the file does not tell, and warns where it tells something else.
 
-    return RecordingFile(path, (z, y, x), stack.n_frames, stack.voxel_um, None, planes)
-
-
-def _open_npy(path: Path) -> RecordingFile:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as failure:
-        raise UserError(f"{path}: no such file; check the path") from failure
-    except (OSError, ValueError, EOFError) as failure:
-        raise UserError(f"{path}: not a NumPy array, or damaged; save it again") from failure
-    return _of_array(path, array)
-
-
-def _open_pt(path: Path) -> RecordingFile:
-    tensor = read_checkpoint(path)
-    if not isinstance(tensor, torch.Tensor):
-        raise UserError(f"{path}: holds {type(tensor).__name__}; allowed: one tensor")
-    return _of_array(path, tensor.float().numpy())
-
-
-def _open_nd2(path: Path) -> RecordingFile:
-    with _nd2_file(path) as file:
-        sizes, voxel, kind = dict(file.sizes), file.voxel_size(), np.dtype(file.dtype)
-        numbers = {(at.get("T", 0), at.get("Z", 0)): n for n, at in enumerate(file.loop_indices)}
-    if not {"Z", "Y", "X"} <= set(sizes) <= set("TCZYX"):
-        raise UserError(f"{path}: axes {''.join(sizes)}; allowed: ZYX, with C and T if need be")
-    shape = tuple(sizes[axis] for axis in "TCZYX" if axis in sizes)
-    _require_one_channel(path, shape, kind, sizes.get("C", 1))
-    z, y, x = shape[-3:]
-
-    def planes(time_point: int, first: int, end: int) -> Array:
-        part = np.empty((end - first, y, x), np.float32)
-        with _nd2_file(path) as file:
-            for plane, number in zip(part, range(first, end), strict=True):
-                plane[...] = file.read_frame(numbers[time_point, number]).reshape(y, x)
-        return part
-
-    voxel_um = (voxel.z, voxel.y, voxel.x)
-    return RecordingFile(path, (z, y, x), sizes.get("T", 1), voxel_um, _ND2_PEAK, planes)
-
-
-@contextmanager
-def _nd2_file(path: Path) -> Iterator[Any]:
-    """Open a file of Nikon's; raise `UserError` where it, or what is done with it, fails."""
-    try:
-        import nd2
-    except ModuleNotFoundError as failure:
-        raise UserError(
-            f"{path}: to read ND2 run: pip install nd2; or export the stack as TIFF"
-        ) from failure
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; check the path")
-    try:
-        with nd2.ND2File(path) as file:
-            yield file
-    except Exception as failure:  # damaged files raise errors of any kind
-        raise UserError(f"{path}: not an ND2 file, or damaged; export it again") from failure
-
-
-def _of_array(path: Path, array: NDArray) -> RecordingFile:
-    channels = array.shape[-4] if array.ndim > 3 else 1
-    _require_one_channel(path, array.shape, array.dtype, channels)
-    z, y, x = array.shape[-3:]
-    frames = array.reshape(-1, z, y, x)
-
-    def planes(time_point: int, first: int, end: int) -> Array:
-        part = np.array(frames[time_point, first:end], dtype=np.float32)
-        release_pages(array)
-        return part
-
-    return RecordingFile(path, (z, y, x), len(frames), None, None, planes)
-
-
-def _require_one_channel(
-    path: Path, shape: tuple[int, ...], kind: np.dtype[Any], channels: int
-) -> None:
-    if len(shape) not in (3, 4, 5) or 0 in shape or kind.kind not in "uif":
-        raise UserError(
-            f"{path}: shape {shape} of {kind}; allowed: numbers (Z, Y, X), (1, Z, Y, X) or "
-            "(T, 1, Z, Y, X)"
+    Parameters
+    ----------
+    path
+        The file.
+    steps
+        What it tells.
+    expected
+        What the configuration says, (z, y, x) in um.
+    of_others
+        What becomes of voxels of another size, and the remedy.
+    """
+    told = (steps.z_um, steps.y_um, steps.x_um)
+    z, y, x = (own or other for own, other in zip(told, expected, strict=True))
+    unknown = [axis for axis, own in zip("zyx", told, strict=True) if own is None]
+    if len(unknown) == 3:
+        say(f"{path.name}: tells no voxel size; taken from the configuration, {_text(expected)}")
+    elif unknown:
+        say(
+            f"{path.name}: tells no step along {' and '.join(unknown)}; taken from the "
+            f"configuration, {_text(expected)}"
         )
-    if channels != 1:
-        raise UserError(
-            f"{path}: {channels} channels, shape {shape}; allowed: one; save each channel as its "
-            "own file"
+    if any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip((z, y, x), expected, strict=True)):
+        say(
+            f"warning: {path}: voxels of {_text((z, y, x))}, the configuration has "
+            f"{_text(expected)}: {of_others}"
         )
+    return z, y, x
 
 
-def differ(found: VoxelSize, expected: VoxelSize) -> bool:
-    """Return whether two voxel sizes, um, differ by more than a tenth on some axis."""
-    return any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip(found, expected, strict=True))
+def _text(voxel_um: VoxelSize) -> str:
+    return " x ".join(f"{n:.3g}" for n in voxel_um) + " um (z, y, x)"
 
 
 @dataclass(frozen=True)
@@ -195,39 +156,55 @@ class Recording:
     path
         Its file.
     volume
-        (Z, Y, X), float32, from 0 to 1: divided by 4095 from ND2, else from its minimum to its
-        maximum, unless the recorded values that count as 0 and 1 were given.
-    voxel_um
-        (z, y, x) step in um, where the file tells it.
+        (Z, Y, X), float32, from 0 to 1: divided by the camera's full scale if the file tells it
+        (ND2), else from its minimum to its maximum, unless the recorded values that count as 0
+        and 1 were given.
+    steps
+        What the file tells about its voxel size.
     n_frames
         Number of time points in the file.
     """
 
     path: Path
     volume: Array
-    voxel_um: VoxelSize | None
+    steps: Steps
     n_frames: int = 1
+
+    @property
+    def voxel_um(self) -> VoxelSize | None:
+        """Return the (z, y, x) step in um, ``None`` unless the file tells all three."""
+        return self.steps.whole
 
 
 def read_recording(
-    path: str | Path, time_point: int = 0, value_range: ValueRange | None = None
+    path: str | Path,
+    time_point: int = 0,
+    value_range: ValueRange | None = None,
+    *,
+    channel: int | None = None,
+    position: int | None = None,
+    frames_are: Literal["planes"] | None = None,
 ) -> Recording:
-    """Read a stack: (Z, Y, X), (1, Z, Y, X), or (T, 1, Z, Y, X).
+    """Read a stack.
 
     Parameters
     ----------
     path
-        TIFF, OME-Zarr, NPY, PT or ND2; the ending tells.
+        TIFF, OME-Zarr, ND2, NPY or PT; the ending tells.
     time_point
         Which one of a series, from 0.
     value_range
         Recorded values that become 0 and 1, others are clipped; by default see `Recording.volume`.
+    channel, position
+        Which one, from 0, of a file of several.
+    frames_are
+        ``planes`` if what the file calls time points or channels is planes.
 
     Raises
     ------
     UserError
-        If the file cannot be read, has several channels, is constant, holds NaN, or lies outside
-        ``value_range``.
+        If the file cannot be read, has several channels or positions and none is named, is
+        constant, holds NaN, or lies outside ``value_range``.
 
     Examples
     --------
@@ -237,15 +214,26 @@ def read_recording(
     >>> recording.volume.shape, float(recording.volume.max())
     ((3, 4, 5), 1.0)
     """
-    path = Path(path)
+    selection = Selection(channel, position, frames_are)
+    return read_selected(Path(path), selection, time_point, value_range)
+
+
+def read_selected(
+    path: Path,
+    selection: Selection,
+    time_point: int = 0,
+    value_range: ValueRange | None = None,
+) -> Recording:
+    """Read a stack, see `read_recording`."""
     require_range(value_range)
-    file = open_recording(path)
+    file = open_recording(path, selection)
     file.require_time_point(time_point)
     volume = file.planes(time_point, 0, file.shape[0])
     least, largest = float(volume.min()), float(volume.max())
     zero, one = scale_of(str(path), least, largest, value_range, file.full_scale)
-    scaled = (volume - np.float32(zero)) / np.float32(one - zero)
-    return Recording(path, scaled.clip(0, 1), file.voxel_um, file.n_frames)
+    # In the precision of the values: an offset may be far larger than what it is added to.
+    scaled = (volume - volume.dtype.type(zero)) / volume.dtype.type(one - zero)
+    return Recording(path, scaled.clip(0, 1).astype(np.float32), file.steps, file.n_frames)
 
 
 def align_recording(stack: Recording, model: DeepAlignNet | None) -> Recording:

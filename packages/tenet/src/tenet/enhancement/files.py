@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from scopekit.errors import UserError
-from scopekit.images.files import VoxelSize, stack_stem
+from scopekit.images.files import SUFFIXES, WHOLE_FILE, Selection, VoxelSize, stack_stem
 from scopekit.inputs import find_inputs, run_all
 from scopekit.memory import return_freed_memory
 from scopekit.outputs import describe_write_failure, make_folder, require_writable
@@ -17,7 +17,7 @@ from scopekit.progress import say
 from scopekit.settings import read_yaml
 from tenet import __version__
 from tenet.config.files import Config, as_config
-from tenet.data.recordings import SUFFIXES, RecordingFile, differ, open_recording
+from tenet.data.recordings import RecordingFile, open_recording, voxel_of
 from tenet.data.value_range import ValueRange, require_range
 from tenet.enhancement.chunks import halo
 from tenet.enhancement.results import ENDINGS, StackOptions, StackTask, enhance_stack
@@ -37,6 +37,7 @@ def enhance_files(
     time_points: tuple[int, ...] | None = None,
     threshold: float | None = None,
     value_range: ValueRange | None = None,
+    selection: Selection = WHOLE_FILE,
     max_memory_gb: float | None = None,
     device: str = "auto",
     dtype: str = "float32",
@@ -70,7 +71,7 @@ def enhance_files(
         max_memory_gb,
         dtype,
     )
-    work = _Work(config, model, weights, options, out, time_points, overwrite=overwrite)
+    work = _Work(config, model, weights, options, out, time_points, selection, overwrite=overwrite)
     done = run_all(sources, work)
     if not work.enhanced:
         raise UserError(
@@ -101,16 +102,17 @@ class _Work:
         options: StackOptions,
         out: Path,
         time_points: tuple[int, ...] | None,
+        selection: Selection,
         *,
         overwrite: bool,
     ) -> None:
         self._config, self._model, self._weights = config, model, weights
         self._options, self._out, self._time_points = options, out, time_points
-        self._overwrite = overwrite
+        self._selection, self._overwrite = selection, overwrite
         self.enhanced = 0
 
     def __call__(self, path: Path) -> Path:
-        recording = open_recording(path)
+        recording = open_recording(path, self._selection)
         voxel_um, origin = self._voxel(recording)
         frames = self._time_points or range(recording.n_frames)
         for frame in frames:
@@ -165,18 +167,14 @@ class _Work:
 
     def _voxel(self, recording: RecordingFile) -> tuple[VoxelSize, str]:
         """Return the (z, y, x) step of the recording in um, and who tells it."""
-        trained = self._model.recorded_voxel_um
-        found = recording.voxel_um
-        if found is None:
-            say(f"{recording.path.name}: tells no voxel size; taken from the configuration")
-            return trained, "the configuration"
-        if differ(found, trained):
-            say(
-                f"warning: {recording.path}: voxels of {_text(found)} um (z, y, x), the "
-                f"configuration has {_text(trained)}: the network was not trained for such voxels; "
-                "resample the stack, or train for it"
-            )
-        return found, "the file"
+        steps, trained = recording.steps, self._model.recorded_voxel_um
+        told = "the network was not trained for such voxels; resample the stack, or train for it"
+        found = voxel_of(recording.path, steps, trained, told)
+        origin = "the file" if steps.source else "the configuration"
+        unknown = [axis for axis in "zyx" if getattr(steps, f"{axis}_um") is None]
+        if steps.source and unknown:
+            origin += f", {' and '.join(unknown)} from the configuration"
+        return found, origin
 
     def _noted(self, recording: RecordingFile, frame: int, origin: str) -> dict[str, Any]:
         options = self._options
@@ -191,6 +189,7 @@ class _Work:
             "configuration": self._config.name,
             "threshold": options.threshold,
             "value_range": options.value_range and list(options.value_range),
+            **self._selection.settings(),
             "dtype": options.dtype,
             "params": self._config.params.model_dump(mode="json"),
             "connectivity": CONNECTIVITY,
@@ -206,9 +205,6 @@ def _other_settings(path: Path, settings: dict[str, Any]) -> list[str]:
         found = read_yaml(path)
     except UserError:
         return []
-    names = ("configuration", "checkpoint", "value_range", "threshold", "dtype")
-    return [name for name in names if found.get(name) != settings[name]]
-
-
-def _text(voxel_um: VoxelSize) -> str:
-    return " x ".join(f"{n:.3g}" for n in voxel_um)
+    names = ["configuration", "checkpoint", "value_range", "threshold", "dtype"]
+    names += ["channel", "position", "frames_are"]
+    return [name for name in names if found.get(name) != settings.get(name)]

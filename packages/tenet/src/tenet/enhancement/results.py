@@ -152,13 +152,13 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
 def copy_recorded(
     recording: RecordingFile, frame: int, path: Path
 ) -> tuple[PlaneFile, float, float]:
-    """Copy a time point to a plain file of float32; return it, and its least and largest value.
+    """Copy a time point to a plain file; return it, and its least and largest value.
 
     Those are NaN or infinite if any value is.
     """
-    volume = PlaneFile.create_raw(path, recording.shape, np.float32)
+    volume = PlaneFile.create_raw(path, recording.shape, recording.dtype)
     depth, height, width = recording.shape
-    step = max(_READ_BYTES // (4 * height * width), 1)
+    step = max(_READ_BYTES // (recording.dtype.itemsize * height * width), 1)
     lows, highs = [], []
     for start in range(0, depth, step):
         planes = recording.planes(frame, start, min(start + step, depth))

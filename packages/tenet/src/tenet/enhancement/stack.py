@@ -231,10 +231,12 @@ def _enhance_chunk(
 ) -> tuple[Array, Array]:
     """Return structure and brightness of the core of a chunk, which alone is read."""
     low, high = value_range
-    part = volume[chunk.source(model.image.scale)].astype(np.float32)
-    part -= np.float32(low)
-    part /= np.float32(high - low)
-    image = torch.from_numpy(part)[None, None].to(model.device).clamp_(0, 1)
+    part = volume[chunk.source(model.image.scale)]
+    # In the precision of the values: an offset may be far larger than what it is added to.
+    part = part.astype(np.result_type(part.dtype, np.float32))
+    part -= part.dtype.type(low)
+    part /= part.dtype.type(high - low)
+    image = torch.from_numpy(part).float()[None, None].to(model.device).clamp_(0, 1)
     structure, brightness = model.enhance(hill(image))
     inner = chunk.inner()
     return structure[0, 0][inner].cpu().numpy(), brightness[0, 0][inner].cpu().numpy()

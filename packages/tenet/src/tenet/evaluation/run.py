@@ -90,6 +90,7 @@ def evaluate_recordings(
         setting.model.params,
         aligned=aligned,
         value_range=value_range,
+        selection=options.selection,
         failures=failures,
     )
     if not samples:
@@ -140,7 +141,13 @@ def evaluate_simulation(
     if files:
         number = len(files)
         samples = simulated_samples(
-            files, setting.model, seed, pictures, value_range=value_range, failures=failures
+            files,
+            setting.model,
+            seed,
+            pictures,
+            value_range=value_range,
+            selection=options.selection,
+            failures=failures,
         )
     else:
         number = setting.config.section("pretrain_val_dataset", LabelCrops).I

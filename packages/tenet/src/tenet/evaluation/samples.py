@@ -1,7 +1,6 @@
 """The images of an evaluation: recordings, or labels that are imaged on the spot."""
 
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,20 +9,19 @@ import numpy as np
 import torch
 
 from scopekit.errors import UserError
-from scopekit.images.files import is_zarr
+from scopekit.images.files import WHOLE_FILE, Selection, is_zarr
 from scopekit.progress import say
 from tenet.alignment.shifts import shipped_alignment
 from tenet.array_kinds import Array
 from tenet.config.files import Config
 from tenet.config.sections import Params, StackCrops
-from tenet.data.crops import PhantomCrops, RecordingCrops
+from tenet.data.crops import PhantomCrops, RecordingCrops, tell_voxels
 from tenet.data.labels import open_label
 from tenet.data.recordings import (
     Recording,
     align_recording,
-    differ,
     find_recordings,
-    read_recording,
+    read_selected,
 )
 from tenet.data.value_range import ValueRange, require_range
 from tenet.evaluation.scores import Sample
@@ -83,6 +81,7 @@ def recorded_samples(
     *,
     aligned: bool = False,
     value_range: ValueRange | None = None,
+    selection: Selection = WHOLE_FILE,
     failures: Failures | None = None,
 ) -> list[Sample]:
     """Read stacks, of series the first time point; with ``aligned``, align their slices.
@@ -100,6 +99,8 @@ def recorded_samples(
         Whether to align slices.
     value_range
         Recorded values that become 0 and 1, see `read_recording`.
+    selection
+        Which channel and position of files that have several.
     failures
         Gets the files that cannot be used.
 
@@ -117,8 +118,8 @@ def recorded_samples(
     alignment = shipped_alignment() if aligned else None
     for path in files:
         try:
-            recording = read_recording(path, value_range=value_range)
-            _tell_voxels(recording, params)
+            recording = read_selected(path, selection, value_range=value_range)
+            tell_voxels(recording, params, "by which it is measured")
             if aligned:
                 recording = align_recording(recording, alignment)
             samples.append(_sample(recording))
@@ -127,23 +128,6 @@ def recorded_samples(
                 raise
             failures.add(path, failure)
     return samples
-
-
-def _tell_voxels(recording: Recording, params: Params) -> None:
-    expected = (params.res_axial, params.res_lateral, params.res_lateral)
-    found = recording.voxel_um
-    sizes = [" x ".join(f"{step:.3g}" for step in voxel) for voxel in (found or (), expected)]
-    if found is None:
-        say(
-            f"{recording.path.name}: tells no voxel size; taken from the configuration, "
-            f"{sizes[1]} um (z, y, x)"
-        )
-    elif differ(found, expected):
-        warnings.warn(
-            f"{recording.path}: voxels of {sizes[0]} um (z, y, x), the configuration has "
-            f"{sizes[1]}, by which it is measured; resample it, or check the configuration",
-            stacklevel=2,
-        )
 
 
 def _sample(recording: Recording) -> Sample:
@@ -202,12 +186,13 @@ def simulated_samples(
     images: Sequence[Path] = (),
     *,
     value_range: ValueRange | None = None,
+    selection: Selection = WHOLE_FILE,
     failures: Failures | None = None,
 ) -> Iterator[Sample]:
     """Yield images of labels, by the configuration's PSF and noise; or those of ``images``.
 
-    Planes that do not fill one of the image are left out. ``value_range`` is of ``images``, see
-    `recorded_samples`, as for ``failures``.
+    Planes that do not fill one of the image are left out. ``value_range`` and ``selection``
+    are of ``images``, see `recorded_samples`, as for ``failures``.
 
     Raises
     ------
@@ -217,7 +202,8 @@ def simulated_samples(
     for number, path in enumerate(files):
         try:
             if images:
-                sample = _labelled(path, images[number], model.image.scale, value_range)
+                image = read_selected(images[number], selection, value_range=value_range)
+                sample = _labelled(path, image, model.image.scale)
             else:
                 sample = _simulated(path, model, seed + number)
         except UserError as failure:
@@ -233,12 +219,12 @@ def _whole_planes(path: Path, scale: int) -> Array:
     return labelx[: len(labelx) // scale * scale]
 
 
-def _labelled(path: Path, image: Path, scale: int, value_range: ValueRange | None) -> Sample:
+def _labelled(path: Path, image: Recording, scale: int) -> Sample:
     labelx = _whole_planes(path, scale)
-    sample = _sample(read_recording(image, value_range=value_range))
+    sample = _sample(image)
     shape = (len(labelx) // scale, *labelx.shape[1:])
     if sample.image.shape != shape:
-        raise UserError(f"{image}: {sample.image.shape}, {path} gives {shape}")
+        raise UserError(f"{image.path}: {sample.image.shape}, {path} gives {shape}")
     return replace(sample, truth=labelx)
 
 

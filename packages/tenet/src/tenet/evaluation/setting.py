@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scopekit.images.selection import WHOLE_FILE, Selection
 from tenet.config.files import Config, as_config
 from tenet.config.sections import Visualization
 from tenet.evaluation.baselines import ITERATIONS, TV_WEIGHT
@@ -33,6 +34,8 @@ class EvaluationOptions:
         ``auto``, ``cpu`` or ``cuda``.
     overwrite
         Whether earlier results may be replaced.
+    selection
+        Which channel and position of recordings that have several.
     """
 
     config: Config | str | Path
@@ -45,6 +48,7 @@ class EvaluationOptions:
     max_memory_gb: float | None = None
     device: str = "auto"
     overwrite: bool = False
+    selection: Selection = WHOLE_FILE
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Setting:
             "threshold": self.threshold,
             "voxel_um": list(self.model.voxel_um),
             "device": str(self.model.device),
+            **options.selection.settings(),
         }
         if options.baselines:
             told |= {"rl_tv_iterations": options.iterations, "rl_tv_weight": options.tv_weight}

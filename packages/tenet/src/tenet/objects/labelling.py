@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from scopekit.images.plane_file import PlaneFile, Planes
-from scopekit.images.stack import VoxelSize
+from scopekit.images.voxel import VoxelSize
 
 # Voxels that share a face, an edge or a corner.
 CONNECTIVITY = 26

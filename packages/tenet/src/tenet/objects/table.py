@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from scopekit.images.plane_file import Planes
-from scopekit.images.stack import VoxelSize
+from scopekit.images.voxel import VoxelSize
 from tenet.objects.labelling import Box, Labels, plane_slabs
 from tenet.objects.measurements import ObjectMeasurement, measure_objects
 

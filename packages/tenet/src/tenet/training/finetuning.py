@@ -12,6 +12,7 @@ from torch import Tensor
 
 from optics import TwoPhotonNLL
 from scopekit.errors import UserError
+from scopekit.images.selection import WHOLE_FILE, Selection
 from scopekit.memory import choose_device
 from scopekit.progress import progress_bar
 from scopekit.training.processes import World
@@ -26,6 +27,7 @@ from tenet.data.crops import (
     RecordingCrop,
     RecordingCrops,
     label_crops,
+    tell_voxels,
 )
 from tenet.metrics import least_squares_gain, structure_iou
 from tenet.microscope.imaging import Microscope
@@ -173,12 +175,15 @@ class FinetuneOptions:
         Learn from labels imaged by the pre-trained microscope, instead of from recordings.
     align
         Align the slices of recordings first.
+    selection
+        Which channel and position of recordings that have several.
     """
 
     mode: Mode = Mode.old
     fold: str | None = None
     simulation: bool = False
     align: bool = False
+    selection: Selection = WHOLE_FILE
 
 
 def finetune(
@@ -188,6 +193,7 @@ def finetune(
     fold: str | None = None,
     simulation: bool = False,
     align: bool = False,
+    selection: Selection = WHOLE_FILE,
     device: str = "auto",
     seed: int = 0,
     resume: bool = False,
@@ -199,7 +205,7 @@ def finetune(
     ----------
     config
         A configuration: itself, its path, or its name.
-    mode, fold, simulation, align
+    mode, fold, simulation, align, selection
         See `FinetuneOptions`.
     device, seed, resume, overwrite
         See `tenet.pretrain`.
@@ -225,7 +231,7 @@ def finetune(
     config = as_config(config)
     if mode not in list(Mode):
         raise UserError(f"mode is {mode}; allowed: {', '.join(Mode)}")
-    wanted = FinetuneOptions(Mode(mode), fold, simulation, align)
+    wanted = FinetuneOptions(Mode(mode), fold, simulation, align, selection)
     settings = config.section("train_loop", TrainLoop)
     name, start = _saved_name(config, wanted), pretrained_file(config)
     if name == config.pretrained_model:
@@ -249,7 +255,7 @@ def finetune(
         folder=Path(settings.savefig_path) / name,
         target=Path(settings.path) / f"{name}.pt",
         clip_norm=_CLIP_NORM,
-        extra=tuple(extra.items()),
+        extra=(*extra.items(), *selection.settings().items()),
     )
     execute(config, execution, RunOptions(device, seed, resume, overwrite), recipe, moments)
     return execution.target
@@ -332,8 +338,12 @@ def _crops(
         parts.append(data)
     left_out = config.test_dataset.test_images
     vibration = config.vibration if settings.is_vibrate else None
-    recorded = RecordingCrops(parts[0], left_out, vibration, align=wanted.align)
-    return recorded, RecordingCrops(parts[1], left_out, align=wanted.align)
+    how: dict[str, Any] = {"align": wanted.align, "selection": wanted.selection}
+    training = RecordingCrops(parts[0], left_out, vibration, **how)
+    validation = RecordingCrops(parts[1], left_out, **how)
+    for stack in (*training.stacks, *validation.stacks):
+        tell_voxels(stack, config.params, "as which it is learnt")
+    return training, validation
 
 
 def _pretraining_crops(config: Config) -> tuple[PhantomCrops, PhantomCrops]:

@@ -1,8 +1,8 @@
 """Stacks of images with voxel sizes: volumes (Z, Y, X), view stacks (A, Y, X), series of them.
 
-They are read from TIFF and OME-Zarr, and written as TIFF with ImageJ metadata, which ImageJ, Fiji,
-napari and the OME Bio-Formats readers understand: voxel size in um and hyperstack axes. OME-Zarr
-is written by `scopekit.images.zarr_writer`.
+They are read from TIFF, OME-Zarr, ND2, NPY and PT, and written as TIFF with ImageJ metadata, which
+ImageJ, Fiji, napari and the OME Bio-Formats readers understand: voxel size in um and hyperstack
+axes. OME-Zarr is written by `scopekit.images.zarr_writer`.
 """
 
 import math
@@ -17,16 +17,27 @@ import tifffile
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
+from scopekit.images.axes import arrange, line_up
 from scopekit.images.full_range import full_range_factor, to_uint16
-from scopekit.images.stack import StackFile, VoxelSize
-from scopekit.images.tiff import inspect_tiff, release_pages
+from scopekit.images.plane_file import release_pages
+from scopekit.images.readers.tiff import inspect_tiff
+from scopekit.images.selection import WHOLE_FILE, Selection
+from scopekit.images.stack import StackFile, StoredPlanes, arranged
 from scopekit.images.tiff_metadata import imagej_arguments
+from scopekit.images.voxel import PartialVoxelSize, VoxelSize
 from scopekit.outputs import require_space, whole_file
 
 __all__ = [
+    "IMAGE_SUFFIXES",
+    "SUFFIXES",
+    "TIFF_SUFFIXES",
+    "WHOLE_FILE",
+    "PartialVoxelSize",
+    "Selection",
     "StackFile",
     "VolumeWriter",
     "VoxelSize",
+    "files_of_set",
     "is_zarr",
     "open_frames",
     "open_stack",
@@ -34,6 +45,12 @@ __all__ = [
     "stack_stem",
     "write_volume",
 ]
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8")
+IMAGE_SUFFIXES = (*TIFF_SUFFIXES, ".nd2", ".zarr")
+"""Endings of files that hold nothing but images."""
+SUFFIXES = (*IMAGE_SUFFIXES, ".npy", ".pt")
+"""Endings of all files that are read."""
 
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 
@@ -50,36 +67,39 @@ def stack_stem(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def open_stack(path: Path) -> StackFile:
-    """Inspect a TIFF stack or an OME-Zarr store without reading its pages.
+def open_stack(
+    path: Path, selection: Selection = WHOLE_FILE, *, single_image: bool = False
+) -> StackFile:
+    """Inspect a stack, or a series of stacks, without reading its pages.
 
     Parameters
     ----------
     path
-        Real numbers, (pages, Y, X) or (T, pages, Y, X).
+        TIFF of any dialect, OME-Zarr, ND2, NPY or PT. An axis that a TIFF does not name stands for
+        pages, one before it for time points.
+    selection
+        Which channel and position are meant, where there are several.
+    single_image
+        Whether a single 2D image is a stack of one page.
 
     Raises
     ------
     UserError
         If the file is missing, of another format, damaged, a colour image, a single 2D image, or
-        holds several channels.
+        no stack; has several channels or positions and none is selected; or tells an absurd voxel
+        size.
     """
-    stack = _inspect(path)
-    if len(stack.shape) == 2:
-        raise UserError(
-            f"{path}: a single 2D image {stack.shape}; expected a stack: "
-            "save all pages in one file (raw light-field frames: serenet rectify)"
-        )
-    return stack
+    planes, rest = _inspect(path, selection)
+    return arranged(planes, arrange(path, planes.axes, rest, single_image=single_image))
 
 
-def open_frames(path: Path) -> StackFile:
+def open_frames(path: Path, selection: Selection = WHOLE_FILE) -> StackFile:
     """Inspect a file of camera frames without reading them.
 
     Parameters
     ----------
-    path
-        Real numbers: one image, or any number of them.
+    path, selection
+        As `open_stack`: one image, or any number of them.
 
     Returns
     -------
@@ -89,19 +109,44 @@ def open_frames(path: Path) -> StackFile:
     Raises
     ------
     UserError
-        As `open_stack`, but a single 2D image is welcome.
+        As `open_stack`, but any planes and time points are frames.
     """
-    stack = _inspect(path)
-    n_frames = math.prod(stack.shape[:-2])
-    return replace(stack, shape=(n_frames, 1, *stack.shape[-2:]))
+    planes, rest = _inspect(path, selection)
+    return arranged(planes, line_up(path, planes.axes, rest)[:, None])
 
 
-def _inspect(path: Path) -> StackFile:
-    if not is_zarr(path):
-        return inspect_tiff(path)
-    from scopekit.images.zarr import inspect_zarr
+def files_of_set(path: Path) -> frozenset[Path]:
+    """Return the files over which the stacks of an OME-TIFF are spread; none if it has its own."""
+    if ".ome.tif" not in path.name.lower():
+        return frozenset()
+    try:
+        planes = inspect_tiff(path, WHOLE_FILE)
+    except UserError:  # told when it is read
+        return frozenset()
+    return frozenset(path.parent / file.name for file in planes.files)
 
-    return inspect_zarr(path)
+
+def _inspect(path: Path, selection: Selection) -> tuple[StoredPlanes, Selection]:
+    """Inspect a file; return what is left to select of it, too."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path}: no file but a pipe or a device; save its content as a file first")
+    kind = path.suffix.lower()
+    planes: StoredPlanes
+    if is_zarr(path):
+        from scopekit.images.readers.zarr import inspect_zarr
+
+        planes = inspect_zarr(path, selection)
+    elif kind == ".nd2":
+        from scopekit.images.readers.nd2 import inspect_nd2
+
+        planes = inspect_nd2(path)
+    elif kind in (".npy", ".pt"):
+        from scopekit.images.readers.arrays import inspect_npy, inspect_pt
+
+        planes = inspect_npy(path) if kind == ".npy" else inspect_pt(path)
+    else:
+        planes = inspect_tiff(path, selection)
+    return planes, replace(selection, position=None) if planes.is_position else selection
 
 
 class VolumeWriter:
@@ -117,7 +162,7 @@ class VolumeWriter:
     shape
         (Z, Y, X) or (T, Z, Y, X).
     voxel_um
-        (z, y, x) step in um.
+        (z, y, x) step in um, `None` where unknown.
     overwrite
         Whether an existing file may be replaced.
 
@@ -136,7 +181,7 @@ class VolumeWriter:
     array: np.memmap
 
     def __init__(
-        self, path: Path, shape: tuple[int, ...], voxel_um: VoxelSize, *, overwrite: bool
+        self, path: Path, shape: tuple[int, ...], voxel_um: PartialVoxelSize, *, overwrite: bool
     ) -> None:
         self._shape = shape
         self._voxel_um = voxel_um
@@ -167,7 +212,9 @@ class VolumeWriter:
         self._file.__exit__(kind, failure, trace)
 
 
-def _map_new(path: Path, shape: tuple[int, ...], dtype: np.dtype, voxel_um: VoxelSize) -> np.memmap:
+def _map_new(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype, voxel_um: PartialVoxelSize
+) -> np.memmap:
     """Make an ImageJ file of zeros, its disk space taken, and map its values to memory."""
     require_space(path.parent, math.prod(shape) * dtype.itemsize)
     array: np.memmap = tifffile.memmap(
@@ -180,7 +227,7 @@ def _map_new(path: Path, shape: tuple[int, ...], dtype: np.dtype, voxel_um: Voxe
 
 
 def write_volume(
-    path: Path, volume: NDArray[np.float32], voxel_um: VoxelSize, *, overwrite: bool
+    path: Path, volume: NDArray[np.float32], voxel_um: PartialVoxelSize, *, overwrite: bool
 ) -> None:
     """Write a volume (Z, Y, X), or a series (T, Z, Y, X), as float32 with its voxel size in um."""
     values = volume.astype(np.float32, copy=False)
@@ -189,7 +236,7 @@ def write_volume(
         tifffile.imwrite(partial, values, **imagej_arguments(values.shape, values.dtype, voxel_um))
 
 
-def scale_to_uint16(path: Path, voxel_um: VoxelSize) -> float:
+def scale_to_uint16(path: Path, voxel_um: PartialVoxelSize) -> float:
     """Turn a float32 volume file into uint16 over its full range, page by page.
 
     Parameters
@@ -197,7 +244,7 @@ def scale_to_uint16(path: Path, voxel_um: VoxelSize) -> float:
     path
         A volume written by `VolumeWriter` or `write_volume`; it is replaced, negative values by 0.
     voxel_um
-        (z, y, x) step in um.
+        (z, y, x) step in um, `None` where unknown.
 
     Returns
     -------
@@ -208,7 +255,7 @@ def scale_to_uint16(path: Path, voxel_um: VoxelSize) -> float:
         return _scale_into(partial, path, voxel_um)
 
 
-def _scale_into(target: Path, source: Path, voxel_um: VoxelSize) -> float:
+def _scale_into(target: Path, source: Path, voxel_um: PartialVoxelSize) -> float:
     values = tifffile.memmap(source, mode="r")
     pages = values.reshape(-1, *values.shape[-2:])
     factor = full_range_factor(_released(pages))

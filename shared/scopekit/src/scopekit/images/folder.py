@@ -1,19 +1,23 @@
 """A folder of stacks as one series: every file a time point."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.images.files import open_stack
+from scopekit.images.selection import WHOLE_FILE, Selection
 from scopekit.images.stack import StackFile
 
+_ALL = slice(None)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class FolderSeries(StackFile):
     """The files of a folder, none of which is open.
 
@@ -21,9 +25,12 @@ class FolderSeries(StackFile):
     ----------
     files
         One a time point.
+    selection
+        Which channel and position of every file.
     """
 
     files: tuple[Path, ...]
+    selection: Selection
 
     def frame_name(self, frame: int) -> str:
         """Return the name of the frame's file."""
@@ -33,14 +40,14 @@ class FolderSeries(StackFile):
         """Read one time point, as `StackFile.read` says."""
         return self._open(frame).read()
 
-    def read_window(
-        self, pages: Sequence[int], rows: slice, columns: slice, frame: int = 0
-    ) -> NDArray[np.float32]:
-        """Read a window of some pages of one file."""
-        return self._open(frame).read_window(pages, rows, columns)
+    def stored(
+        self, pages: Sequence[int], rows: slice = _ALL, columns: slice = _ALL, frame: int = 0
+    ) -> Iterator[NDArray[Any]]:
+        """Yield a window of some pages of one file."""
+        return self._open(frame).stored(pages, rows, columns)
 
     def _open(self, frame: int) -> StackFile:
-        stack = open_stack(self.files[frame])
+        stack = open_stack(self.files[frame], self.selection)
         if stack.shape != self.shape[1:]:
             raise UserError(
                 f"{stack.path}: shape {stack.shape}; this series has {self.shape[1:]}: every file "
@@ -49,7 +56,9 @@ class FolderSeries(StackFile):
         return stack
 
 
-def open_folder_series(folder: Path, files: Sequence[Path]) -> FolderSeries:
+def open_folder_series(
+    folder: Path, files: Sequence[Path], selection: Selection = WHOLE_FILE
+) -> FolderSeries:
     """Make a series of the files of a folder, numbers in their names counted as numbers.
 
     Parameters
@@ -58,6 +67,8 @@ def open_folder_series(folder: Path, files: Sequence[Path]) -> FolderSeries:
         The folder.
     files
         Those of its files that are time points; the first one that can be read tells the shape.
+    selection
+        Which channel and position of every file.
 
     Raises
     ------
@@ -65,21 +76,28 @@ def open_folder_series(folder: Path, files: Sequence[Path]) -> FolderSeries:
         If none can be read, or the first is a series itself.
     """
     in_order = sorted(files, key=_natural)
-    first = _first_readable(in_order)
+    first = _first_readable(in_order, selection)
     if len(first.shape) != 3:
         raise UserError(
             f"{first.path}: shape {first.shape}; a folder is one series, every file a time point: "
             "give files that are series by name, not by their folder"
         )
-    shape = (len(in_order), *first.shape)
-    return FolderSeries(folder, shape, first.dtype, first.voxel_um, tuple(in_order))
+    return FolderSeries(
+        path=folder,
+        shape=(len(in_order), *first.shape),
+        dtype=first.dtype,
+        steps=first.steps,
+        full_scale=first.full_scale,
+        files=tuple(in_order),
+        selection=selection,
+    )
 
 
-def _first_readable(files: Sequence[Path]) -> StackFile:
+def _first_readable(files: Sequence[Path], selection: Selection) -> StackFile:
     failure: UserError | None = None
     for file in files:
         try:
-            return open_stack(file)
+            return open_stack(file, selection)
         except UserError as found:
             failure = failure or found
     raise failure or UserError("no files for a series")

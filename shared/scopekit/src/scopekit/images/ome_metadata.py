@@ -1,14 +1,17 @@
-"""OME-Zarr (NGFF) metadata of one image: axes and voxel size, written as 0.5, read from 0.4 on."""
+"""OME-Zarr (NGFF) metadata of images: axes and steps, written as 0.5, read from 0.4 on."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from scopekit.images.stack import VoxelSize
+from scopekit.images.axes import CHANNEL, DEPTH, POSITION, TIME
+from scopekit.images.voxel import PartialVoxelSize, Steps, known_steps
 
 VERSION = "0.5"
-_UM_PER_UNIT = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3, "angstrom": 1e-4}
+_NAMES = {"t": TIME, "c": CHANNEL, "z": DEPTH, "y": "y", "x": "x", "p": POSITION}
+_NAMES_OF_TYPES = {"time": TIME, "channel": CHANNEL}
 
 
 @dataclass(frozen=True)
@@ -19,27 +22,33 @@ class ImageAxes:
     ----------
     path
         Of the array inside the group.
-    names, kinds
-        Of the axes: kinds are ``time``, ``channel``, ``space`` or empty.
-    voxel_um
-        (z, y, x) step in um, where units tell it; z is 1 where there is no such axis.
+    names
+        Of the axes: those of `scopekit.images.axes`, ``y``, ``x``, or what else the file has.
+    sizes
+        Per axis the step and its unit.
     """
 
     path: str
     names: tuple[str, ...]
-    kinds: tuple[str, ...]
-    voxel_um: VoxelSize | None
+    sizes: tuple[tuple[float, str | None], ...]
+
+    def steps(self, path: Path, *, of_planes: bool) -> Steps:
+        """Return the steps; raise `UserError` if one is absurd."""
+        told = dict(zip(self.names, self.sizes, strict=True))
+        z = told.get(DEPTH) if of_planes else None
+        return known_steps(path, "OME-Zarr metadata", z=z, y=told["y"], x=told["x"])
 
 
-def multiscales(name: str, n_axes: int, voxel_um: VoxelSize) -> dict[str, Any]:
+def multiscales(name: str, n_axes: int, voxel_um: PartialVoxelSize) -> dict[str, Any]:
     """Return the attributes of a group with one array, ``0``, of axes (T,) Z, Y, X.
 
-    Source: OME-NGFF 0.5, "multiscales".
+    Steps that are unknown have no unit, and count as 1. Source: OME-NGFF 0.5, "multiscales".
     """
     axes: list[dict[str, str]] = [
-        {"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"
+        {"name": axis, "type": "space"} | ({"unit": "micrometer"} if step else {})
+        for axis, step in zip("zyx", voxel_um, strict=True)
     ]
-    scale = [float(n) for n in voxel_um]
+    scale = [float(step or 1) for step in voxel_um]
     if n_axes == 4:
         axes = [{"name": "t", "type": "time"}, *axes]
         scale = [1.0, *scale]
@@ -52,44 +61,37 @@ def multiscales(name: str, n_axes: int, voxel_um: VoxelSize) -> dict[str, Any]:
     }
 
 
-def read_multiscales(attributes: Mapping[str, Any]) -> ImageAxes:
-    """Return what the attributes of a group say about its image.
+def read_multiscales(attributes: Mapping[str, Any], number: int = 0) -> ImageAxes:
+    """Return what the attributes of a group say about one of its images.
 
     Raises
     ------
-    ValueError, KeyError, TypeError, IndexError
+    ValueError, KeyError, TypeError, IndexError, AttributeError
         If they do not follow NGFF 0.4 or 0.5.
     """
-    image = attributes.get("ome", attributes)["multiscales"][0]
+    image = attributes.get("ome", attributes)["multiscales"][number]
     finest = image["datasets"][0]
     axes = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in image["axes"]]
-    names = tuple(str(axis["name"]) for axis in axes)
-    kinds = tuple(str(axis.get("type") or _kind(axis["name"])) for axis in axes)
+    names = tuple(_name(axis) for axis in axes)
+    if len(set(names)) < len(names) or not {"y", "x"} <= set(names):
+        raise ValueError("axes without y and x, or of one name")
     transformations = [
         *finest.get("coordinateTransformations", ()),
         *image.get("coordinateTransformations", ()),
     ]
-    steps = _steps(transformations, len(axes))
-    voxel_um = None
-    units = [_UM_PER_UNIT.get(str(axis.get("unit"))) for axis in axes]
-    if kinds[-2:] == ("space", "space") and units[-2] and units[-1]:
-        z, y, x = 1.0, steps[-2] * units[-2], steps[-1] * units[-1]
-        if len(axes) > 2 and kinds[-3] == "space" and (unit := units[-3]):
-            z = steps[-3] * unit
-        voxel_um = (z, y, x)
-    return ImageAxes(str(finest["path"]), names, kinds, voxel_um)
+    scale = _scale(transformations, len(axes))
+    units = [axis.get("unit") for axis in axes]
+    return ImageAxes(str(finest["path"]), names, tuple(zip(scale, units, strict=True)))
 
 
-def _kind(name: str) -> str:
-    return {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}.get(name, "")
+def _name(axis: Mapping[str, Any]) -> str:
+    name = str(axis["name"])
+    return _NAMES_OF_TYPES.get(str(axis.get("type"))) or _NAMES.get(name.lower(), name)
 
 
-def _steps(transformations: Sequence[Mapping[str, Any]], n_axes: int) -> list[float]:
+def _scale(transformations: Sequence[Mapping[str, Any]], n_axes: int) -> list[float]:
     """Return the product of all scales, per axis."""
     scales = [t["scale"] for t in transformations if t["type"] == "scale"]
     if any(len(scale) != n_axes for scale in scales):
         raise ValueError("a scale has another number of axes than the image")
-    steps = [math.prod(float(scale[i]) for scale in scales) for i in range(n_axes)]
-    if not all(0 < step < math.inf for step in steps):
-        raise ValueError("a scale is not positive")
-    return steps
+    return [math.prod(float(scale[i]) for scale in scales) for i in range(n_axes)]

@@ -1,6 +1,7 @@
 """Volumes on disk, larger than memory: only the planes in use are mapped, one at a time."""
 
 import math
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ import tifffile
 from numpy.typing import DTypeLike, NDArray
 
 from scopekit.images.full_range import full_range_factor, to_uint16
-from scopekit.images.stack import VoxelSize
 from scopekit.images.tiff_metadata import imagej_arguments
+from scopekit.images.voxel import PartialVoxelSize
 from scopekit.outputs import require_space
 
 Place = tuple[slice, ...]
@@ -65,7 +66,7 @@ class PlaneFile:
 
     @classmethod
     def create(
-        cls, path: Path, shape: tuple[int, int, int], dtype: DTypeLike, voxel_um: VoxelSize
+        cls, path: Path, shape: tuple[int, int, int], dtype: DTypeLike, voxel_um: PartialVoxelSize
     ) -> "PlaneFile":
         """Make a TIFF with ImageJ metadata, of zeros; its disk space is taken at once.
 
@@ -133,13 +134,20 @@ class PlaneFile:
         )
 
 
+def release_pages(array: NDArray[Any]) -> None:
+    """Give the pages of a mapped file back to the system, which keeps their content."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
 def _take_space(path: Path, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as handle:
             os.posix_fallocate(handle.fileno(), 0, size)
 
 
-def scaled_to_uint16(source: PlaneFile, path: Path, voxel_um: VoxelSize) -> float:
+def scaled_to_uint16(source: PlaneFile, path: Path, voxel_um: PartialVoxelSize) -> float:
     """Write a volume as uint16 over its full range, negative values as 0.
 
     Parameters

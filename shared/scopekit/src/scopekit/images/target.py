@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scopekit.images.tiff import release_pages
+from scopekit.images.plane_file import release_pages
 
 Place = slice | tuple[slice, ...]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopekit.images.ome_metadata import multiscales
-from scopekit.images.stack import VoxelSize
-from scopekit.images.zarr import EMPTY_FRAMES
+from scopekit.images.readers.zarr import EMPTY_FRAMES
+from scopekit.images.voxel import PartialVoxelSize
 from scopekit.images.zarr_import import zarr
 from scopekit.outputs import describe_write_failure, make_folder
 
@@ -17,7 +17,7 @@ from scopekit.outputs import describe_write_failure, make_folder
 _LARGEST_CHUNK = (16, 256, 256)
 
 
-def create_store(path: Path, shape: Sequence[int], voxel_um: VoxelSize, name: str) -> None:
+def create_store(path: Path, shape: Sequence[int], voxel_um: PartialVoxelSize, name: str) -> None:
     """Make a store of one float32 image without values: Zarr 3, OME-NGFF 0.5.
 
     Parameters

@@ -21,6 +21,8 @@ from scopekit.outputs import describe_write_failure, require_space
 from scopekit.progress import progress_bar, say
 from scopekit.series.store import FrameSeries
 
+_ALL = slice(None)
+
 FrameSolver = Callable[[StackFile, int, Target], dict[str, Any]]
 """``solve(source, frame, target)`` fills ``target``, (Z, Y, X), from a frame of a stack.
 
@@ -123,7 +125,7 @@ def scratch_volume(folder: Path, shape: tuple[int, int, int]) -> Iterator[Target
         yield Target(np.memmap(file, dtype=np.float32, mode="w+", shape=shape))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _ReadAhead(StackFile):
     """Reads the next frame of a source while the caller works on the present one."""
 
@@ -143,10 +145,10 @@ class _ReadAhead(StackFile):
             if (following := self.following.get(frame)) is not None:
                 self.reading[following] = self.pool.submit(self.source.read, following)
 
-    def read_window(
-        self, pages: Sequence[int], rows: slice, columns: slice, frame: int = 0
-    ) -> NDArray[np.float32]:
-        return self.source.read_window(pages, rows, columns, frame)
+    def stored(
+        self, pages: Sequence[int], rows: slice = _ALL, columns: slice = _ALL, frame: int = 0
+    ) -> Iterator[NDArray[Any]]:
+        return self.source.stored(pages, rows, columns, frame)
 
 
 @contextmanager
@@ -154,5 +156,12 @@ def _read_ahead(source: StackFile, frames: Sequence[int]) -> Iterator[StackFile]
     following = dict(itertools.pairwise(frames))
     with ThreadPoolExecutor(1) as pool:
         yield _ReadAhead(
-            source.path, source.shape, source.dtype, source.voxel_um, source, following, pool
+            path=source.path,
+            shape=source.shape,
+            dtype=source.dtype,
+            steps=source.steps,
+            full_scale=source.full_scale,
+            source=source,
+            following=following,
+            pool=pool,
         )

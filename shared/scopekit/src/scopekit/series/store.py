@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 from scopekit.errors import UserError
-from scopekit.images.stack import VoxelSize
+from scopekit.images.plane_file import release_pages
+from scopekit.images.readers.zarr import EMPTY_FRAMES
 from scopekit.images.target import Target
-from scopekit.images.tiff import release_pages
-from scopekit.images.zarr import EMPTY_FRAMES
+from scopekit.images.voxel import PartialVoxelSize
 from scopekit.images.zarr_writer import create_store, declare_whole, write_frame
 from scopekit.outputs import make_folder, partial_path, whole_file
 from scopekit.progress import say
@@ -81,7 +81,7 @@ class FrameSeries:
 def begin_series(
     result: Path,
     shape: Sequence[int],
-    voxel_um: VoxelSize,
+    voxel_um: PartialVoxelSize,
     stamp: Mapping[str, Any],
     *,
     overwrite: bool,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from scopekit.images.files import VoxelSize
+from scopekit.images.files import PartialVoxelSize
 from scopekit.training.plateau import EarlyStop, Plateau
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -37,14 +37,14 @@ class Validation:
     volumes
         Title to volume (Z, Y, X), all of one shape, to be drawn; may be empty.
     voxel_um
-        (z, y, x) step in um.
+        (z, y, x) step in um, where it is known.
     lower_is_better
         Whether the scores are losses.
     """
 
     scores: dict[str, float]
     volumes: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    voxel_um: VoxelSize = (1.0, 1.0, 1.0)
+    voxel_um: PartialVoxelSize = (None, None, None)
     lower_is_better: bool = False
 
 

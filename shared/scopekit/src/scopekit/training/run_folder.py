@@ -21,7 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
-from scopekit.images.files import VoxelSize
+from scopekit.images.files import PartialVoxelSize
 from scopekit.outputs import make_folder, require_writable, whole_file
 from scopekit.preview import save_preview
 from scopekit.progress import say
@@ -125,7 +125,7 @@ class RunFolder:
             loss_curves(history).savefig(partial, format="png")
 
     def write_picture(
-        self, epoch: int, volumes: Mapping[str, NDArray], voxel_um: VoxelSize, caption: str
+        self, epoch: int, volumes: Mapping[str, NDArray], voxel_um: PartialVoxelSize, caption: str
     ) -> None:
         """Draw orthogonal projections of the validation volumes, (Z, Y, X) of one shape."""
         path = self.path / "pictures" / f"epoch-{epoch:04d}.png"
