@@ -18,7 +18,7 @@ def result(method="tenet", *, seed=0, truth=True, brightness=True):
         "structure": random(8, 10, 12, seed=seed + 1),
         "brightness": random(8, 10, 12, seed=seed + 2) if brightness else None,
         "reconstruction": 0.5 * random(4, 10, 12, seed=seed + 3),
-        "truth": (random(8, 10, 12, seed=seed + 4) > 0.5).astype(np.float32) if truth else None,
+        "truth": (random(8, 10, 12, seed=seed + 4) > 0.9).astype(np.float32) if truth else None,
     }
     return Result("cell", method, voxel_um=(0.4, 0.2, 0.2), **volumes)
 

@@ -116,6 +116,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(config_file, tmp_path):
 def same(a, b):
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
+    if not isinstance(a, dict):
+        return a == b
     return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
 
 
