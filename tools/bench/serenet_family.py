@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,9 @@ from optics import NLLMPG, LightFieldOperator, phase_space_psf, psf_shift
 from optics.convolution import padded_size
 from scopekit.memory import keep_freed_memory
 from serenet.networks.serenet import SeReNet
-from serenet.training.recipe import Crop
-from serenet.training.serenet_family import Optics, SelfSupervised
+from serenet.training.crops import TrainingData
+from serenet.training.recipe import Crop, Task
+from serenet.training.serenet_family import Projector, SelfSupervised
 from serenet.training.settings import Perceptual, load_settings
 
 SCALE = PRESET.lateral_scale
@@ -205,7 +207,7 @@ def training_case(bench: Bench, side: int) -> tuple[SelfSupervised, Crop, SeReNe
     )
     psf = phase_space_psf(PRESET, depths_of(bench), size=31 if bench.tiny else 195)
     microscope = PRESET.with_depths(depths_of(bench))
-    optics = Optics(microscope, LightFieldOperator(psf.to(bench.device)), shift_for(bench))
+    projector = Projector(microscope, LightFieldOperator(psf.to(bench.device)), shift_for(bench))
     model, plain = (load_serenet(bench, None).train() for _ in range(2))
     with torch.no_grad():
         # Light everywhere: where there is almost none the gradient is ill-conditioned.
@@ -216,7 +218,8 @@ def training_case(bench: Bench, side: int) -> tuple[SelfSupervised, Crop, SeReNe
     inputs = 100 * torch.rand(49, side, side)
     projected = tuple(range(0, 49, 4))
     crop = Crop("random", inputs, inputs[list(projected)], projected)
-    recipe = SelfSupervised(model, optics, NoData(), NoData(), settings, perceptual=None)
+    no_data = cast(TrainingData, NoData())
+    recipe = SelfSupervised(model, projector, Task(no_data, no_data, settings), perceptual=None)
     return recipe, crop, plain
 
 
@@ -227,15 +230,15 @@ def gradients(model: nn.Module) -> Tensor:
 def plain_step(recipe: SelfSupervised, crop: Crop, model: SeReNet) -> Tensor:
     """Return the gradient of the training loss, every view projected by complex FFTs."""
     model.zero_grad(set_to_none=True)
-    device, likelihood = recipe.optics.shift.device, NLLMPG(0, 9)
-    inputs = plain_decomposition(crop.inputs.to(device), recipe.optics.shift / SCALE)[None]
+    device, likelihood = recipe.projector.shift.device, NLLMPG(0, 9)
+    inputs = plain_decomposition(crop.inputs.to(device), recipe.projector.shift / SCALE)[None]
     volume, enlarged = plain_network(model, inputs, SCALE)
     leaf = volume.detach().requires_grad_()
     targets = crop.target.to(device)
     peaks = torch.quantile(targets.flatten(1), 0.999, dim=1).abs() + 1
     # View by view, or the graph of all transforms would not fit the memory.
     for target, view in zip(targets, crop.projected, strict=True):
-        projected = plain_projection(leaf[0, 0], recipe.optics.operator.psf[view])
+        projected = plain_projection(leaf[0, 0], recipe.projector.operator.psf[view])
         resized = F.interpolate(projected[None, None], size=target.shape, mode="bilinear")[0, 0]
         (likelihood(resized, target) / peaks.mean() / len(peaks)).backward()
     negativity = 1000 * (enlarged - enlarged.abs()).abs().mean()
@@ -245,7 +248,7 @@ def plain_step(recipe: SelfSupervised, crop: Crop, model: SeReNet) -> Tensor:
 
 def step_work(bench: Bench, recipe: SelfSupervised, side: int, precision: str) -> Work:
     """Return the work of a step: three times the network's, but for the input's gradient."""
-    n_depths, size = recipe.optics.operator.psf.shape[1:3]
+    n_depths, size = recipe.projector.operator.psf.shape[1:3]
     network = network_flops(recipe.model, n_depths, side**2)
     first = 2.0 * next(recipe.model.coarse.parameters()).numel() * n_depths * side**2
     projected, volume = 13, round(side * SCALE)

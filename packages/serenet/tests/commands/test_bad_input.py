@@ -335,7 +335,7 @@ def test_cuda_where_there_is_none(reconstruct, refused, tmp_path, views_file, sm
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_options_that_are_no_numbers(reconstruct, refused, tmp_path, views_file, value):
-    assert "--background" in reconstruct(views_file, "--background", value)
+    assert "background" in reconstruct(views_file, "--background", value)
     blur = ("--out", tmp_path / "out", "--blur", value, 0, 0)
     assert "--blur" in refused("compare", views_file, views_file, *blur)
 

@@ -8,10 +8,14 @@ import yaml
 
 from optics import phase_space_psf, presets
 from scopekit.errors import UserError
+from scopekit.metrics import psnr
 from serenet import build_model, load_checkpoint, save_checkpoint
+from serenet.reconstruction.virtual_scan import virtual_scan
 from serenet.simulation.scenes import write_scenes
-from serenet.training.baselines import global_ssim, relative_volume
+from serenet.training.baselines import VirtualScanning, global_ssim, relative_volume
+from serenet.training.recipe import Task
 from serenet.training.run import train_method
+from serenet.training.settings import TrainingSettings
 
 N_DEPTHS = 7
 SETTINGS = {
@@ -146,3 +150,26 @@ def test_global_ssim_is_1_for_equal_and_small_for_unrelated_volumes():
     assert global_ssim(a, a).item() == pytest.approx(1)
     assert abs(global_ssim(a, b).item()) < 0.05
     assert global_ssim(a, 1 - a).item() < -0.9
+
+
+def test_the_psnr_of_the_log_is_that_of_compare():
+    views = 100 + np.random.default_rng(0).random((169, 24, 24), dtype=np.float32)
+
+    class OneField:
+        def __len__(self):
+            return 1
+
+        def middle(self, index):
+            return 0, 0
+
+        def views(self, index, origin):
+            return views
+
+    settings = TrainingSettings.model_validate(
+        {"method": "vsnet", "optics": "nnum13", "data": {"views": "."}, "crop": 24}
+    )
+    model = build_model("vsnet", K=1, n_block=2, channels=16).eval()
+    task = Task(OneField(), OneField(), settings)
+    found = VirtualScanning(model, presets["nnum13"].with_all_views(), task).validate()
+    virtual = virtual_scan(torch.from_numpy(views[:, 1::3, 1::3]), model)
+    assert found.scores["psnr"] == pytest.approx(psnr(views, virtual.numpy()))

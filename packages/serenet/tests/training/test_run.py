@@ -20,8 +20,9 @@ from scopekit.metrics import correlation
 from serenet import __version__, build_model, decompose, load_checkpoint, reconstruct
 from serenet.simulation.scenes import tubes_and_bubbles, write_scenes
 from serenet.training.crops import TrainingData
+from serenet.training.recipe import Crop, Task
 from serenet.training.run import train_method
-from serenet.training.serenet_family import Crop, Optics, SelfSupervised
+from serenet.training.serenet_family import Projector, SelfSupervised
 from serenet.training.settings import (
     Data,
     Schedule,
@@ -62,10 +63,10 @@ def scenes(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def optics():
+def projector():
     microscope = presets["nnum13"].with_middle_depths(7)
     psf = phase_space_psf(microscope, size=39)
-    return Optics(microscope, LightFieldOperator(psf), psf_shift(psf))
+    return Projector(microscope, LightFieldOperator(psf), psf_shift(psf))
 
 
 def run(tmp_path, name="run", resume=False, **changes):
@@ -145,19 +146,19 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_the_loss_is_that_of_the_paper(scenes, optics):
+def test_the_loss_is_that_of_the_paper(scenes, projector):
     settings = TrainingSettings.model_validate(TINY | {"data": {"views": scenes / "views"}})
-    data = TrainingData(settings.data, optics.microscope, 9, paired=False)
+    data = TrainingData(settings.data, projector.microscope, 9, paired=False)
     torch.manual_seed(0)
     model = build_model("serenet").train()
-    recipe = SelfSupervised(model, optics, data, data, settings, perceptual=None)
+    recipe = SelfSupervised(model, projector, Task(data, data, settings), perceptual=None)
     crop = recipe.sample(0, np.random.default_rng(1))
     terms = recipe.losses(model, [crop])
 
     scale = 13 / 3
-    decomposed = decompose(crop.inputs, optics.shift / scale)[None]
+    decomposed = decompose(crop.inputs, projector.shift / scale)[None]
     volume, enlarged = model(decomposed, scale)
-    views = LightFieldOperator(optics.operator.psf[list(crop.projected)]).forward(volume[0, 0])
+    views = LightFieldOperator(projector.operator.psf[list(crop.projected)]).forward(volume[0, 0])
     projected = torch.nn.functional.interpolate(views[None], size=(9, 9), mode="bilinear")[0]
     peaks = np.quantile(crop.target.flatten(1).numpy(), 0.999, axis=1) + 1
     expected = NLLMPG(0, 9)(projected, crop.target) / peaks.mean()
@@ -169,11 +170,11 @@ def test_the_loss_is_that_of_the_paper(scenes, optics):
     assert all(p.grad.abs().max() > 0 for p in model.parameters())
 
 
-def test_a_batch_is_the_mean_of_its_crops(scenes, optics):
+def test_a_batch_is_the_mean_of_its_crops(scenes, projector):
     settings = TrainingSettings.model_validate(TINY | {"data": {"views": scenes / "views"}})
-    data = TrainingData(settings.data, optics.microscope, 9, paired=False)
+    data = TrainingData(settings.data, projector.microscope, 9, paired=False)
     model = build_model("serenet").train()
-    recipe = SelfSupervised(model, optics, data, data, settings, perceptual=None)
+    recipe = SelfSupervised(model, projector, Task(data, data, settings), perceptual=None)
     crops = [recipe.sample(n, np.random.default_rng(n)) for n in range(2)]
     both = recipe.losses(model, crops)
     single = [recipe.losses(model, [crop]) for crop in crops]
@@ -182,12 +183,14 @@ def test_a_batch_is_the_mean_of_its_crops(scenes, optics):
         torch.testing.assert_close(both[name], mean, rtol=1e-4, atol=1e-6)
 
 
-def test_crops_are_what_the_method_asks_for(scenes, optics):
+def test_crops_are_what_the_method_asks_for(scenes, projector):
     settings = TrainingSettings.model_validate(
         TINY | {"data": {"views": scenes / "views"}, "central_view": True, "projected_views": 5}
     )
-    data = TrainingData(settings.data, optics.microscope, 9, paired=False)
-    recipe = SelfSupervised(build_model("serenet"), optics, data, data, settings, perceptual=None)
+    data = TrainingData(settings.data, projector.microscope, 9, paired=False)
+    recipe = SelfSupervised(
+        build_model("serenet"), projector, Task(data, data, settings), perceptual=None
+    )
     crops = [recipe.sample(0, np.random.default_rng(n)) for n in range(40)]
     assert all(c.inputs.shape == (49, 9, 9) and c.target.shape == (5, 9, 9) for c in crops)
     assert all(c.projected[0] == 0 and len(set(c.projected)) == 5 for c in crops)
@@ -248,11 +251,11 @@ def test_one_light_field_is_learnt():
     depths_um = tuple(float(z) for z in range(-4, 5))
     microscope = whole.with_depths(depths_um).with_views(whole.views[:13])
     psf = phase_space_psf(microscope, size=75)
-    optics = Optics(microscope, LightFieldOperator(psf), psf_shift(psf))
+    projector = Projector(microscope, LightFieldOperator(psf), psf_shift(psf))
     truth = tubes_and_bubbles(4, microscope)
     scale = microscope.lateral_scale
-    views = sample_views(optics.operator.forward(torch.from_numpy(truth)), scale).clamp(min=0)
-    refocused = decompose(views, optics.shift / scale).mean(dim=0)[None]
+    views = sample_views(projector.operator.forward(torch.from_numpy(truth)), scale).clamp(min=0)
+    refocused = decompose(views, projector.shift / scale).mean(dim=0)[None]
     enlarged = torch.nn.functional.interpolate(refocused, size=(156, 156), mode="bilinear")[0]
 
     class OneField:
@@ -263,7 +266,9 @@ def test_one_light_field_is_learnt():
     model = build_model("serenet", inChannels=13).train()
     model.to(memory_format=torch.channels_last_3d)
     settings = TrainingSettings.model_validate(TINY)
-    recipe = SelfSupervised(model, optics, OneField(), OneField(), settings, perceptual=None)
+    recipe = SelfSupervised(
+        model, projector, Task(OneField(), OneField(), settings), perceptual=None
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 40, total_iters=40)
     rng = np.random.default_rng(0)
@@ -281,7 +286,7 @@ def test_one_light_field_is_learnt():
         warm_up.step()
         losses.append(float(loss.detach()))
     assert np.mean(losses[-10:]) < 0.1 * np.mean(losses[:10])
-    volume = reconstruct(views, model.eval(), optics.shift, scale).numpy()
+    volume = reconstruct(views, model.eval(), projector.shift, scale).numpy()
     assert correlation(truth, volume) > correlation(truth, enlarged.numpy()) + 0.03
 
 

@@ -3,5 +3,3 @@
 
 class OpticsError(ValueError):
     """A physical parameter or a PSF file that cannot be used; the text names the remedy."""
-
-    for_user = True

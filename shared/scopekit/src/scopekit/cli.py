@@ -166,8 +166,7 @@ def _run(app: typer.Typer) -> None:
     except _USAGE_ERROR as failure:
         _fail_usage(failure)
     except ValueError as failure:
-        # The optics raise their own kind, which is meant for the user too.
-        if not getattr(failure, "for_user", False):
+        if not _is_of_optics(failure):
             raise
         _fail(str(failure))
     except OSError as failure:
@@ -182,6 +181,12 @@ def _run(app: typer.Typer) -> None:
         _fail("out of memory on the device: give a smaller --max-memory-gb, or --device cpu")
     else:
         sys.exit(code)
+
+
+def _is_of_optics(failure: ValueError) -> bool:
+    """Whether the optics tell what the user can mend; they stand alone, without `UserError`."""
+    errors = sys.modules.get("optics.errors")
+    return errors is not None and isinstance(failure, errors.OpticsError)
 
 
 def _fail_usage(failure: Any) -> NoReturn:

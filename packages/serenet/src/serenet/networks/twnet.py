@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from scopekit.errors import UserError
 from serenet.networks.base import Network
+from serenet.views.scan import SIDE
 
 _POSITIONS = 9
-_SIDE = 3
 _MOST_CHANNELS = 1024
 _MOST_LEVELS = 8
 
@@ -63,7 +63,7 @@ class TWNet(Network):
         )
         self.conv_final = nn.Sequential(
             nn.Conv2d(first, _POSITIONS * first, 1),
-            nn.PixelShuffle(_SIDE),
+            nn.PixelShuffle(SIDE),
             nn.ReLU(inplace=True),
             nn.Conv2d(first, 1, 3, padding=1),
             nn.Sigmoid(),

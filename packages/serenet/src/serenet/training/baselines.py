@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from optics import LightFieldMicroscope
 from scopekit.errors import UserError
-from scopekit.metrics import correlation
+from scopekit.metrics import correlation, psnr
 from scopekit.training.recipe import Validation
 from serenet.networks.base import ViewNetwork
 from serenet.networks.rlnet import RLNet, refocused_share
 from serenet.networks.vsnet import VsNet
 from serenet.reconstruction.virtual_scan import virtual_scan
 from serenet.reconstruction.volume import reconstruct
-from serenet.training.recipe import Crop, CropRecipe, mean_scores
-from serenet.training.serenet_family import peak_signal_to_noise
+from serenet.training.recipe import Crop, CropRecipe, Task, mean_scores
 from serenet.views.brightness import normalise, percentiles
 
 _FIRST_ESTIMATE_WEIGHT = 0.1
@@ -56,8 +56,7 @@ class _FromVolumes(CropRecipe):
             if not drawn:
                 # Of one brightness, to be seen side by side.
                 drawn = {"reconstructed": volume, "truth": _share(truth)}
-        voxel_um = microscope.voxel_um
-        return Validation(mean_scores(scores), drawn, voxel_um)
+        return Validation(mean_scores(scores), drawn, microscope.voxel_um)
 
 
 def _share(volume: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,8 +96,10 @@ class FromRefocused(_FromVolumes):
 
     model: RLNet
 
-    def __init__(self, *parts: Any, psf_shift: Tensor) -> None:
-        super().__init__(*parts)
+    def __init__(
+        self, model: RLNet, microscope: LightFieldMicroscope, task: Task, *, psf_shift: Tensor
+    ) -> None:
+        super().__init__(model, microscope, task)
         self._shift = psf_shift
 
     def shift(self) -> Tensor:
@@ -137,9 +138,9 @@ class VirtualScanning(CropRecipe):
     best_by = "psnr"
     model: VsNet
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        factor = self.model.factor
+    def __init__(self, model: VsNet, microscope: LightFieldMicroscope, task: Task) -> None:
+        super().__init__(model, microscope, task)
+        factor = model.factor
         if self.microscope.scanning != factor:
             raise UserError(
                 f"vsnet learns from light fields scanned {factor} x {factor}; the optics have "
@@ -173,7 +174,7 @@ class VirtualScanning(CropRecipe):
         for index in range(len(data)):
             scanned = data.views(index, data.middle(index))
             virtual = virtual_scan(torch.from_numpy(self._unscanned(scanned)), self.model)
-            scores["psnr"].append(peak_signal_to_noise(torch.from_numpy(scanned), virtual))
+            scores["psnr"].append(psnr(scanned, virtual.numpy()))
             centre = slice(self.microscope.central_view, self.microscope.central_view + 1)
             drawn = drawn or {
                 "virtual scan, central view": virtual[centre].numpy(),

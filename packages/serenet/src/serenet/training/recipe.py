@@ -41,6 +41,23 @@ class Crop:
     projected: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a network is to learn.
+
+    Attributes
+    ----------
+    training, validation
+        Light fields to learn from, and to judge by.
+    settings
+        The run's.
+    """
+
+    training: TrainingData
+    validation: TrainingData
+    settings: TrainingSettings
+
+
 class CropRecipe:
     """Crops, noise and checkpoints; methods add their sample, loss and validation.
 
@@ -50,25 +67,17 @@ class CropRecipe:
         The network to train.
     microscope
         The microscope, with the network's views and depths.
-    data, validation
-        Light fields to learn from, and to judge by.
-    settings
-        The run's.
+    task
+        What it is to learn.
     """
 
     best_by = "correlation"
 
-    def __init__(
-        self,
-        model: Network,
-        microscope: LightFieldMicroscope,
-        data: TrainingData,
-        validation: TrainingData,
-        settings: TrainingSettings,
-    ) -> None:
-        self.model, self.microscope, self.settings = model, microscope, settings
-        self.data, self.validation = data, validation
-        self.n_samples = len(data) * settings.data.repeat
+    def __init__(self, model: Network, microscope: LightFieldMicroscope, task: Task) -> None:
+        self.model, self.microscope, self.settings = model, microscope, task.settings
+        self.data, self.validation = task.training, task.validation
+        settings = task.settings
+        self.n_samples = len(self.data) * settings.data.repeat
         self.memory_settings = f"crop (now {settings.crop}) or batch_size ({settings.batch_size})"
 
     def draw(self, item: int, rng: np.random.Generator) -> tuple[int, Origin, np.float32, Array]:

@@ -11,20 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from optics import NLLMPG, LightFieldMicroscope, LightFieldOperator
-from scopekit.metrics import correlation
+from scopekit.metrics import correlation, psnr
 from scopekit.training.recipe import Validation
 from serenet.networks.serenet import SeReNet
 from serenet.reconstruction.volume import reconstruct
-from serenet.training.crops import TrainingData
-from serenet.training.recipe import Crop, CropRecipe, mean_scores
-from serenet.training.settings import TrainingSettings
+from serenet.training.recipe import Crop, CropRecipe, Task, mean_scores
 from serenet.views.refocusing import decompose
 
 _PEAK_QUANTILE = 0.999
 
 
 @dataclass(frozen=True)
-class Optics:
+class Projector:
     """The microscope on the device.
 
     Attributes
@@ -56,16 +54,9 @@ class _FamilyRecipe(CropRecipe):
     paired = False
     model: SeReNet
 
-    def __init__(
-        self,
-        model: SeReNet,
-        optics: Optics,
-        data: TrainingData,
-        validation: TrainingData,
-        settings: TrainingSettings,
-    ) -> None:
-        super().__init__(model, optics.microscope, data, validation, settings)
-        self.optics = optics
+    def __init__(self, model: SeReNet, projector: Projector, task: Task) -> None:
+        super().__init__(model, projector.microscope, task)
+        self.projector = projector
 
     def sample(self, item: int, rng: np.random.Generator) -> Crop:
         """Read a random crop of a light field, dim it, add noise."""
@@ -82,14 +73,14 @@ class _FamilyRecipe(CropRecipe):
         count = min(self.settings.projected_views, n_views)
         drawn: list[int] = rng.permutation(n_views).tolist()
         if self.settings.central_view:
-            centre = self.optics.microscope.oblique_first[-1]
+            centre = self.microscope.oblique_first[-1]
             drawn = [centre, *(a for a in drawn if a != centre)]
         return drawn[:count]
 
     def losses(self, network: Callable[..., Any], samples: Sequence[Crop]) -> dict[str, Tensor]:
         """Return the terms of the loss, see the methods' own."""
-        scale, device = self.optics.microscope.lateral_scale, self.optics.shift.device
-        shift = self.optics.shift / scale
+        scale, device = self.microscope.lateral_scale, self.projector.shift.device
+        shift = self.projector.shift / scale
         decomposed = torch.stack([decompose(s.inputs.to(device), shift) for s in samples])
         volumes, enlarged = network(
             decomposed.contiguous(memory_format=torch.channels_last_3d), scale
@@ -113,7 +104,7 @@ class _FamilyRecipe(CropRecipe):
         ``psnr``: of the projected central view against the recorded one, dB. ``correlation``:
         of the volume with the truth, where there is one.
         """
-        microscope = self.optics.microscope
+        microscope = self.microscope
         data = self.validation
         centre = microscope.oblique_first[-1]
         scores: dict[str, list[float]] = {}
@@ -121,25 +112,18 @@ class _FamilyRecipe(CropRecipe):
         for index in range(len(data)):
             origin = data.middle(index)
             views = torch.from_numpy(data.views(index, origin))
-            volume = reconstruct(views, self.model, self.optics.shift, microscope.lateral_scale)
-            on_device = volume.to(self.optics.shift.device)
-            projected = self.optics.project(on_device, [centre], data.crop)[0]
-            psnr = peak_signal_to_noise(views[centre], projected.cpu())
-            scores.setdefault("psnr", []).append(psnr)
+            volume = reconstruct(views, self.model, self.projector.shift, microscope.lateral_scale)
+            on_device = volume.to(self.projector.shift.device)
+            projected = self.projector.project(on_device, [centre], data.crop)[0]
+            recorded = views[centre].numpy()
+            scores.setdefault("psnr", []).append(psnr(recorded, projected.cpu().numpy()))
             pictures = {"reconstructed": volume.numpy()}
             if data.paired:
                 truth = data.volume(index, origin)
                 scores.setdefault("correlation", []).append(correlation(truth, volume.numpy()))
                 pictures["truth"] = truth
             drawn = drawn or pictures
-        voxel_um = microscope.voxel_um
-        return Validation(mean_scores(scores), drawn, voxel_um)
-
-
-def peak_signal_to_noise(recorded: Tensor, predicted: Tensor) -> float:
-    """Return the PSNR in dB, the peak being the recorded image's maximum."""
-    error = float((recorded - predicted).square().mean())
-    return 10 * float(np.log10(max(float(recorded.max()) ** 2, 1e-12) / max(error, 1e-12)))
+        return Validation(mean_scores(scores), drawn, microscope.voxel_um)
 
 
 class SelfSupervised(_FamilyRecipe):
@@ -151,8 +135,10 @@ class SelfSupervised(_FamilyRecipe):
 
     best_by = "psnr"
 
-    def __init__(self, *parts: Any, perceptual: nn.Module | None) -> None:
-        super().__init__(*parts)
+    def __init__(
+        self, model: SeReNet, projector: Projector, task: Task, *, perceptual: nn.Module | None
+    ) -> None:
+        super().__init__(model, projector, task)
         noise = self.settings.noise
         self._likelihood = NLLMPG(noise.mean, noise.variance)
         self._perceptual = perceptual
@@ -160,7 +146,7 @@ class SelfSupervised(_FamilyRecipe):
     def compare(self, volume: Tensor, enlarged: Tensor, sample: Crop) -> dict[str, Tensor]:
         """Return the terms ``likelihood``, ``perceptual`` and ``negativity``."""
         target = sample.target.to(volume.device)
-        projected = self.optics.project(volume, sample.projected, target.shape[-1])
+        projected = self.projector.project(volume, sample.projected, target.shape[-1])
         peaks = torch.quantile(target.flatten(1), _PEAK_QUANTILE, dim=1).abs() + 1
         terms = {
             "likelihood": self._likelihood(projected, target) / peaks.mean(),
@@ -189,8 +175,8 @@ class AxialFineTuning(_FamilyRecipe):
 
     paired = True
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, model: SeReNet, projector: Projector, task: Task) -> None:
+        super().__init__(model, projector, task)
         self._likelihood = NLLMPG(0, 0)
         for layers in (self.model.coarse, self.model.middle):
             layers.requires_grad_(False)

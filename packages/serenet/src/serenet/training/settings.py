@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scopekit.errors import UserError
 from scopekit.settings import describe_faults, read_yaml
@@ -129,7 +129,7 @@ class TrainingSettings(_Section):
         virtual scanning, from scanned light fields alone. ``twnet``: motion correction, from
         light fields scanned while the sample moved.
     optics
-        Name of a microscope's preset, or its YAML file.
+        The microscope: name of a preset, or its YAML file. The key may be ``microscope`` too.
     depths
         Keep so many planes around the middle of the microscope's range; default: all.
     psf
@@ -172,7 +172,7 @@ class TrainingSettings(_Section):
     """
 
     method: Method
-    optics: str
+    optics: str = Field(validation_alias=AliasChoices("optics", "microscope"))
     depths: Count | None = None
     psf: Path | None = None
     psf_size: Annotated[int, Field(ge=3)] | None = None

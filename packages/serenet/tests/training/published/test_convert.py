@@ -173,8 +173,12 @@ VALIDATION = "val_dataset.wrapper.args"
     [
         ("serenet", f"{MODEL}.inChannels: 81", f"{MODEL}.inChannels 81: optics nnum13 has 49"),
         ("serenet", "model.name: serenetup5", "model.name serenetup5: for a scale of 4.33"),
-        ("serenet", f"{MODEL}.negative_slope: 0.2", f"{MODEL}.negative_slope 0.2: it is 0.1"),
-        ("serenet", f"{MODEL}.usingbias: false", f"{MODEL}.usingbias false: it is true"),
+        (
+            "serenet",
+            f"{MODEL}.negative_slope: 0.2",
+            f"{MODEL}.negative_slope 0.2: serenet takes 0.1",
+        ),
+        ("serenet", f"{MODEL}.usingbias: false", f"{MODEL}.usingbias False: serenet takes True"),
         ("serenet", f"{LOSS}: nn.L1Loss()", f"{LOSS} nn.L1Loss(): serenet learns by NLLMPGLoss"),
         (
             "serenet",
@@ -185,14 +189,14 @@ VALIDATION = "val_dataset.wrapper.args"
         (
             "serenet",
             f"{PERCEPTUAL}: nn.L1Loss()",
-            f"{PERCEPTUAL} nn.L1Loss(): serenet learns by LPI",
+            f"{PERCEPTUAL} nn.L1Loss(): serenet takes LPIPS_",
         ),
         (
             "serenet",
             f"{WRAPPER}.RGN_noise: null",
             f"{WRAPPER}.RGN_noise, which is missing: noise of",
         ),
-        ("serenet", "freeze_serenet: true", "freeze_serenet true: serenet never freezes"),
+        ("serenet", "freeze_serenet: true", "freeze_serenet True: serenet takes none"),
         ("serenet", f"{VALIDATION}.inp_size: 153", f"{VALIDATION}.inp_size 153: validation takes"),
         (
             "serenet",
@@ -207,11 +211,11 @@ VALIDATION = "val_dataset.wrapper.args"
         (
             "serenet",
             "psfinfo: shift.mat",
-            "psfinfo 'shift.mat': the PSF's shift is taken from the PS",
+            "psfinfo 'shift.mat': the PSF's shift follows from the PS",
         ),
         ("serenet", f"{WRAPPER}.roi: [0, 9]", f"{WRAPPER}.roi [0, 9]: crops are taken from the"),
         ("serenet", f"{VALIDATION}.normalize_high: 99", f"{VALIDATION}.normalize_high 99: serenet"),
-        ("fserenet", "freeze_serenet: false", "freeze_serenet false: fserenet always freezes"),
+        ("fserenet", "freeze_serenet: false", "freeze_serenet False: fserenet takes True"),
         (
             "fserenet",
             f"{LOSS}: 'NLLMPGLoss(0, 9)'",
@@ -220,10 +224,10 @@ VALIDATION = "val_dataset.wrapper.args"
         (
             "fserenet",
             f"{PERCEPTUAL}: nn.L1Loss()",
-            f"{PERCEPTUAL} nn.L1Loss(): fserenet has no such",
+            f"{PERCEPTUAL} nn.L1Loss(): fserenet takes none",
         ),
         ("renet", "loss_fn: nn.MSELoss()", "loss_fn nn.MSELoss(): renet learns by L1Loss"),
-        ("renet", f"{WRAPPER}.sample_views: 13", f"{WRAPPER}.sample_views 13: renet projects no"),
+        ("renet", f"{WRAPPER}.sample_views: 13", f"{WRAPPER}.sample_views 13: renet takes none"),
     ],
 )
 def test_what_has_no_counterpart_is_told(imported, name, change, told):

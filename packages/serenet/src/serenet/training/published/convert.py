@@ -17,7 +17,6 @@ from serenet.training.published.notes import (
     data_notes,
     key_notes,
     loss_notes,
-    method_notes,
 )
 from serenet.training.published.optics import (
     NEEDS_PSF,
@@ -122,9 +121,8 @@ def translate(config: PublishedConfig) -> tuple[dict[str, Any], list[str]]:
     notes = [
         *optics_notes(config, name),
         *loss_notes(config, noise),
-        *method_notes(config, microscope),
         *data_notes(config),
-        *key_notes(config),
+        *key_notes(config, microscope),
     ]
     return {ours: value for ours, value in settings.items() if value is not None}, notes
 
