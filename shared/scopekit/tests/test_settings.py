@@ -98,12 +98,20 @@ def test_json_is_read_with_clear_errors(tmp_path):
     for text, message in (
         ("{", "not valid JSON"),
         ("3", "expected an object {...}, found a number"),
+        ('{"a": {"b": 1, "c": 2, "b": 3}}', "the key 'b' is there twice"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message.replace("{", r"\{")):
             read_json(path)
     with pytest.raises(UserError, match="cannot be read"):
         read_json(tmp_path / "none.json")
+
+
+def test_a_mark_of_the_encoding_is_no_content(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "a.json") == {"a": 1}
+    (tmp_path / "a.yaml").write_text("a: 1", encoding="utf-8-sig")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": 1}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 from torch import Tensor
 
 from optics import (
@@ -98,6 +99,22 @@ def test_matlab_files_are_read(tmp_path: Path, reverse: bool, depths: int) -> No
     torch.testing.assert_close(file.read_shift(), psf_shift(psf))
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_older_matlab_files_are_read(tmp_path: Path, compressed: bool) -> None:
+    psf = matlab_psf(n_num=3, depths=2, height=3, width=3)
+    array = psf.unflatten(0, (3, 3)).permute(3, 4, 0, 1, 2).numpy()
+    path = tmp_path / "psf.mat"
+    savemat(path, {"psf": array, "other": np.ones(3)}, do_compression=compressed)
+    file = open_psf(path)
+    assert (file.n_views, file.n_depths) == (9, 2)
+    torch.testing.assert_close(file.read([5, 1]), psf[[5, 1]], rtol=0, atol=0)
+    savemat(path, {"other": np.ones(3)})
+    assert "no array psf in it" in refusal(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert "not a PSF file, or damaged" in refusal(path)
+
+
 def test_a_matlab_support_need_not_be_square(tmp_path: Path) -> None:
     psf = matlab_psf(height=9, width=5)
     write_matlab(tmp_path / "psf.mat", psf)
@@ -154,7 +171,7 @@ def test_missing_files_and_unknown_endings_are_named(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "psf.h5")
     assert "no such file" in refusal(tmp_path)
     (tmp_path / "psf.npy").write_bytes(b"")
-    assert ".h5, .mat (v7.3) or .pt" in refusal(tmp_path / "psf.npy")
+    assert ".h5, .mat or .pt" in refusal(tmp_path / "psf.npy")
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.9])

@@ -25,7 +25,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping; raise `UserError` if it is not one."""
     try:
         content = yaml.safe_load(_read_text(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as failure:
+    except (yaml.YAMLError, ValueError, RecursionError) as failure:
         detail = " ".join(str(failure).split())
         raise UserError(f"{path}: not valid YAML ({detail})") from failure
     if not isinstance(content, dict):
@@ -36,8 +36,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file whose top level is an object; raise `UserError` if it is not one."""
     try:
-        content = json.loads(_read_text(path))
-    except ValueError as failure:
+        content = json.loads(_read_text(path), object_pairs_hook=_each_once)
+    except (ValueError, RecursionError) as failure:
         raise UserError(f"{path}: not valid JSON ({failure})") from failure
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected an object {{...}}, found {_kind(content)}")
@@ -86,6 +86,16 @@ def shipped_configs(package: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(files)}
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raise `ValueError` if it has a key twice: one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
+
+
 def _kind(content: Any) -> str:
     kinds = {"NoneType": "nothing", "list": "a list", "str": "a text"}
     return kinds.get(type(content).__name__, "a number")
@@ -93,7 +103,8 @@ def _kind(content: Any) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        # Some editors of Windows begin files with a mark of their encoding.
+        return path.read_text(encoding="utf-8-sig")
     except OSError as failure:
         raise UserError(f"{path}: cannot be read ({failure.strerror}); check the path") from failure
 

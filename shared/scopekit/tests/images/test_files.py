@@ -263,6 +263,20 @@ def test_a_compression_that_needs_another_package(tmp_path):
         np.testing.assert_array_equal(open_stack(path).read(), expected)
 
 
+@pytest.mark.parametrize("code", [50000, 34887])
+def test_a_compression_that_is_not_there_is_told_at_once(tmp_path, monkeypatch, code):
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, STACK)
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages.first.tags["Compression"].valueoffset
+    content = bytearray(path.read_bytes())
+    content[at : at + 2] = code.to_bytes(2, "little")
+    path.write_bytes(content)
+    monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {1: None})
+    with pytest.raises(UserError, match="pip install imagecodecs"):
+        open_stack(path)
+
+
 @pytest.mark.parametrize(
     ("values", "arguments", "reason"),
     [

@@ -138,7 +138,12 @@ class TrainingData:
             kept.append(field.views.read_window(field.pages, whole, whole, field.frame))
             if not np.isfinite(kept[-1]).all():
                 say(f"warning: {field.views.path}: NaN or infinite values count as 0")
-            elif not kept[-1].any():
+            elif kept[-1].max() <= 0:
+                if kept[-1].min() < 0:
+                    raise UserError(
+                        f"{field.views.path}: no value above 0, the largest is "
+                        f"{kept[-1].max():g}: take the offset off, or save it as unsigned numbers"
+                    )
                 say(f"warning: {field.views.path}: empty, there is nothing to learn from")
         return kept
 

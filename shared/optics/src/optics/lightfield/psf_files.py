@@ -1,4 +1,4 @@
-"""PSF files: this project's HDF5, the published MATLAB v7.3 files, and PyTorch tensors.
+"""PSF files: this project's HDF5, MATLAB's files, published as v7.3, and PyTorch tensors.
 
 HDF5 layout: ``psf`` (A, D, H, W) float32; ``shift`` (A, D, 2) float32, row and column in object
 pixels; ``views`` (A,) int; the microscope's parameters as attributes of the file, and
@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,10 @@ class _Matlab(_Source):
     of sides are.
     """
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, file: Any, *, is_hdf5: bool) -> None:
         self.file = file
         shape = file["psf"].shape
-        if len(shape) == 5 and shape[1] == shape[2]:
+        if is_hdf5 and len(shape) == 5 and shape[1] == shape[2]:
             self.reversed = True
             self.shape = (shape[1] ** 2, shape[0])
         elif len(shape) == 5 and shape[0] == shape[1] and shape[2] == shape[3]:
@@ -163,19 +164,37 @@ class _Torch(_Source):
         return plane
 
 
+@lru_cache(maxsize=1)
+def _load_matlab(path: Path, changed: float) -> dict[str, Any]:
+    """Read ``psf`` of a MATLAB file before v7.3, which is no HDF5 and is read whole."""
+    from scipy.io import loadmat
+
+    try:
+        content: dict[str, Any] = loadmat(path, variable_names=["psf"])
+    except MemoryError:
+        raise
+    except Exception as fault:  # damaged files make SciPy raise errors of any kind
+        raise ValueError(str(fault)) from fault
+    if "psf" not in content:
+        raise ValueError("no array psf in it")
+    return content
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[_Source]:
     if not path.is_file():
         raise OpticsError(f"{path}: no such file; make it with 'serenet psf'")
     suffix = path.suffix.lower()
     try:
-        if suffix in _HDF5_SUFFIXES or suffix == ".mat":
+        if suffix == ".mat" and not h5py.is_hdf5(path):
+            yield _Matlab(_load_matlab(path, path.stat().st_mtime), is_hdf5=False)
+        elif suffix in _HDF5_SUFFIXES or suffix == ".mat":
             with h5py.File(path, "r") as file:
-                yield _HDF5(file) if suffix != ".mat" else _Matlab(file)
+                yield _HDF5(file) if suffix != ".mat" else _Matlab(file, is_hdf5=True)
         elif suffix in (".pt", ".pth"):
             yield _Torch(path)
         else:
-            raise OpticsError(f"{path}: a PSF is a .h5, .mat (v7.3) or .pt file")
+            raise OpticsError(f"{path}: a PSF is a .h5, .mat or .pt file")
     except _UNREADABLE as fault:
         if isinstance(fault, OpticsError):
             raise
@@ -186,7 +205,7 @@ def _reading(path: Path) -> Iterator[_Source]:
 
 
 def open_psf(path: str | Path) -> PSFFile:
-    """Inspect a PSF file: HDF5, the published MATLAB v7.3 ``.mat``, or a tensor in ``.pt``.
+    """Inspect a PSF file: HDF5, MATLAB's ``.mat`` of any version, or a tensor in ``.pt``.
 
     Parameters
     ----------
