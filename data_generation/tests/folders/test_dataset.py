@@ -43,7 +43,7 @@ def test_a_larger_set_of_the_same_settings_goes_on(made):
 def test_nothing_missing_is_an_error(made):
     (made / "0001_b.npy").write_text("mine")
     whole = dataset(made)
-    with pytest.raises(UserError, match=r"0000_b.npy exists \(as do all 3\).*--overwrite"):
+    with pytest.raises(UserError, match=r"0000_b.npy exists \(as do all 3\).*overwrite=True"):
         whole.require_missing(whole.open(overwrite=False))
 
 

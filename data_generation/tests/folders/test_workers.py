@@ -25,7 +25,7 @@ def test_a_failure_stops_the_work(jobs):
 
 
 def test_a_worker_that_ends_is_told_in_a_line():
-    with pytest.raises(UserError, match="smaller --jobs"):
+    with pytest.raises(UserError, match="smaller `jobs`"):
         make_items(os._exit, [3, 4], jobs=2, description="exit codes")
 
 

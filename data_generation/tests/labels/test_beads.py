@@ -122,22 +122,22 @@ def test_places_are_between_voxels():
 
 @pytest.mark.parametrize("changes", [{"count": 100}, {"size": (20, 130, 150)}])
 def test_no_room_is_an_error(changes):
-    with pytest.raises(UserError, match=r"found room in .* um; give a smaller --count"):
+    with pytest.raises(UserError, match=r"found room in .* um; give a smaller `count`"):
         make(**changes)
 
 
 @pytest.mark.parametrize(
     ("radius", "voxel", "named"),
     [
-        (0.0, "0.05", "--radius-um 0: give at least a voxel, 0.05 um"),
-        (0.2, "0.3,0.1,0.1", "--radius-um 0.2"),
-        (math.nan, "0.05", "--radius-um nan"),
-        (math.inf, "0.05", "--radius-um inf"),
-        (1.0, "0", "--voxel-um 0: give one length above 0 in um, or Z,Y,X"),
-        (1.0, "0.1,0.1", "--voxel-um"),
-        (1.0, "small", "--voxel-um small"),
-        (1.0, "nan", "--voxel-um"),
-        (1.0, "0.05,-0.05,0.05", "--voxel-um"),
+        (0.0, "0.05", "`radius_um=0`: give at least a voxel, 0.05 um"),
+        (0.2, "0.3,0.1,0.1", "`radius_um=0.2`"),
+        (math.nan, "0.05", "`radius_um=nan`"),
+        (math.inf, "0.05", "`radius_um=inf`"),
+        (1.0, "0", "`voxel_um=0`: give one length above 0 in um, or Z,Y,X"),
+        (1.0, "0.1,0.1", "`voxel_um="),
+        (1.0, "small", "`voxel_um=small`"),
+        (1.0, "nan", "`voxel_um="),
+        (1.0, "0.05,-0.05,0.05", "`voxel_um="),
     ],
 )
 def test_no_lengths_are_refused(radius, voxel, named):

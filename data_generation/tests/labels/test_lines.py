@@ -80,7 +80,7 @@ def test_lines_on_disk_have_the_angle_and_are_whole(datagen, tmp_path, labels, a
 
 @pytest.mark.parametrize("angle", ["-1", "91", "nan", "steep", ""])
 def test_no_angle_is_refused(angle):
-    with pytest.raises(UserError, match=r"--angle .*: give degrees from 0 to 90, or random"):
+    with pytest.raises(UserError, match=r"`angle=.*`: give degrees from 0 to 90, or random"):
         line_set(angle, count=1, size=SIZE, number=1, seed=0)
 
 

@@ -79,7 +79,7 @@ def _lateral_size(size: int | None, microscope: LightFieldMicroscope) -> int:
     lower = min(max(size // n_num, 1), side // n_num) * n_num
     nearest = sorted({lower, min(lower + n_num, side)})
     raise UserError(
-        f"--size {size}: give a multiple of {n_num} (whole microlenses) up to {side}; nearest: "
+        f"`size={size}`: give a multiple of {n_num} (whole microlenses) up to {side}; nearest: "
         + " or ".join(str(n) for n in nearest)
     )
 

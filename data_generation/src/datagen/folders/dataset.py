@@ -73,7 +73,7 @@ class Dataset:
         elif any(True for p in self.patterns for _ in self.folder.glob(p)):
             raise UserError(
                 f"{self.folder} holds items of unknown settings ({SETTINGS_NAME} is missing): "
-                "choose another --out, or add --overwrite to replace them"
+                "choose another `out`, or add `overwrite=True` to replace them"
             )
         missing = self.missing()
         for i, files in enumerate(self.items):
@@ -87,7 +87,7 @@ class Dataset:
             raise UserError(
                 f"{self.items[0][-1]} exists"
                 + (f" (as do all {len(self.items)})" if len(self.items) > 1 else "")
-                + ": add --overwrite to make all anew, or choose another --out"
+                + ": add `overwrite=True` to make all anew, or choose another `out`"
             )
 
 
@@ -100,5 +100,5 @@ def require_same_settings(path: Path, settings: Mapping[str, Any]) -> None:
         if found.get(key) != settings.get(key):
             raise UserError(
                 f"{path.parent} was made with other settings ({key}: {found.get(key)}, now "
-                f"{settings.get(key)}): choose another --out, or add --overwrite to replace it"
+                f"{settings.get(key)}): choose another `out`, or add `overwrite=True` to replace it"
             )

@@ -21,7 +21,7 @@ from scopekit.progress import progress_bar
 Result = TypeVar("Result")
 Advance = Callable[[], None]
 _LOOK_EVERY_S = 0.2
-_OUT_OF_MEMORY = "out of memory: give a smaller --jobs, or close other programs"
+_OUT_OF_MEMORY = "out of memory: give a smaller `jobs`, or close other programs"
 
 
 def make_items(

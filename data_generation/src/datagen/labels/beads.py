@@ -127,8 +127,8 @@ def place_beads(
         else:
             size = " x ".join(f"{n:g}" for n in size_um)
             raise UserError(
-                f"--count {count}: {i} beads of radius {radius_um:g} um found room in {size} um; "
-                "give a smaller --count or a larger --size"
+                f"`count={count}`: {i} beads of radius {radius_um:g} um found room in {size} um; "
+                "give a smaller `count` or a larger `size`"
             )
     return centres
 
@@ -232,9 +232,9 @@ def bead_set(
     except ValueError:
         steps = []
     if len(steps) not in (1, 3) or not all(0 < step < math.inf for step in steps):
-        raise UserError(f"--voxel-um {voxel_um}: give one length above 0 in um, or Z,Y,X")
+        raise UserError(f"`voxel_um={voxel_um}`: give one length above 0 in um, or Z,Y,X")
     if not max(steps) <= radius_um < math.inf:
-        raise UserError(f"--radius-um {radius_um:g}: give at least a voxel, {max(steps):g} um")
+        raise UserError(f"`radius_um={radius_um:g}`: give at least a voxel, {max(steps):g} um")
     z, y, x = 3 * steps if len(steps) == 1 else steps
     made = BeadSet(
         number=number,

@@ -70,7 +70,7 @@ class LineSet(LabelSet):
     def __post_init__(self) -> None:
         if min(self.size) < _LEAST_SIZE:
             raise UserError(
-                f"--size {' '.join(map(str, self.size))}: lines of up to {LENGTHS[1]} voxels "
+                f"`size={' '.join(map(str, self.size))}`: lines of up to {LENGTHS[1]} voxels "
                 f"need at least {_LEAST_SIZE} along every axis"
             )
 
@@ -113,7 +113,7 @@ def line_set(angle: str, *, count: int, size: Size, number: int, seed: int) -> L
         except ValueError:
             angle_deg = math.nan
         if not 0 <= angle_deg <= 90:
-            raise UserError(f"--angle {angle}: give degrees from 0 to 90, or random")
+            raise UserError(f"`angle={angle}`: give degrees from 0 to 90, or random")
     return LineSet(
         number=number,
         size=size,

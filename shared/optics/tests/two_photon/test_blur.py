@@ -135,6 +135,7 @@ def test_published_blur_is_reproduced(reference: Path) -> None:
     ("size_zyx", "res_axial", "res_lateral", "expected"),
     [
         ((201, 51, 51), 0.5, 0.05, (96, 25, 25)),  # 0.5 // 0.05 is 9
+        ((200, 51, 51), 0.5, 0.05, (96, 25, 25)),
         ((201, 51, 31), 1.0, 0.25, (99, 25, 15)),
         ((8, 4, 6), 1.0, 1.0, (4, 2, 3)),
     ],

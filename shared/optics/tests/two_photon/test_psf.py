@@ -158,6 +158,7 @@ def test_two_photons_square() -> None:
     ("change", "message"),
     [
         ({"NA": 1.4}, "NA 1.4 must be below ni0 1.33"),
+        ({"NA": 1.33}, "NA 1.33 must be below ni0 1.33"),
         ({"NA": 0.0}, "NA is 0.0: give a positive"),
         ({"wavelength": -0.5}, "wavelength is -0.5"),
         ({"ng": math.nan}, "ng is nan"),
