@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from optics import phase_space_psf, presets, write_psf
@@ -119,3 +120,17 @@ def contents():
         return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
     return names
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Return the figures that are saved during the test, in order."""
+    saved = []
+    save = Figure.savefig
+
+    def keep(figure, *arguments, **options):
+        saved.append(figure)
+        return save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from matplotlib import image
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
@@ -88,7 +89,9 @@ def test_without_a_voxel_size_there_is_no_resolution(
     assert "no file tells the voxel size" in "".join(capsys.readouterr())
 
 
-def test_the_figure_shows_volumes_on_their_own_scale_and_what_differs(tmp_path: Path) -> None:
+def test_the_figure_shows_volumes_on_their_own_scale_and_what_differs(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
     truth = gaussian_filter(points(), 1)
     volumes = [truth, 7 * truth + 100, np.zeros_like(truth)]
     path = tmp_path / "figure.png"
@@ -113,6 +116,9 @@ def test_the_figure_shows_volumes_on_their_own_scale_and_what_differs(tmp_path: 
     assert np.abs(redder[:, third : third + 20]).max() < 0.05
     assert redder.min() < -0.5
     assert redder.max() < 0.05
+    above = [axes for axes in figures[0].axes if axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left") for axes in above] == ["truth", "same, brighter", "flat"]
+    assert [axes.texts[0].get_text() for axes in above] == ["a", "b\nc", "d"]
     with pytest.raises(UserError, match="`overwrite=True`"):
         draw()
 

@@ -123,6 +123,16 @@ def test_leaves_volume_picture_and_settings(deconvolve, tmp_path, contents, scop
     assert stack.voxel_um == pytest.approx(step, rel=1e-3)
 
 
+def test_longer_steps_fit_better_in_as_many_sweeps(deconvolve, tmp_path, monkeypatch):
+    deviance = {}
+    for name, exponent in (("as it is", deconvolution_files.EXPONENT), ("classical", 1.0)):
+        monkeypatch.setattr(deconvolution_files, "EXPONENT", exponent)
+        assert deconvolve("--no-preview", "--iterations", 2, out=name).code == 0
+        (sweeps,) = record_of(tmp_path / name)["frames"][0]["deviance_per_sweep"]
+        deviance[name] = sweeps[-1]
+    assert deviance["as it is"] < deviance["classical"]
+
+
 def test_total_variation_smooths(deconvolve, result):
     assert deconvolve("--no-preview", "--iterations", 1).code == 0
     assert deconvolve("--no-preview", "--iterations", 1, "--tv", 0.05, out="tv").code == 0
