@@ -94,6 +94,15 @@ def test_reconstruction_and_refinement_are_those_of_the_command(
     np.testing.assert_array_equal(volume, start)
 
 
+def test_networks_of_fixed_planes_take_a_microscope_too(views, small_microscope):
+    arguments = {"inChannels": 49, "outChannels": 9, "channels_interp": 32}
+    model = serenet.build_model("vcdnet", **arguments).eval()
+    volume = serenet.reconstruct(views, model, small_microscope)
+    np.testing.assert_array_equal(volume, serenet.reconstruct(views, model, None, 13 / 3))
+    assert volume.shape == (9, 104, 91)
+    assert volume.voxel_um == small_microscope.voxel_um
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

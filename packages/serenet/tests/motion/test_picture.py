@@ -9,7 +9,7 @@ def test_before_after_and_what_was_changed(tmp_path, figures):
     before = np.random.default_rng(0).random((24, 33), dtype=np.float32)
     after = before + np.linspace(0, 0.3, 33, dtype=np.float32)
     save_motion_picture(tmp_path / "a.png", before, after, (1.0, 0.5, 0.4))
-    save_motion_picture(tmp_path / "b.png", before, before, None)
+    save_motion_picture(tmp_path / "b.png", before, before, (None, None, None))
     scanned, corrected, change = figures[0].axes[:3]
     for axes, expected in ((scanned, before), (corrected, after), (change, after - before)):
         np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)

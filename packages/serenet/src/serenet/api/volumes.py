@@ -15,13 +15,13 @@ from scopekit.errors import UserError
 from scopekit.images.target import Target
 from scopekit.memory import memory_budget
 from serenet.api.arrays import AnyArray, Array, as_tensor, like
+from serenet.api.files import load_microscope
 from serenet.api.sources import Optics, is_psf_file, view_psf_of
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
 from serenet.deconvolution.windows import Window, plan_windows
-from serenet.networks.base import Network
+from serenet.networks.base import Network, VolumeNetwork
 from serenet.reconstruction.refinement import refine as refine_in_place
 from serenet.reconstruction.volume import reconstruct as reconstruct_tensor
-from serenet.views.microscope import load_microscope
 from serenet.views.psf import shift_for_model
 
 
@@ -82,7 +82,7 @@ def reconstruct(
     if isinstance(shift, np.ndarray | Tensor):
         table = as_tensor(shift)
     elif shift is not None:
-        table, microscope = _shift_of(shift, len(given))
+        table, microscope = _shift_of(shift, model, len(given))
         scale, voxel_um = microscope.lateral_scale, microscope.voxel_um
     if scale is None:
         raise UserError("reconstruct: give the scale too, n_num / scanning, or a microscope")
@@ -91,15 +91,18 @@ def reconstruct(
 
 
 def _shift_of(
-    source: LightFieldMicroscope | PSFFile | str | Path, n_views: int
-) -> tuple[Tensor, LightFieldMicroscope]:
+    source: LightFieldMicroscope | PSFFile | str | Path, model: Network, n_views: int
+) -> tuple[Tensor | None, LightFieldMicroscope]:
+    """Return the PSF shift, unless the network does without, and the microscope."""
     if isinstance(source, PSFFile):
-        return shift_for_model(n_views, source.path, None, None)
+        source = source.path
+    if isinstance(model, VolumeNetwork) and model.n_depths is not None:
+        return None, load_microscope(source) if isinstance(source, str | Path) else source
     if isinstance(source, LightFieldMicroscope):
         return shift_for_model(n_views, None, None, source)
     if is_psf_file(source):
         return shift_for_model(n_views, Path(source), None, None)
-    return shift_for_model(n_views, None, None, load_microscope(str(source)))
+    return shift_for_model(n_views, None, None, load_microscope(source))
 
 
 def deconvolve(
