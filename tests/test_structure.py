@@ -26,7 +26,7 @@ ROOMS = {
     "scopekit": "__init__ errors progress outputs memory cuts metrics timm_import settings"
     " checkpoints images cli inputs preview series training",
     "serenet": "options views networks results rectification aberrations motion deconvolution"
-    " simulation reconstruction comparison training api demo __init__ cli __main__",
+    " simulation reconstruction comparison api training demo __init__ cli __main__",
     "tenet": "array_kinds metrics config alignment data microscope network objects training"
     " enhancement evaluation inference demo __init__ cli __main__",
     "datagen": "__init__ folders labels bubtub cli __main__",

@@ -11,7 +11,7 @@ from scopekit.errors import UserError
 from scopekit.metrics import psnr
 from serenet import build_model, load_checkpoint, save_checkpoint
 from serenet.reconstruction.virtual_scan import virtual_scan
-from serenet.simulation.scenes import write_scenes
+from serenet.simulation.training_scenes import write_scenes
 from serenet.training.baselines import VirtualScanning, global_ssim, relative_volume
 from serenet.training.recipe import Task
 from serenet.training.run import train_method
@@ -32,7 +32,9 @@ def scenes(tmp_path_factory):
     whole = presets["nnum13"].with_middle_depths(N_DEPTHS)
     microscope = whole.with_all_views()
     folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, range(1, 3), microscope, phase_space_psf(microscope, size=39))
+    write_scenes(
+        folder, "small", range(1, 3), microscope, phase_space_psf(microscope, size=39), keep=False
+    )
     return folder
 
 
@@ -156,6 +158,8 @@ def test_the_psnr_of_the_log_is_that_of_compare():
     views = 100 + np.random.default_rng(0).random((169, 24, 24), dtype=np.float32)
 
     class OneField:
+        visits = (0,)
+
         def __len__(self):
             return 1
 

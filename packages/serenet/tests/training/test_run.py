@@ -18,7 +18,8 @@ from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.metrics import correlation
 from serenet import __version__, build_model, decompose, load_checkpoint, reconstruct
-from serenet.simulation.scenes import tubes_and_bubbles, write_scenes
+from serenet.simulation.scenes import tubes_and_bubbles
+from serenet.simulation.training_scenes import write_scenes
 from serenet.training.crops import TrainingData
 from serenet.training.recipe import Crop, Task
 from serenet.training.run import train_method
@@ -58,7 +59,9 @@ def scenes(tmp_path_factory):
     """Views and volumes of two scenes with 7 planes."""
     microscope = presets["nnum13"].with_middle_depths(7)
     folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, range(1, 3), microscope, phase_space_psf(microscope, size=39))
+    write_scenes(
+        folder, "small", range(1, 3), microscope, phase_space_psf(microscope, size=39), keep=False
+    )
     return folder
 
 
@@ -259,6 +262,8 @@ def test_one_light_field_is_learnt():
     enlarged = torch.nn.functional.interpolate(refocused, size=(156, 156), mode="bilinear")[0]
 
     class OneField:
+        visits = (0,)
+
         def __len__(self):
             return 1
 
@@ -325,7 +330,7 @@ def refused(serenet, tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"crops": 9}, r"crops: unknown key; known are method, .*crop"),
+        ({"crops": 9}, r"crops: unknown key; known are recipe, method, .*crop"),
         ({"data": {"simulated": 2, "repeats": 1}}, r"data.repeats: unknown key; known are views"),
         ({"crop": "wide"}, r"crop: .*valid integer.*now 'wide'"),
         ({"crop": 3}, r"crop: .*greater than or equal to 8.*now 3"),

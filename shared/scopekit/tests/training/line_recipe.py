@@ -77,6 +77,9 @@ class Line:
     def checkpoint(self):
         return {"state": {k: v.clone() for k, v in self.model.state_dict().items()}}
 
+    def restore(self, content):
+        self.model.load_state_dict(content["state"])
+
 
 def loop(**changes):
     return Loop(

@@ -167,7 +167,7 @@ def test_a_finished_run_says_how_to_train_on(tmp_path):
 
 def test_a_folder_with_a_run_is_left_alone(tmp_path):
     run(tmp_path / "run", Line())
-    with pytest.raises(UserError, match="holds a training run: add --resume"):
+    with pytest.raises(UserError, match="holds a training run: add `resume=True`"):
         run(tmp_path / "run", Line())
     RunFolder(tmp_path / "run", {"rate": 2}, resume=False, overwrite=True).begin()
     assert read_last(tmp_path / "run") is None

@@ -8,9 +8,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from serenet.networks.tiling import Demand, Tile, resize_window
 from serenet.views.brightness import normalise
+
+
+@dataclass(frozen=True)
+class LearnedOptics:
+    """The optics that a network learned with.
+
+    Attributes
+    ----------
+    microscope
+        With the network's views and depths.
+    shift
+        PSF shift (A, D, 2), object pixels; ``None`` where the network does without.
+    """
+
+    microscope: LightFieldMicroscope
+    shift: Tensor | None
 
 
 class Network(nn.Module):
@@ -24,6 +41,8 @@ class Network(nn.Module):
         What it does, the ending of its results' names.
     in_counts
         Whether its result has the brightness of its input.
+    learned_optics
+        Those of its training; ``None``: not known, as of published weights.
     """
 
     published_name: str = ""
@@ -33,6 +52,7 @@ class Network(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.published_args: dict[str, Any] = {}
+        self.learned_optics: LearnedOptics | None = None
 
     @property
     def device(self) -> torch.device:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
+from optics import LightFieldMicroscope
 from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
-from serenet.networks.base import Network
+from serenet.networks.base import LearnedOptics, Network
 from serenet.networks.published_names import MODELS
 from serenet.networks.shipped import checkpoint_file, shipped_weights
 
@@ -112,6 +114,21 @@ def _known_method(method: Any) -> str:
     return str(method)
 
 
+def _learned_optics(content: Any) -> LearnedOptics | None:
+    """Return the optics of a checkpoint, ``None`` if it holds none."""
+    if content is None:
+        return None
+    try:
+        microscope = LightFieldMicroscope.model_validate(content["microscope"])
+    except ValidationError as failure:
+        raise UserError(f"the optics in it are damaged: {failure.errors()[0]['msg']}") from failure
+    shift = content["shift"]
+    expected = (len(microscope.views), len(microscope.depths_um), 2)
+    if shift is not None and (tuple(shift.shape) != expected or not torch.isfinite(shift).all()):
+        raise UserError(f"the PSF shift in it is not {expected} finite numbers")
+    return LearnedOptics(microscope, shift)
+
+
 def _load_state(model: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     expected = model.state_dict()
     missing, unknown = (
@@ -171,6 +188,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Net
             model = build_model(content["name"], **content["args"])
             model.method = _known_method(content.get("method", model.method))
             _load_state(model, content["state"], content["name"])
+            model.learned_optics = _learned_optics(content.get("optics"))
         elif isinstance(content, dict) and isinstance(content.get("model"), dict):
             published = content["model"]
             model = build_model(published["name"], **published["args"])
@@ -188,12 +206,24 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Net
 
 def checkpoint_content(model: Network) -> dict[str, Any]:
     """Return a model made by `build_model` or `load_checkpoint` as plain tensors and values."""
+    optics = model.learned_optics
+    known = (
+        {}
+        if optics is None
+        else {
+            "optics": {
+                "microscope": optics.microscope.model_dump(mode="json"),
+                "shift": optics.shift,
+            }
+        }
+    )
     return {
         "format": _OWN_FORMAT,
         "name": model.published_name,
         "args": model.published_args,
         "method": model.method,
         "state": {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items()},
+        **known,
     }
 
 

@@ -20,8 +20,19 @@ def weights_file(name: str) -> Path | None:
 
 
 def checkpoint_file(name_or_path: str | Path) -> Path:
-    """Return the file of shipped weights of that name, otherwise the path itself."""
-    return weights_file(str(name_or_path)) or Path(name_or_path)
+    """Return the file of a checkpoint.
+
+    Parameters
+    ----------
+    name_or_path
+        Name of shipped weights, a file, or the folder of a training run: its best checkpoint.
+    """
+    shipped = weights_file(str(name_or_path))
+    if shipped is not None:
+        return shipped
+    path = Path(name_or_path)
+    best = path / "checkpoints" / "best.pt"
+    return best if best.is_file() else path
 
 
 def shipped_weights() -> dict[str, dict[str, Any]]:

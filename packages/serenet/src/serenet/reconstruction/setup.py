@@ -98,6 +98,9 @@ def set_up(options: ReconstructOptions) -> Setup:
         )
     told = load_microscope(options.microscope) if options.microscope else None
     shift = None
+    learned = model.learned_optics
+    if told is None and learned is not None and options.psf is None:
+        told = learned.microscope
     if model.n_depths is not None and model.n_views is not None:
         if options.predao == "fit":
             raise UserError(
@@ -105,6 +108,8 @@ def set_up(options: ReconstructOptions) -> Setup:
                 f"{model.method} takes all of them, add `predao_by=subpixel`"
             )
         microscope = microscope_of_views(model.n_views, model.n_depths, options.psf, told)
+    elif learned is not None and told == learned.microscope and options.psf_shift is None:
+        shift, microscope = learned.shift, learned.microscope
     else:
         shift, microscope = shift_for_model(model.n_views, options.psf, options.psf_shift, told)
     scan = None

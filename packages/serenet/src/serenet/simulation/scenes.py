@@ -1,16 +1,10 @@
 """Small volumes of tubes and bubbles and their light fields, made on the spot."""
 
-from pathlib import Path
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
 
-from optics import LightFieldMicroscope, LightFieldOperator, sample_views
-from scopekit.images.files import write_volume
-from scopekit.progress import progress_bar
+from optics import LightFieldMicroscope
 
 _LENSES = 12
 _TUBES = 12
@@ -46,32 +40,3 @@ def tubes_and_bubbles(seed: int, microscope: LightFieldMicroscope) -> NDArray[np
         volume[np.abs(distance - 1) < 0.8 / radius] = rng.uniform(40, 150)
     blurred: NDArray[np.float32] = gaussian_filter(volume, (0.5, 0.8, 0.8))
     return blurred
-
-
-def write_scenes(folder: Path, seeds: range, microscope: LightFieldMicroscope, psf: Tensor) -> None:
-    """Write ``views/sceneNNNN.tif`` and ``volumes/sceneNNNN.tif`` for every seed.
-
-    Parameters
-    ----------
-    folder
-        Where to; files of an earlier call are replaced.
-    seeds
-        One scene each.
-    microscope
-        The microscope.
-    psf
-        (A, D, h, w) of its views and depths.
-    """
-    operator = LightFieldOperator(psf)
-    voxel_um = microscope.voxel_um
-    step_um = microscope.view_pixel_um
-    with progress_bar("simulating scenes", len(seeds)) as advance:
-        for seed in seeds:
-            volume = tubes_and_bubbles(seed, microscope)
-            projected = operator.forward(torch.from_numpy(volume).to(psf.device))
-            views = sample_views(projected, microscope.lateral_scale).clamp_(min=0).cpu().numpy()
-            name = f"scene{seed:04d}.tif"
-            write_volume(folder / "volumes" / name, volume, voxel_um, overwrite=True)
-            size_um = (1.0, step_um, step_um)
-            write_volume(folder / "views" / name, views, size_um, overwrite=True)
-            advance()

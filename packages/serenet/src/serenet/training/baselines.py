@@ -28,7 +28,7 @@ _C1, _C2 = 1e-4, 9e-4
 _MIDDLE = 1
 
 
-class _FromVolumes(CropRecipe):
+class _FromVolumes(CropRecipe[Crop]):
     """What methods taught by volumes of relative brightness share."""
 
     def sample(self, item: int, rng: np.random.Generator) -> Crop:
@@ -132,7 +132,7 @@ def global_ssim(a: Tensor, b: Tensor) -> Tensor:
     return luminance * (2 * covariance + _C2) / (variances + _C2)
 
 
-class VirtualScanning(CropRecipe):
+class VirtualScanning(CropRecipe[Crop]):
     """vsnet: from every third pixel of scanned views, the scanned views; mean absolute error."""
 
     best_by = "psnr"

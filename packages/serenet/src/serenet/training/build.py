@@ -4,27 +4,35 @@ A new method is a recipe (see `serenet.training.recipe`), its settings, and a ro
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from optics import LightFieldMicroscope, LightFieldOperator, phase_space_psf, psf_shift
+from optics import (
+    BandLimitedOperator,
+    LightFieldMicroscope,
+    LightFieldOperator,
+    phase_space_psf,
+    psf_shift,
+    volume_size,
+)
 from scopekit.errors import UserError
 from scopekit.training.processes import World
 from scopekit.training.recipe import Recipe
-from serenet.networks.base import Network, ViewNetwork
+from serenet.networks.base import LearnedOptics, Network, ViewNetwork
 from serenet.networks.rlnet import RLNet
+from serenet.networks.serenet import SeReNet
 from serenet.networks.twnet import TWNet
 from serenet.networks.vsnet import VsNet
 from serenet.simulation.moving_scenes import write_moving_scenes
-from serenet.simulation.scenes import write_scenes
+from serenet.simulation.training_scenes import write_scenes
 from serenet.training.baselines import FromRefocused, FromViews, VirtualScanning
 from serenet.training.crops import TrainingData
+from serenet.training.fast import FastTraining
 from serenet.training.initial_network import family_network, published_network
 from serenet.training.motion import MotionCorrection
 from serenet.training.motion_views import read_scanned_views
@@ -32,15 +40,18 @@ from serenet.training.perceptual import load_lpips
 from serenet.training.recipe import Task
 from serenet.training.serenet_family import AxialFineTuning, Projector, SelfSupervised, Supervised
 from serenet.training.settings import Data, Method, TrainingSettings
+from serenet.training.teacher import open_teachers, write_teachers
 from serenet.views.microscope import load_microscope
 from serenet.views.psf import psf_of_views
 from serenet.views.scan import SIDE
 
 # Scenes made for validation, by seeds of their own.
 _VALIDATION_SEED = 10_000
+# Scenes of a second source, too.
+_SOURCE_SEED = 100_000
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
-WriteScenes = Callable[[Path, range], None]
+WriteScenes = Callable[[Path, range, str], None]
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ class Job:
         The run's folder.
     world
         The processes that share the work.
+    resume
+        Whether simulated scenes of an earlier start are kept.
     """
 
     name: str
@@ -69,6 +82,7 @@ class Job:
     psf: Callable[[], Tensor]
     out: Path
     world: World
+    resume: bool
 
     def network(
         self, make: Callable[[TrainingSettings, LightFieldMicroscope], AnyNetwork]
@@ -79,6 +93,8 @@ class Job:
         except UserError as failure:
             raise UserError(f"{self.name}: {failure}") from failure
         model.lay_out()
+        shift = psf_shift(self.psf()).cpu() if isinstance(model, SeReNet | RLNet) else None
+        model.learned_optics = LearnedOptics(self.microscope, shift)
         return model
 
     def operator(self) -> LightFieldOperator:
@@ -97,45 +113,58 @@ class Job:
         """Return what to learn from and to judge by, simulated if it is to be."""
         settings = self.settings
 
-        def write(folder: Path, seeds: range) -> None:
-            write_scenes(folder, seeds, self.microscope, self.psf().to(self.world.device))
+        def write(folder: Path, seeds: range, kind: str) -> None:
+            psf = self.psf().to(self.world.device)
+            write_scenes(folder, kind, seeds, self.microscope, psf, keep=self.resume)
+
+        def read(sources: Sequence[Data], *, judged: bool) -> TrainingData:
+            # serenet and the fast recipe need no volumes, but use those that are given.
+            given = settings.recipe == "fast" or (judged and settings.method == "serenet")
+            parts = [
+                TrainingData(
+                    source,
+                    self.microscope,
+                    settings.crop,
+                    paired=source.volumes is not None if given else settings.needs_volumes,
+                )
+                for source in sources
+            ]
+            return functools.reduce(TrainingData.joined, parts)
 
         training, validation = self.data(write, "volumes")
-        # serenet needs no volumes, but is judged by them where they are given.
-        judged = settings.method == "serenet" and validation.volumes is not None
-        taught = settings.needs_volumes
-        read = partial(TrainingData, microscope=self.microscope, crop=settings.crop)
-        return Task(
-            read(training, paired=taught), read(validation, paired=taught or judged), settings
-        )
+        return Task(read(training, judged=False), read(validation, judged=True), settings)
 
-    def data(self, write: WriteScenes, truth: str) -> tuple[Data, Data]:
-        """Return the data of training and validation.
+    def data(self, write: WriteScenes, truth: str) -> tuple[list[Data], list[Data]]:
+        """Return the data of training and validation, all of them in folders.
 
         Parameters
         ----------
         write
-            ``write(folder, seeds)`` makes what is to be simulated.
+            ``write(folder, seeds, kind)`` makes what is to be simulated.
         truth
             Folder inside that, of what belongs to the views.
         """
-        wanted = {
-            "training": self.settings.data,
-            "validation": self.settings.validation or self.settings.data,
-        }
-        for n, (name, data) in enumerate(wanted.items()):
-            if data.simulated is not None:
-                folder = self.out / "simulated" / name
-                first = n * _VALIDATION_SEED + 1
-                if self.world.is_first:
-                    write(folder, range(first, first + data.simulated))
-                views, volumes = folder / "views", folder / truth
-                wanted[name] = Data(views=views, volumes=volumes, repeat=data.repeat)
+        judges = (self.settings.validation or self.settings.data,)
+        wanted = {"training": self.settings.sources, "validation": judges}
+        found: dict[str, list[Data]] = {name: [] for name in wanted}
+        for n, (name, sources) in enumerate(wanted.items()):
+            for m, data in enumerate(sources):
+                source = data
+                if data.simulated is not None:
+                    folder = self.out / "simulated" / (f"{name}{m + 1}" if m else name)
+                    first = n * _VALIDATION_SEED + m * _SOURCE_SEED + 1
+                    if self.world.is_first:
+                        write(folder, range(first, first + data.simulated), data.scenes)
+                    views, volumes = folder / "views", folder / truth
+                    source = Data(views=views, volumes=volumes, repeat=data.repeat)
+                found[name].append(source)
         self.world.wait()
-        return wanted["training"], wanted["validation"]
+        return found["training"], found["validation"]
 
 
-def build_recipe(settings: TrainingSettings, name: str, out: Path, world: World) -> Recipe[Any]:
+def build_recipe(
+    settings: TrainingSettings, name: str, out: Path, world: World, *, resume: bool
+) -> Recipe[Any]:
     """Return what to train, on what, by which loss.
 
     Parameters
@@ -148,6 +177,8 @@ def build_recipe(settings: TrainingSettings, name: str, out: Path, world: World)
         The run's folder; what is simulated goes into it.
     world
         The processes that share the work.
+    resume
+        Whether simulated scenes of an earlier start are kept.
 
     Raises
     ------
@@ -155,7 +186,7 @@ def build_recipe(settings: TrainingSettings, name: str, out: Path, world: World)
         If settings, files and network do not fit each other.
     """
     microscope, make_psf = _microscope(settings)
-    job = Job(name, settings, microscope, functools.cache(make_psf), out, world)
+    job = Job(name, settings, microscope, functools.cache(make_psf), out, world, resume)
     return _BUILDERS[settings.method].recipe(job)
 
 
@@ -182,23 +213,44 @@ def _central_view(microscope: LightFieldMicroscope) -> LightFieldMicroscope:
     return microscope.with_views([microscope.central_view])
 
 
-def _serenet(job: Job) -> SelfSupervised:
+def _family(job: Job) -> Recipe[Any]:
     model, task, projector = job.network(family_network), job.task(), job.projector()
+    settings = job.settings
+    if settings.recipe == "fast":
+        return _fast(job, model, task, projector)
+    if settings.method == "renet":
+        return Supervised(model, projector, task)
+    if settings.method == "fserenet":
+        return AxialFineTuning(model, projector, task)
+    return SelfSupervised(model, projector, task, perceptual=_perceptual(job))
+
+
+def _fast(job: Job, model: SeReNet, task: Task, projector: Projector) -> FastTraining:
+    teacher = windows = None
+    settings, perceptual = job.settings, _perceptual(job)
+    if settings.losses.teacher:
+        folder = job.out / "teacher"
+        if job.world.is_first:
+            psf = projector.operator.psf
+            write_teachers(folder, task.training, job.microscope, psf, settings.teacher)
+        job.world.wait()
+        taught = open_teachers(folder, task.training, settings.teacher)
+        teacher = task.training.taught_by(taught)
+    if settings.losses.likelihood or perceptual is not None:
+        side = volume_size(settings.crop, job.microscope.lateral_scale)
+        views_yx = (settings.crop, settings.crop)
+        psf = projector.operator.psf
+        windows = BandLimitedOperator(psf, (side, side), views_yx, sampling="cubic")
+    return FastTraining(
+        model, projector, task, windows=windows, perceptual=perceptual, teacher=teacher
+    )
+
+
+def _perceptual(job: Job) -> nn.Module | None:
     wanted = job.settings.perceptual
-    perceptual = None
-    if wanted.weight:
-        perceptual = load_lpips(wanted.vgg, wanted.linear).to(job.world.device)
-    return SelfSupervised(model, projector, task, perceptual=perceptual)
-
-
-def _renet(job: Job) -> Supervised:
-    model, task = job.network(family_network), job.task()
-    return Supervised(model, job.projector(), task)
-
-
-def _fserenet(job: Job) -> AxialFineTuning:
-    model, task = job.network(family_network), job.task()
-    return AxialFineTuning(model, job.projector(), task)
+    if not wanted.weight:
+        return None
+    return load_lpips(wanted.vgg, wanted.linear).to(job.world.device)
 
 
 def _from_views(job: Job) -> FromViews:
@@ -233,11 +285,11 @@ def _twnet(job: Job) -> MotionCorrection:
     if settings.crop % SIDE:
         raise UserError(f"crop {settings.crop}: twnet needs a multiple of {SIDE}")
 
-    def write(folder: Path, seeds: range) -> None:
+    def write(folder: Path, seeds: range, _: str) -> None:
         write_moving_scenes(folder, seeds, microscope, job.operator())
 
     training, validation = (
-        read_scanned_views(data, settings.crop) for data in job.data(write, "still")
+        read_scanned_views(sources[0], settings.crop) for sources in job.data(write, "still")
     )
     return MotionCorrection(model, training, validation, settings)
 
@@ -258,9 +310,9 @@ class _Builder(NamedTuple):
 
 
 _BUILDERS: dict[Method, _Builder] = {
-    "serenet": _Builder(_views_in_use, _serenet),
-    "renet": _Builder(_views_in_use, _renet),
-    "fserenet": _Builder(_views_in_use, _fserenet),
+    "serenet": _Builder(_views_in_use, _family),
+    "renet": _Builder(_views_in_use, _family),
+    "fserenet": _Builder(_views_in_use, _family),
     "vcdnet": _Builder(_all_views, _from_views),
     "hylfmnet": _Builder(_all_views, _from_views),
     "rlnet": _Builder(_views_in_use, _rlnet),

@@ -17,6 +17,20 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
     ] = False,
+    microscope: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_YAML",
+            help="The microscope, instead of the one that CONFIG names.",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Train for about so long, scenes included.", show_default="by CONFIG"
+        ),
+    ] = None,
     list_presets: Annotated[
         bool, typer.Option("--list", help="List the presets, to be used or copied, and end.")
     ] = False,
@@ -60,7 +74,15 @@ def train(
         raise UserError("name a training YAML or a preset (serenet train --list)")
     from serenet.training.run import train_method
 
-    train_method(config, out, device=device.value, resume=resume, overwrite=overwrite)
+    train_method(
+        config,
+        out,
+        microscope=microscope,
+        minutes=minutes,
+        device=device.value,
+        resume=resume,
+        overwrite=overwrite,
+    )
 
 
 def _list_presets() -> None:

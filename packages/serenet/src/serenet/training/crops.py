@@ -1,6 +1,8 @@
 """Crops of light fields, and of the volumes they are of, for training."""
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,11 @@ class TrainingData:
     paired
         Whether volumes are needed.
 
+    Attributes
+    ----------
+    visits
+        Indices of the light fields that an epoch visits.
+
     Raises
     ------
     UserError
@@ -99,9 +106,33 @@ class TrainingData:
                 "the planes around them count as empty"
             )
         self._kept = self._keep_if_small()
+        self.visits = list(range(len(self.fields))) * data.repeat
 
     def __len__(self) -> int:
         return len(self.fields)
+
+    def joined(self, other: "TrainingData") -> "TrainingData":
+        """Return the light fields of both; some may have volumes, others none."""
+        both = copy.copy(self)
+        both.fields = self.fields + other.fields
+        both.visits = self.visits + [n + len(self) for n in other.visits]
+        both.paired = self.paired and other.paired
+        both._kept = self._kept + other._kept if self._kept and other._kept else []
+        return both
+
+    def taught_by(self, volumes: Sequence[StackFile | None]) -> "TrainingData":
+        """Return the same light fields with other volumes, one each or none."""
+        taught = copy.copy(self)
+        taught.paired = True
+        taught.fields = [
+            replace(field, volume=volume)
+            for field, volume in zip(self.fields, volumes, strict=True)
+        ]
+        return taught
+
+    def widen(self, crop: int) -> None:
+        """Let crops be so wide, as far as the smallest field allows."""
+        self.crop = min(crop, *(n for i in range(len(self)) for n in self.field_size(i)))
 
     def _volume_of(
         self, path: Path, stack: StackFile, volumes: dict[str, Path], folder: Path | None
@@ -157,8 +188,27 @@ class TrainingData:
             crop = field.views.read_window(field.pages, rows, columns, field.frame)
         return np.maximum(np.nan_to_num(crop, nan=0.0, posinf=0.0), 0)
 
-    def volume(self, index: int, origin: Origin) -> Array:
-        """Return the volume of a crop (D, crop scale, crop scale), missing planes zero."""
+    def field(self, index: int) -> Array:
+        """Return a whole light field (A, h, w); NaN and negative values become 0."""
+        whole = slice(None)
+        if self._kept:
+            views = self._kept[index]
+        else:
+            field = self.fields[index]
+            views = field.views.read_window(field.pages, whole, whole, field.frame)
+        return np.maximum(np.nan_to_num(views, nan=0.0, posinf=0.0), 0)
+
+    def whole_volume(self, index: int) -> Array:
+        """Return the volume of a light field, (D, H, W) as in its file."""
+        stack = self.fields[index].volume
+        assert stack is not None
+        return stack.read()
+
+    def volume(self, index: int, origin: Origin, depths: slice = slice(None)) -> Array:
+        """Return the volume of a crop (D, crop scale, crop scale), missing planes zero.
+
+        ``depths`` takes some of the D planes only.
+        """
         stack = self.fields[index].volume
         assert stack is not None
         side = round(self.crop * self._scale)
@@ -167,28 +217,41 @@ class TrainingData:
             for n, size in zip(origin, stack.shape[1:], strict=True)
         ]
         rows, columns = (slice(n, n + side) for n in starts)
-        found = stack.read_window(range(stack.shape[0]), rows, columns)
+        planes = range(self._n_depths)[depths]
+        empty = (self._n_depths - stack.shape[0]) // 2
+        inside = [z - empty for z in planes if 0 <= z - empty < stack.shape[0]]
+        if not inside:
+            return np.zeros((len(planes), side, side), np.float32)
+        found = stack.read_window(inside, rows, columns)
         if not np.isfinite(found).all():
             raise UserError(f"{stack.path}: NaN or infinite values; replace them by numbers first")
-        missing = self._n_depths - len(found)
-        return np.pad(found, ((missing // 2, missing - missing // 2), (0, 0), (0, 0)))
+        before = max(empty - planes[0], 0)
+        after = len(planes) - before - len(found)
+        return np.pad(found, ((before, after), (0, 0), (0, 0)))
 
-    def random_origin(self, index: int, rng: np.random.Generator) -> Origin:
-        """Return the corner of a random crop, on a lens' first scan position if paired."""
+    def random_origin(
+        self, index: int, rng: np.random.Generator, border: int = 0, *, aligned: bool = False
+    ) -> Origin:
+        """Return the corner of a random crop, on a lens' first scan position if paired or aligned.
+
+        Crops keep about so many view pixels from the field's border.
+        """
         # Only there do view pixels and volume pixels start together.
-        step = self._scanning if self.paired else 1
+        step = self._scanning if self.paired or aligned else 1
         row, column = (
-            step * int(rng.integers((n - self.crop) // step + 1)) for n in self._field_size(index)
+            step * int(rng.integers(border // step, (n - self.crop - border) // step + 1))
+            for n in self.field_size(index)
         )
         return row, column
 
     def middle(self, index: int) -> Origin:
         """Return the corner of the crop in the middle of the field."""
         step = self._scanning
-        row, column = ((n - self.crop) // 2 // step * step for n in self._field_size(index))
+        row, column = ((n - self.crop) // 2 // step * step for n in self.field_size(index))
         return row, column
 
-    def _field_size(self, index: int) -> tuple[int, ...]:
+    def field_size(self, index: int) -> tuple[int, ...]:
+        """Return height and width of a light field."""
         return self.fields[index].views.shape[-2:]
 
 

@@ -10,6 +10,7 @@ from serenet.networks.base import Network
 from serenet.networks.checkpoints import build_model, load_checkpoint, network_for_scale
 from serenet.networks.serenet import SeReNet
 from serenet.training.settings import TrainingSettings
+from serenet.training.start import draw_weights, to_counts
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 
@@ -68,6 +69,9 @@ def family_network(settings: TrainingSettings, microscope: LightFieldMicroscope)
     model = build_model(name, inChannels=n_views)
     assert isinstance(model, SeReNet)
     model.method = settings.method
+    if settings.recipe == "fast":
+        draw_weights(model, torch.Generator().manual_seed(settings.seed))
+        to_counts(model)
     if start is None:
         return model
     if not isinstance(start, SeReNet):

@@ -1,6 +1,6 @@
 """How TW-Net learns: from moving samples alone (Lu et al., Nature Methods 2025)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,10 @@ class MotionCorrection:
     def checkpoint(self) -> dict[str, Any]:
         """Return the network as `serenet.load_checkpoint` reads it."""
         return checkpoint_content(self.model)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Go on with the network of a checkpoint."""
+        self.model.load_state_dict(content["state"])
 
 
 def without_outliers(views: Tensor, middle: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """What all training recipes share: random crops of light fields, dimmed, with noise."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -58,7 +58,10 @@ class Task:
     settings: TrainingSettings
 
 
-class CropRecipe:
+SampleT = TypeVar("SampleT")
+
+
+class CropRecipe(Generic[SampleT]):
     """Crops, noise and checkpoints; methods add their sample, loss and validation.
 
     Parameters
@@ -77,7 +80,7 @@ class CropRecipe:
         self.model, self.microscope, self.settings = model, microscope, task.settings
         self.data, self.validation = task.training, task.validation
         settings = task.settings
-        self.n_samples = len(self.data) * settings.data.repeat
+        self.n_samples = len(self.data.visits)
         self.memory_settings = f"crop (now {settings.crop}) or batch_size ({settings.batch_size})"
 
     def draw(self, item: int, rng: np.random.Generator) -> tuple[int, Origin, np.float32, Array]:
@@ -85,7 +88,7 @@ class CropRecipe:
 
         The crop (A, c, c) is dimmed, without added noise.
         """
-        index = item % len(self.data)
+        index = self.data.visits[item]
         origin = self.data.random_origin(index, rng)
         factor = np.float32(rng.uniform(self.settings.brightness, 1))
         return index, origin, factor, self.data.views(index, origin) * factor
@@ -101,11 +104,11 @@ class CropRecipe:
         noisy: Array = counts + np.float32(noise.mean) + np.float32(noise.variance**0.5) * normal
         return noisy
 
-    def sample(self, item: int, rng: np.random.Generator) -> Crop:
+    def sample(self, item: int, rng: np.random.Generator) -> SampleT:
         """Read a random crop of a light field, dim it, add noise."""
         raise NotImplementedError
 
-    def losses(self, network: Callable[..., Any], samples: Sequence[Crop]) -> dict[str, Tensor]:
+    def losses(self, network: Callable[..., Any], samples: Sequence[SampleT]) -> dict[str, Tensor]:
         """Return the terms of the loss, see the methods' own."""
         raise NotImplementedError
 
@@ -116,6 +119,10 @@ class CropRecipe:
     def checkpoint(self) -> dict[str, Any]:
         """Return the network as `serenet.load_checkpoint` reads it."""
         return checkpoint_content(self.model)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Go on with the network of a checkpoint."""
+        self.model.load_state_dict(content["state"])
 
 
 def mean_scores(scores: dict[str, list[float]]) -> dict[str, float]:

@@ -1,20 +1,34 @@
 """``serenet train``: from a training YAML to a run's folder."""
 
+import time
 from pathlib import Path
+
+import torch
+import torch.nn.functional as F
 
 from scopekit.errors import UserError
 from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.progress import say
-from scopekit.training.loop import train
-from scopekit.training.processes import process_group
+from scopekit.settings import read_yaml
+from scopekit.training.loop import fitting_epochs, train
+from scopekit.training.processes import World, process_group
 from scopekit.training.run_folder import RunFolder, read_last
 from serenet import __version__
 from serenet.training.build import build_recipe
-from serenet.training.settings import load_settings
+from serenet.training.settings import TrainingSettings, load_settings
+
+_USES = {"twnet": "correct-motion --checkpoint", "vsnet": "reconstruct --virtual-scan"}
 
 
 def train_method(
-    name_or_file: str, out: Path, *, device: str, resume: bool, overwrite: bool
+    name_or_file: str,
+    out: Path,
+    *,
+    microscope: str | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Train a network; its run's folder is ``out``.
 
@@ -24,6 +38,10 @@ def train_method(
         Training YAML, or the name of a preset that ships.
     out
         The run's folder, see `scopekit.training.run_folder`.
+    microscope
+        Instead of the settings' optics: a microscope's name or YAML.
+    minutes
+        How long to train, scenes included, instead of the settings' epochs.
     device
         ``auto``, ``cpu`` or ``cuda``.
     resume
@@ -31,27 +49,75 @@ def train_method(
     overwrite
         Start anew where ``out`` holds a run.
     """
+    started = time.perf_counter()
     keep_freed_memory()
-    settings = load_settings(name_or_file)
+    settings = load_settings(name_or_file, microscope)
     where = choose_device(device)
     if settings.precision == "float16" and where.type != "cuda":
         raise UserError("precision: float16 needs CUDA; take bfloat16 or float32")
     with process_group(where) as world:
+        settings = _settled(settings, out, world, resume=resume, by_time=minutes is not None)
         folder = None
         if world.is_first:
-            resolved = {"version": __version__, **settings.model_dump(mode="json")}
-            folder = RunFolder(out, resolved, resume=resume, overwrite=overwrite)
-        recipe = build_recipe(settings, name_or_file, out, world)
+            # Looks whether all is well, before anything is made.
+            folder = RunFolder(out, _content(settings), resume=resume, overwrite=overwrite)
+        last = read_last(out) if resume else None
+        recipe = build_recipe(settings, name_or_file, out, world, resume=resume)
+        if minutes is not None and last is None:
+            left = 60 * minutes - (time.perf_counter() - started)
+            epochs = fitting_epochs(recipe, settings.loop(), world, left)
+            settings = settings.model_copy(update={"epochs": epochs})
+            if folder is not None:
+                say(f"{epochs} epochs of {recipe.n_samples} samples take about {minutes:g} minutes")
+                folder.settle(_content(settings))
         if folder is not None:
             folder.begin()
         world.wait()
-        train(recipe, settings.loop(), folder, world, read_last(out))
+        train(recipe, settings.loop(), folder, world, last)
     if world.is_first:
         best = out / "checkpoints" / "best.pt"
-        use = {"twnet": "correct-motion --checkpoint", "vsnet": "reconstruct --virtual-scan"}
-        say(f"{best}: use it with serenet {use.get(settings.method, 'reconstruct --checkpoint')}")
-        if settings.method in use:
-            return
-        if settings.depths is not None:
-            make = f"serenet psf {settings.optics} --depths {settings.depths} --out psf.h5"
-            say(f"and --psf with a PSF of its depths: {make}")
+        say(f"{best}: use it with serenet {_USES.get(settings.method, 'reconstruct --checkpoint')}")
+
+
+def _content(settings: TrainingSettings) -> dict[str, object]:
+    return {"version": __version__, **settings.model_dump(mode="json")}
+
+
+def _settled(
+    settings: TrainingSettings, out: Path, world: World, *, resume: bool, by_time: bool
+) -> TrainingSettings:
+    """Return the settings with what a run chooses by itself, as it was chosen before if it goes on.
+
+    That is the precision, and the epochs of a run of a given time.
+    """
+    kept = out / "settings.yaml"
+    chosen: dict[str, object] = {}
+    if resume and (out / "checkpoints" / "last.pt").exists() and kept.exists():
+        before = read_yaml(kept)
+        names = ("precision",) * (settings.precision == "auto") + ("epochs",) * by_time
+        chosen = {name: before[name] for name in names if name in before}
+    elif settings.precision == "auto":
+        chosen = {"precision": ("float32", "bfloat16")[int(world.agree(_half_is_faster(world)))]}
+    return settings.model_copy(update=chosen)
+
+
+def _half_is_faster(world: World) -> bool:
+    """Whether convolutions in bfloat16 are faster than in float32 on this machine."""
+    x = torch.randn(1, 32, 16, 32, 32, device=world.device)
+    kernel = torch.randn(32, 32, 3, 3, 3, device=world.device)
+    took = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        values, weights = x.to(dtype), kernel.to(dtype)
+        F.conv3d(values, weights)  # makes its plans
+        _wait(world)
+        started = time.perf_counter()
+        for _ in range(3):
+            F.conv3d(values, weights)
+        _wait(world)
+        took[dtype] = time.perf_counter() - started
+    return took[torch.bfloat16] < took[torch.float32]
+
+
+def _wait(world: World) -> None:
+    if world.device.type == "cuda":
+        torch.cuda.synchronize(world.device)

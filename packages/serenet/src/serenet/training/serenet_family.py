@@ -15,7 +15,8 @@ from scopekit.metrics import correlation, psnr
 from scopekit.training.recipe import Validation
 from serenet.networks.serenet import SeReNet
 from serenet.reconstruction.volume import reconstruct
-from serenet.training.recipe import Crop, CropRecipe, Task, mean_scores
+from serenet.training.crops import Array
+from serenet.training.recipe import Crop, CropRecipe, SampleT, Task, mean_scores
 from serenet.views.refocusing import decompose
 
 _PEAK_QUANTILE = 0.999
@@ -23,7 +24,7 @@ _PEAK_QUANTILE = 0.999
 
 @dataclass(frozen=True)
 class Projector:
-    """The microscope on the device.
+    """Projects volumes as the microscope does, on the device.
 
     Attributes
     ----------
@@ -48,15 +49,60 @@ class Projector:
         return resized[0]
 
 
-class _FamilyRecipe(CropRecipe):
-    """What the SeReNet family shares: decomposition, projection, validation."""
+class FamilyRecipe(CropRecipe[SampleT]):
+    """What all recipes of the SeReNet family share: projection and validation."""
 
-    paired = False
     model: SeReNet
 
     def __init__(self, model: SeReNet, projector: Projector, task: Task) -> None:
         super().__init__(model, projector.microscope, task)
         self.projector = projector
+
+    def draw_views(self, n_views: int, rng: np.random.Generator) -> list[int]:
+        """Draw the channels that are projected in a step."""
+        count = min(self.settings.projected_views, n_views)
+        drawn: list[int] = rng.permutation(n_views).tolist()
+        if self.settings.central_view:
+            centre = self.microscope.oblique_first[-1]
+            drawn = [centre, *(a for a in drawn if a != centre)]
+        return drawn[:count]
+
+    def record(self, views: Array, index: int) -> Tensor:
+        """Return the views of a validation field as the network is to see them."""
+        return torch.from_numpy(views)
+
+    def validate(self) -> Validation:
+        """Reconstruct the middle of every validation field; average the scores.
+
+        ``psnr``: of the projected central view against the recorded one, dB. ``correlation``:
+        of the volume with the truth, where there is one.
+        """
+        microscope = self.microscope
+        data = self.validation
+        centre = microscope.oblique_first[-1]
+        scores: dict[str, list[float]] = {}
+        drawn: dict[str, NDArray[np.float32]] = {}
+        for index in range(len(data)):
+            origin = data.middle(index)
+            views = self.record(data.views(index, origin), index)
+            volume = reconstruct(views, self.model, self.projector.shift, microscope.lateral_scale)
+            on_device = volume.to(self.projector.shift.device)
+            projected = self.projector.project(on_device, [centre], data.crop)[0]
+            recorded = views[centre].numpy()
+            scores.setdefault("psnr", []).append(psnr(recorded, projected.cpu().numpy()))
+            pictures = {"reconstructed": volume.numpy()}
+            if data.paired:
+                truth = data.volume(index, origin)
+                scores.setdefault("correlation", []).append(correlation(truth, volume.numpy()))
+                pictures["truth"] = truth
+            drawn = drawn or pictures
+        return Validation(mean_scores(scores), drawn, microscope.voxel_um)
+
+
+class PublishedRecipe(FamilyRecipe[Crop]):
+    """What the published recipes share: crops of views in, decomposed; whole depths out."""
+
+    paired = False
 
     def sample(self, item: int, rng: np.random.Generator) -> Crop:
         """Read a random crop of a light field, dim it, add noise."""
@@ -66,16 +112,8 @@ class _FamilyRecipe(CropRecipe):
         if self.paired:
             volume = torch.from_numpy(self.data.volume(index, origin) * factor)
             return Crop(source, inputs, volume)
-        channels = tuple(self._draw_views(len(clean), rng))
+        channels = tuple(self.draw_views(len(clean), rng))
         return Crop(source, inputs, torch.from_numpy(clean[list(channels)]), channels)
-
-    def _draw_views(self, n_views: int, rng: np.random.Generator) -> list[int]:
-        count = min(self.settings.projected_views, n_views)
-        drawn: list[int] = rng.permutation(n_views).tolist()
-        if self.settings.central_view:
-            centre = self.microscope.oblique_first[-1]
-            drawn = [centre, *(a for a in drawn if a != centre)]
-        return drawn[:count]
 
     def losses(self, network: Callable[..., Any], samples: Sequence[Crop]) -> dict[str, Tensor]:
         """Return the terms of the loss, see the methods' own."""
@@ -98,35 +136,25 @@ class _FamilyRecipe(CropRecipe):
     def _negativity(self, enlarged: Tensor) -> Tensor:
         return self.settings.negativity * (enlarged - enlarged.abs()).abs().mean()
 
-    def validate(self) -> Validation:
-        """Reconstruct the middle of every validation field; average the scores.
 
-        ``psnr``: of the projected central view against the recorded one, dB. ``correlation``:
-        of the volume with the truth, where there is one.
-        """
-        microscope = self.microscope
-        data = self.validation
-        centre = microscope.oblique_first[-1]
-        scores: dict[str, list[float]] = {}
-        drawn: dict[str, NDArray[np.float32]] = {}
-        for index in range(len(data)):
-            origin = data.middle(index)
-            views = torch.from_numpy(data.views(index, origin))
-            volume = reconstruct(views, self.model, self.projector.shift, microscope.lateral_scale)
-            on_device = volume.to(self.projector.shift.device)
-            projected = self.projector.project(on_device, [centre], data.crop)[0]
-            recorded = views[centre].numpy()
-            scores.setdefault("psnr", []).append(psnr(recorded, projected.cpu().numpy()))
-            pictures = {"reconstructed": volume.numpy()}
-            if data.paired:
-                truth = data.volume(index, origin)
-                scores.setdefault("correlation", []).append(correlation(truth, volume.numpy()))
-                pictures["truth"] = truth
-            drawn = drawn or pictures
-        return Validation(mean_scores(scores), drawn, microscope.voxel_um)
+def view_likelihood(likelihood: NLLMPG, projected: Tensor, recorded: Tensor) -> Tensor:
+    """Return NLL-MPG of views (K, h, w), over the mean of their peaks m."""
+    likely: Tensor = likelihood(projected, recorded)
+    return likely / _peaks(recorded).mean()
 
 
-class SelfSupervised(_FamilyRecipe):
+def view_distance(perceptual: nn.Module, projected: Tensor, recorded: Tensor) -> Tensor:
+    """Return LPIPS of views (K, h, w), each over its peak m_a."""
+    peaks = _peaks(recorded)[:, None, None]
+    distance: Tensor = perceptual(projected / peaks, recorded / peaks).mean()
+    return distance
+
+
+def _peaks(views: Tensor) -> Tensor:
+    return torch.quantile(views.flatten(1), _PEAK_QUANTILE, dim=1).abs() + 1
+
+
+class SelfSupervised(PublishedRecipe):
     """serenet: the volume's projections must look like the views it came from.
 
     ``NLL-MPG / m + LPIPS of the views, each over its m_a, + negativity``, where ``m_a`` is the
@@ -147,19 +175,17 @@ class SelfSupervised(_FamilyRecipe):
         """Return the terms ``likelihood``, ``perceptual`` and ``negativity``."""
         target = sample.target.to(volume.device)
         projected = self.projector.project(volume, sample.projected, target.shape[-1])
-        peaks = torch.quantile(target.flatten(1), _PEAK_QUANTILE, dim=1).abs() + 1
         terms = {
-            "likelihood": self._likelihood(projected, target) / peaks.mean(),
+            "likelihood": view_likelihood(self._likelihood, projected, target),
             "negativity": self._negativity(enlarged),
         }
         if self._perceptual is not None:
-            peaks = peaks[:, None, None]
-            distance = self._perceptual(projected / peaks, target / peaks).mean()
+            distance = view_distance(self._perceptual, projected, target)
             terms["perceptual"] = self.settings.perceptual.weight * distance
         return terms
 
 
-class Supervised(_FamilyRecipe):
+class Supervised(PublishedRecipe):
     """renet: the same network taught by volumes, ``L1 + negativity``."""
 
     paired = True
@@ -170,7 +196,7 @@ class Supervised(_FamilyRecipe):
         return {"l1": F.l1_loss(volume, target), "negativity": self._negativity(enlarged)}
 
 
-class AxialFineTuning(_FamilyRecipe):
+class AxialFineTuning(PublishedRecipe):
     """fserenet: a serenet whose first six convolutions stay, taught by volumes, ``NLL-MPG``."""
 
     paired = True

@@ -38,8 +38,10 @@ class Data(_Section):
         need it; in validation it adds the correlation with the truth. For twnet: the views of
         the samples at rest, ``NAME.tif`` or ``NAME_still.tif``, to judge by.
     simulated
-        Instead of folders: so many small volumes of tubes and bubbles, made on the spot; for
-        twnet, moving scenes of them.
+        Instead of folders: so many scenes, made on the spot; for twnet, moving ones.
+    scenes
+        What is simulated: ``small``, tubes and bubbles, 12 microlenses wide; or ``mixed``, tubes,
+        shells, balls, beads and grains of all sizes, sparse and dense, 20 microlenses wide.
     first, last
         Take only so many files from the start, then from the end, of the sorted names.
     repeat
@@ -49,6 +51,7 @@ class Data(_Section):
     views: Path | None = None
     volumes: Path | None = None
     simulated: Count | None = None
+    scenes: Literal["small", "mixed"] = "small"
     first: Count | None = None
     last: Count | None = None
     repeat: Count = 1
@@ -76,6 +79,40 @@ class Noise(_Section):
     variance: Weight = 9.0
     mean: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     photons: tuple[Rate, ...] = ()
+
+
+class Losses(_Section):
+    """Weights of the losses that the fast recipe adds up; LPIPS has its own section.
+
+    Attributes
+    ----------
+    volume
+        Squared error to the true volume, over the target's mean square.
+    teacher
+        The same to the deconvolved light field (`serenet.training.teacher`), where there is no
+        true volume; with ``teacher.everywhere`` also where there is one.
+    likelihood
+        NLL-MPG of projected views, as in the published recipe.
+    """
+
+    volume: Weight = 0.0
+    teacher: Weight = 0.0
+    likelihood: Weight = 0.0
+
+
+class Teacher(_Section):
+    """The deconvolution that teaches where there is no true volume.
+
+    Attributes
+    ----------
+    sweeps
+        Of ordered-subset Richardson-Lucy over all views.
+    everywhere
+        Whether light fields are deconvolved whose true volume is known.
+    """
+
+    sweeps: Count = 3
+    everywhere: bool = False
 
 
 class Perceptual(_Section):
@@ -117,11 +154,27 @@ class Schedule(_Section):
     warmup_epochs: Weight = 0.0
 
 
+_FAST = {  # what the fast recipe learns with, unless told otherwise
+    "perceptual": {"weight": 0},
+    "optimizer": "muon",
+    "learning_rate": 0.004,
+    "schedule": {"kind": "cosine", "warmup_epochs": 0.2},
+    "clip_norm": 1.0,
+    "precision": "auto",
+    "noise": {"variance": 9, "photons": [60, 1000]},
+    "crop": 36,
+    "crop_depths": 41,
+}
+
+
 class TrainingSettings(_Section):
     """A training run.
 
     Attributes
     ----------
+    recipe
+        ``fast``, for the SeReNet family: targets are volumes, true or deconvolved ones; minutes on
+        a CPU. ``published``: as in the paper; days.
     method
         ``serenet``: self-supervised, from light fields alone. ``renet``: the same network
         supervised by volumes. ``fserenet``: a trained serenet, fine-tuned axially on volumes.
@@ -138,6 +191,8 @@ class TrainingSettings(_Section):
         Lateral support of the computed PSF in volume pixels; default: what the views need.
     data, validation
         What to learn from, and what to judge by; without ``validation``, the training data.
+    also
+        More to learn from, a list; for the fast recipe.
     network
         Published constructor arguments of the network, where they are not to be the published
         ones: ``{channels_interp: 64}`` for vcdnet, ``{K: 2, channels: 32}`` for vsnet,
@@ -146,6 +201,10 @@ class TrainingSettings(_Section):
         Checkpoint, or the name of shipped weights; fserenet needs a serenet.
     crop
         Side of the light fields' crops, view pixels.
+    crop_depths
+        With the fast recipe, crops hold so many of the depths; default: all.
+    losses, teacher
+        Of the fast recipe; default: ``volume`` where the data have volumes, else ``teacher``.
     brightness
         Least random factor of a crop's brightness; the largest is 1.
     noise
@@ -164,43 +223,64 @@ class TrainingSettings(_Section):
         An epoch visits every light field ``data.repeat`` times; a step takes ``batch_size``
         crops a process, ``accumulate`` times over.
     precision
-        Of the network; float16 for CUDA.
+        Of the network; float16 for CUDA; auto: the faster of float32 and bfloat16 on this machine.
     validate_every, save_every
         Epochs.
     seed
         Of all random numbers.
     """
 
+    recipe: Literal["fast", "published"] = "published"
     method: Method
     optics: str = Field(validation_alias=AliasChoices("optics", "microscope"))
     depths: Count | None = None
     psf: Path | None = None
     psf_size: Annotated[int, Field(ge=3)] | None = None
     data: Data
+    also: tuple[Data, ...] = ()
     validation: Data | None = None
     network: dict[str, int | list[int]] = {}
     start_from: str | None = None
     crop: Annotated[int, Field(ge=8)] = 99
+    crop_depths: Annotated[int, Field(ge=8)] | None = None
     brightness: Annotated[float, Field(gt=0, le=1)] = 0.1
     noise: Noise = Noise()
     projected_views: Count = 13
     central_view: bool = False
+    losses: Losses = Losses()
+    teacher: Teacher = Teacher()
     perceptual: Perceptual = Perceptual()
     negativity: Weight = 1000.0
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd", "muon"] = "adam"
     learning_rate: Rate = 1e-4
     schedule: Schedule = Schedule()
     clip_norm: Rate | None = None
     epochs: Count = 800
     batch_size: Count = 1
     accumulate: Count = 1
-    precision: Precision = "float32"
+    precision: Precision | Literal["auto"] = "float32"
     validate_every: Count = 10
     save_every: Count = 100
     seed: Annotated[int, Field(ge=0)] = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("recipe") != "fast":
+            return given
+        paired = [
+            isinstance(source, dict) and not {"volumes", "simulated"}.isdisjoint(source)
+            for source in (given.get("data"), *(given.get("also") or ()))
+        ]
+        losses = {"volume": float(any(paired)), "teacher": float(not all(paired))}
+        return {**_FAST, "losses": losses, **given}
+
     @model_validator(mode="after")
     def _check(self) -> "TrainingSettings":
+        if self.recipe == "fast":
+            self._check_fast()
+        elif self.also:
+            raise ValueError("also: the published recipe learns from data alone; leave it out")
         if self.psf is not None and not (self.depths is None and self.psf_size is None):
             raise ValueError(
                 "psf: the file has its own depths and size; leave out one or the other"
@@ -211,15 +291,43 @@ class TrainingSettings(_Section):
             raise ValueError(f"network: {self.method} follows from the optics; leave it out")
         if self.needs_volumes:
             for name, data in (("data", self.data), ("validation", self.validation)):
-                if data is not None and data.views is not None and data.volumes is None:
+                if self.recipe != "fast" and data and data.views and not data.volumes:
                     raise ValueError(
                         f"{name}.volumes is missing: {self.method} learns from volumes"
                     )
         return self
 
+    def _check_fast(self) -> None:
+        if self.method not in FAMILY:
+            raise ValueError(
+                f"recipe: fast is for {', '.join(FAMILY)}; {self.method} takes published"
+            )
+        if not self.noise.photons:
+            raise ValueError("noise.photons: give the lowest and the highest peak to learn for")
+        weights = self.losses
+        if not (weights.volume or weights.teacher or weights.likelihood or self.perceptual.weight):
+            raise ValueError("losses: all weights are 0; give at least one of them")
+        projects = weights.likelihood or self.perceptual.weight
+        untold = any(d.views and not d.volumes for d in self.sources)
+        if untold and not (weights.teacher or projects):
+            raise ValueError(
+                "data.volumes is missing: give them, or a weight to losses.teacher or likelihood"
+            )
+        if projects and self.crop_depths is not None:
+            raise ValueError(
+                "crop_depths: likelihood and perceptual project whole depths; set it to null"
+            )
+
+    @property
+    def sources(self) -> tuple[Data, ...]:
+        """All that is learned from."""
+        return (self.data, *self.also)
+
     @property
     def needs_volumes(self) -> bool:
         """Whether the method is taught by volumes."""
+        if self.recipe == "fast":
+            return self.losses.volume > 0
         return self.method not in _WITHOUT_VOLUMES
 
     def loop(self) -> Loop:
@@ -232,7 +340,7 @@ class TrainingSettings(_Section):
             batch_size=self.batch_size,
             accumulate=self.accumulate,
             clip_norm=self.clip_norm,
-            precision=self.precision,
+            precision="float32" if self.precision == "auto" else self.precision,
             validate_every=self.validate_every,
             save_every=self.save_every,
             seed=self.seed,
@@ -259,8 +367,8 @@ def shipped_settings() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_settings(name_or_file: str) -> TrainingSettings:
-    """Read a training YAML, or a preset that ships.
+def load_settings(name_or_file: str, microscope: str | None = None) -> TrainingSettings:
+    """Read a training YAML, or a preset that ships; for another microscope if one is named.
 
     Raises
     ------
@@ -275,6 +383,8 @@ def load_settings(name_or_file: str) -> TrainingSettings:
         )
     content = read_yaml(path)
     content.pop("version", None)  # the settings of a run tell it
+    if microscope is not None:
+        content["optics"] = microscope
     return parse_settings(path, content)
 
 

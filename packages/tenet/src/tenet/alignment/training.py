@@ -1,6 +1,6 @@
 """What the alignment network learns from: simulated stacks, shaken by a known vibration."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -210,6 +210,10 @@ class AlignmentTraining:
     def checkpoint(self) -> dict[str, Any]:
         """Return the network as `tenet.alignment.shifts.load_alignment` reads it."""
         return alignment_content(self.model)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Go on with the model of a checkpoint."""
+        self.model.load_state_dict(content["state"])
 
 
 def shift_loss(found: Tensor, shifts: Tensor) -> Tensor:

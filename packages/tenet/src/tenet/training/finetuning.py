@@ -1,6 +1,6 @@
 """Fine-tuning: JNet learns from recordings, by imaging what it finds and comparing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +158,10 @@ class Finetuning:
     def checkpoint(self) -> dict[str, Any]:
         """Return the model's state and parameters."""
         return checkpoint_of(self.model)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Go on with the model of a checkpoint."""
+        self.model.load_state_dict(content["state"])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Pre-training: JNet learns structure and brightness from labels that are imaged on the spot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,10 @@ class Pretraining:
     def checkpoint(self) -> dict[str, Any]:
         """Return the model's state and parameters."""
         return checkpoint_of(self.model)
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Go on with the model of a checkpoint."""
+        self.model.load_state_dict(content["state"])
 
 
 def pretrain(

@@ -327,7 +327,7 @@ class _Trainer:
 
     def restore(self, content: Mapping[str, Any]) -> None:
         state = content["training"]
-        self.recipe.model.load_state_dict(content["state"])
+        self.recipe.restore(content)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.rate is not None:

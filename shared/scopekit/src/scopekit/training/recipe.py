@@ -1,6 +1,6 @@
 """What the training loop is told: a method's recipe, and how long and how fast to learn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -86,6 +86,9 @@ class Recipe(Protocol[S]):
 
     def checkpoint(self) -> dict[str, Any]:
         """Return what using the model needs, as plain tensors and values."""
+
+    def restore(self, content: Mapping[str, Any]) -> None:
+        """Give the model the weights of what `checkpoint` returned."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from scopekit.settings import read_yaml, write_yaml
 History = list[dict[str, float]]
 _OWN_NAMES = {
     *("settings.yaml", "log.csv", "loss.png"),
-    *("checkpoints", "pictures", "tensorboard", "simulated"),
+    *("checkpoints", "pictures", "tensorboard", "simulated", "teacher"),
 }
 _RESULTS = ("checkpoints/*.pt", "tensorboard/events.*", "pictures/epoch-*.png")
 # A resumed run may be made longer, or watched more closely.
@@ -89,6 +89,10 @@ class RunFolder:
         if resume and not self._resumes:
             say(f"{path} holds no run to go on with: starting one")
         self._writer: SummaryWriter | None = None
+
+    def settle(self, settings: Mapping[str, Any]) -> None:
+        """Replace the settings before the run begins, by those with what it chose by itself."""
+        self._settings = settings
 
     def begin(self) -> None:
         """Write the settings; remove what an earlier run left, unless it goes on."""
