@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from scopekit.settings import read_yaml
 from scopekit.training.plateau import Plateau
 from tenet.config.files import load_config
 from tenet.config.sections import LabelCrops
 from tenet.data.crops import PhantomCrops
 from tenet.network.jnet import JNet
 from tenet.training import finetuning, runs
-from tenet.training.finetuning import FinetuneOptions, finetune, make_recipe
+from tenet.training.finetuning import FinetuneOptions, Finetuning, finetune, make_recipe
 from tenet.training.modes import Mode
 from tenet.training.pretraining import Pretraining, pretrain
 
@@ -60,6 +61,15 @@ def test_fine_tuning_clips_gradients_to_1_and_pretraining_does_not(asked, write_
     assert asked.loop.batch_size == 2
 
 
+def test_what_a_run_is_resumed_with_must_be_the_same(asked, work):
+    wanted = {"mode": "encoder", "fold": None, "simulation": False, "align": True}
+    with pytest.raises(StopError):
+        finetune("tuned.json", mode="encoder", align=True, device="cpu", overwrite=True)
+    settings = read_yaml(work / "train" / "tuned" / "settings.yaml")
+    assert settings.items() >= wanted.items()
+    assert (settings["command"], settings["epochs"], settings["seed"]) == ("finetune", 3, 0)
+
+
 def test_the_fisher_information_is_of_the_whole_pretraining_or_100_batches(work, write_config):
     config = load_config(write_config("tuned", pretrain_dataset__I=7))
     assert finetuning._FISHER_BATCHES == 100
@@ -97,8 +107,8 @@ def test_simulated_images_are_by_the_neural_psf_that_was_learnt(work, alone):
     assert microscope.noisy
 
 
-@pytest.fixture
-def spied(work):
+@pytest.fixture(params=["pretraining", "finetuning"])
+def spied(work, request):
     """Return a recipe, and the crops that its validation draws."""
     config = load_config("tuned.json")
     data = config.section("pretrain_val_dataset", LabelCrops).model_copy(update={"I": 4})
@@ -110,9 +120,13 @@ def spied(work):
             return drawn[-1]
 
     torch.manual_seed(0)
-    model = JNet(config.params).eval()
     crops = Spied(data, turn=False)
-    return Pretraining(model, config.pretrain_loop, crops, crops), drawn
+    if request.param == "pretraining":
+        model = JNet(config.params).eval()
+        return Pretraining(model, config.pretrain_loop, crops, crops), drawn
+    model = JNet(config.params.model_copy(update={"reconstruct": True})).eval()
+    microscope = model.microscope()
+    return Finetuning(model, config.train_loop, crops, crops, microscope=microscope), drawn
 
 
 def test_validation_is_of_crops_at_places_of_their_own_always_the_same(spied):
