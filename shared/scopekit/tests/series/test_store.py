@@ -199,6 +199,34 @@ def test_a_full_disk_ends_the_run(tmp_path, views, full_disk):
     assert not series.result.exists()
 
 
+def test_volumes_of_another_shape_do_not_go_on(tmp_path, views):
+    run_frames(views, begin(tmp_path), [0, 1], solve)
+    with pytest.raises(UserError, match=r"settings \(shape\)"):
+        begin_series(tmp_path / "out.ome.zarr", (4, 20, 12, 11), UM, STAMP, overwrite=False)
+
+
+def test_the_settings_stay_while_frames_are_missing(tmp_path, views):
+    series = begin(tmp_path)
+    run_frames(views, series, [0, 2], solve)
+    series.land([1, 3])
+    assert list(series.records()) == [0, 2]
+    again = begin(tmp_path)
+    assert again.store == again.result
+    run_frames(views, again, [1, 3], solve)
+    again.land([])
+    assert names(tmp_path) == ["out.ome.zarr", "views.tif"]
+
+
+def test_scratch_volumes_take_their_space_first(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "scopekit.series.pipeline.require_space", lambda *request: asked.append(request)
+    )
+    with scratch_volume(tmp_path, (3, 4, 5)) as target:
+        assert target.shape == (3, 4, 5)
+    assert asked == [(tmp_path, 4 * 3 * 4 * 5)]
+
+
 def test_scratch_volumes_leave_no_file(tmp_path):
     with scratch_volume(tmp_path, (3, 4, 5)) as target:
         target.put(slice(None), 7)
