@@ -1,6 +1,5 @@
 """``serenet deconvolve``: view stacks on disk to deconvolved volumes on disk, resumable."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from scopekit.images.files import WHOLE_FILE, Selection, StackFile
 from scopekit.images.target import Target
 from scopekit.inputs import run_all
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
-from scopekit.progress import progress_bar
+from scopekit.progress import Advance, progress_bar
 from serenet import __version__
 from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
@@ -122,7 +121,7 @@ class _Solver:
         subsets: ViewSubsets,
         window: Window,
         name: str,
-        advance: Callable[[int, str], None],
+        advance: Advance,
     ) -> tuple[Tensor, list[float]]:
         kept = self._state.load(name, window)
         if kept is None:
@@ -130,7 +129,7 @@ class _Solver:
         else:
             estimate, fits, finished = kept[0].to(self._device), kept[1], kept[2]
             del kept
-        advance(self._options.iterations if finished else len(fits), "")
+        advance(self._options.iterations if finished else len(fits))
         if finished:
             return window.crop(estimate), fits
 

@@ -144,15 +144,14 @@ class _Part:
         return self._core_sum(subset.measured), self._core_sum(predicted)
 
     def update(
-        self, channels: Sequence[int], advance: Callable[[], None] | None = None, gain: float = 1.0
+        self, channels: Sequence[int], tell: Callable[[], None] = no_progress, gain: float = 1.0
     ) -> tuple[float, int]:
         """Use some views; return the summed deviance of the held-out ones and their pixels."""
         estimate = self._read().mul_(gain)
         for channel in channels:
             subset = self.subsets.subset(channel)
             estimate, _ = richardson_lucy_step(estimate, subset, exponent=EXPONENT)
-            if advance is not None:
-                advance()
+            tell()
         np.save(self.path, estimate.cpu().numpy())
         total, count = 0.0, 0
         for channel in self.held_out:

@@ -9,7 +9,7 @@ positions and directions together, hence only the object. At z > 0 the model's w
 the microlenses, as those from a point farther from the objective than its focal plane do.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
+from scopekit.progress import Advance, no_progress
 from serenet.rectification.lattice import Lattice
 from serenet.views.scan import SCAN_ORDER
 
@@ -135,7 +136,7 @@ def rectify_series(
     flat: Views,
     order: Sequence[int],
     dark: Frame | None = None,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Advance = no_progress,
 ) -> Iterator[Views]:
     """Yield the views of every time point, its exposures interlaced.
 
@@ -152,14 +153,14 @@ def rectify_series(
     dark
         (Y, X), a frame without light.
     advance
-        Called with 1 after every frame.
+        Told of every frame.
     """
     n_num = round(len(flat) ** 0.5)
     scanned = np.empty((len(order), *flat.shape), np.float32)
     for number, frame in enumerate(frames):
         t = number % len(order)
         scanned[t] = rectify_frame(frame, lattice, n_num, dark=dark) / flat
-        advance(1)
+        advance()
         if t == len(order) - 1:
             yield interlace(scanned, order)
 

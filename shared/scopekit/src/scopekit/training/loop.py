@@ -8,7 +8,7 @@ processes equal one with as many times the batch.
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scopekit.checkpoints import write_checkpoint
 from scopekit.errors import UserError
-from scopekit.progress import console, progress_bar, say, say_progress
+from scopekit.progress import Advance, console, no_progress, progress_bar, say, say_progress
 from scopekit.training.muon import MuonAdam
 from scopekit.training.plateau import PlateauRate
 from scopekit.training.processes import World
@@ -148,7 +148,7 @@ class _Trainer:
                 f"this run has its {self.epoch} epochs: raise {self.loop.epochs_key} {why}"
             )
         n_steps = (self.loop.epochs - self.epoch) * self.steps_per_epoch
-        bar = progress_bar("training", n_steps) if self.folder else nullcontext(_no_bar)
+        bar = progress_bar("training", n_steps) if self.folder else nullcontext(no_progress)
         try:
             with bar as advance:
                 while not self.is_done():
@@ -163,7 +163,7 @@ class _Trainer:
         if self.folder is not None and self.epoch < self.loop.epochs:
             say(f"ended after epoch {self.epoch}: the validation has stopped improving")
 
-    def _run_epoch(self, advance: Callable[..., None]) -> None:
+    def _run_epoch(self, advance: Advance) -> None:
         first = self.epoch * self.steps_per_epoch
         steps = range(first, first + self.steps_per_epoch)
         started, waited = time.perf_counter(), 0.0
@@ -365,10 +365,6 @@ def _optimizer(model: nn.Module, loop: Loop) -> torch.optim.Optimizer:
     if loop.optimizer == "sgd":
         return torch.optim.SGD(trained, lr=loop.learning_rate)
     return torch.optim.Adam(trained, lr=loop.learning_rate)
-
-
-def _no_bar(*_: Any) -> None:
-    pass
 
 
 def _is_out_of_memory(failure: Exception) -> bool:
