@@ -12,7 +12,13 @@ from scopekit.metrics import psnr
 from serenet import build_model, load_checkpoint, save_checkpoint
 from serenet.reconstruction.virtual_scan import virtual_scan
 from serenet.simulation.training_scenes import write_scenes
-from serenet.training.baselines import VirtualScanning, global_ssim, relative_volume
+from serenet.training.baselines import (
+    FromRefocused,
+    FromViews,
+    VirtualScanning,
+    global_ssim,
+    relative_volume,
+)
 from serenet.training.recipe import Task
 from serenet.training.run import train_method
 from serenet.training.settings import TrainingSettings
@@ -177,3 +183,83 @@ def test_the_psnr_of_the_log_is_that_of_compare():
     found = VirtualScanning(model, presets["nnum13"].with_all_views(), task).validate()
     virtual = virtual_scan(torch.from_numpy(views[:, 1::3, 1::3]), model)
     assert found.scores["psnr"] == pytest.approx(psnr(views, virtual.numpy()))
+
+
+class Scene:
+    """One light field of 169 views, and its volume of three planes."""
+
+    def __init__(self):
+        self.fields = [type("Field", (), {"source": "scene"})]
+        rng = np.random.default_rng(0)
+        self.light_field = rng.gamma(2, 50, (169, 12, 12)).astype(np.float32)
+        self.truth = rng.gamma(1, 40, (3, 52, 52)).astype(np.float32)
+
+    def __len__(self):
+        return 1
+
+    def random_origin(self, index, rng):
+        return 0, 0
+
+    def views(self, index, origin):
+        return self.light_field
+
+    def volume(self, index, origin):
+        return self.truth
+
+
+def task(scene, method, **changes):
+    settings = {"method": method, "optics": "nnum13", "data": {"views": ".", "volumes": "."}}
+    quiet = {"crop": 12, "brightness": 1, "noise": {"variance": 0}}
+    return Task(scene, scene, TrainingSettings.model_validate(settings | quiet | changes))
+
+
+def test_view_networks_compare_relative_brightness():
+    scene, seen = Scene(), []
+
+    def network(inputs, scale):
+        seen.append((inputs, scale))
+        return torch.full((1, 1, 3, 52, 52), 0.25), None
+
+    microscope = presets["nnum13"].with_middle_depths(3).with_all_views()
+    recipe = FromViews(torch.nn.Linear(1, 1), microscope, task(scene, "hylfmnet"))
+    terms = recipe.losses(network, [recipe.sample(0, np.random.default_rng(0))])
+    low, high = np.percentile(scene.light_field, (10, 99.9))
+    expected = np.clip((scene.light_field - low) / (high - low + 1e-3), 0, 1)
+    assert seen[0][1] == pytest.approx(13 / 3)
+    np.testing.assert_allclose(seen[0][0][0], expected, atol=1e-5)
+    truth = np.clip(scene.truth / (np.percentile(scene.truth, 99.9) + 1e-3), 0, 1)
+    assert float(terms["mse"]) == pytest.approx(np.square(truth - 0.25).mean(), rel=1e-4)
+
+
+def test_the_loss_of_rlnet_is_that_of_the_paper():
+    scene, given = Scene(), {}
+
+    def network(inputs):
+        given["inputs"] = inputs.numpy()
+        result = torch.rand(1, 2, 3, 52, 52, generator=torch.Generator().manual_seed(0))
+        given["estimate"], given["result"] = result[0].numpy()
+        return result
+
+    microscope = presets["nnum13"].with_middle_depths(3).with_all_views()
+    shift = torch.zeros(169, 3, 2)
+    recipe = FromRefocused(build_model("rlnet"), microscope, task(scene, "rlnet"), psf_shift=shift)
+    terms = recipe.losses(network, [recipe.sample(0, np.random.default_rng(0))])
+    truth = np.clip(scene.truth / (np.percentile(scene.truth, 99.99) + 1e-3), 0, 1)
+    inputs, estimate, result = given["inputs"][0], given["estimate"], given["result"]
+    wanted = 0.2 * inputs + 0.8 * truth
+    assert float(terms["estimate"]) == pytest.approx(
+        0.1 * np.square(estimate - wanted).mean(), rel=1e-4
+    )
+    assert float(terms["mse"]) == pytest.approx(np.square(result - truth).mean(), rel=1e-4)
+    likeness = float(global_ssim(torch.from_numpy(result), torch.from_numpy(truth)))
+    assert float(terms["ssim"]) == pytest.approx(-np.log((1 + likeness) / 2), rel=1e-4)
+
+
+def test_an_unscanned_light_field_is_the_middle_pixel_of_every_scan():
+    scene = Scene()
+    model = build_model("vsnet", K=1, n_block=1, channels=4)
+    settings = task(scene, "vsnet", data={"views": "."})
+    recipe = VirtualScanning(model, presets["nnum13"].with_all_views(), settings)
+    crop = recipe.sample(0, np.random.default_rng(0))
+    np.testing.assert_array_equal(crop.inputs, scene.light_field[:, 1::3, 1::3])
+    np.testing.assert_array_equal(crop.target, scene.light_field)

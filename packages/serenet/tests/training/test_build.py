@@ -2,12 +2,15 @@
 
 from typing import get_args
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from scopekit.errors import UserError
-from serenet.training.build import _BUILDERS
-from serenet.training.settings import Method, load_settings
+from scopekit.training.processes import World
+from serenet.training.build import _BUILDERS, build_recipe
+from serenet.training.settings import Method, TrainingSettings, load_settings
 
 
 def test_every_method_can_be_built():
@@ -22,3 +25,73 @@ def test_the_microscope_may_be_called_optics_or_microscope(tmp_path):
     path.write_text(yaml.safe_dump({**named, "optics": "nnum13"}))
     with pytest.raises(UserError, match="microscope: unknown key"):
         load_settings(str(path))
+
+
+SMALL = {
+    "optics": "nnum13",
+    "depths": 3,
+    "psf_size": 9,
+    "crop": 9,
+    "perceptual": {"weight": 0},
+    "data": {"simulated": 2, "repeat": 3},
+    "validation": {"simulated": 1},
+}
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+def build(tmp_path, method, **changes):
+    settings = TrainingSettings.model_validate({"method": method, **SMALL, **changes})
+    return build_recipe(settings, "my.yaml", tmp_path, ALONE)
+
+
+def test_scenes_to_judge_by_are_others_than_those_to_learn_from(tmp_path):
+    recipe = build(tmp_path, "renet")
+    assert (len(recipe.data), len(recipe.validation), recipe.n_samples) == (2, 1, 6)
+    names = {
+        part: sorted(p.name for p in (tmp_path / "simulated" / part / "volumes").iterdir())
+        for part in ("training", "validation")
+    }
+    assert names == {
+        "training": ["scene0001.tif", "scene0002.tif"],
+        "validation": ["scene10001.tif"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "n_views", "taught", "judged"),
+    [
+        ("serenet", 49, False, True),
+        ("renet", 49, True, True),
+        ("hylfmnet", 169, True, True),
+        ("rlnet", 49, True, True),
+        ("vsnet", 169, False, False),
+    ],
+)
+def test_each_method_gets_its_views_and_volumes(tmp_path, method, n_views, taught, judged):
+    small = {"vsnet": {"K": 1, "n_block": 1, "channels": 4}}
+    recipe = build(tmp_path, method, network=small.get(method, {}))
+    assert len(recipe.microscope.views) == n_views
+    assert recipe.data.views(0, (0, 0)).shape == (n_views, 9, 9)
+    assert (recipe.data.paired, recipe.validation.paired) == (taught, judged)
+    assert len(recipe.microscope.depths_um) == 3
+
+
+def test_motion_is_learnt_from_the_central_view(tmp_path):
+    recipe = build(tmp_path, "twnet", network={"channels": [4, 4, 8]})
+    assert recipe.n_samples == 6
+    assert recipe.sample(0, np.random.default_rng(0)).view.shape == (9, 9)
+    with pytest.raises(UserError, match="crop 10: twnet needs a multiple of 3"):
+        build(tmp_path, "twnet", network={"channels": [4, 4, 8]}, crop=10)
+
+
+def test_a_network_begins_by_the_seed_of_the_run(tmp_path):
+    first, same, other = (
+        next(build(tmp_path, "renet", seed=seed).model.parameters()) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_a_fault_of_the_network_names_the_settings(tmp_path):
+    with pytest.raises(UserError, match=r"^my\.yaml: network: "):
+        build(tmp_path, "vsnet", network={"K": 0})
