@@ -147,7 +147,7 @@ def fuzz(session: nox.Session) -> None:
     """Feed every reader with spoilt files, 20000 of each format, or as many as -- N says."""
     install(session, *WITH_EXTRAS, "pytest", "pytest-xdist", "hypothesis")
     (number,) = session.posargs or ("20000",)
-    session.run("pytest", "tests/test_fuzz.py", *IN_PARALLEL, env={"FUZZ_EXAMPLES": number})
+    session.run("pytest", "tools/tests/test_fuzz.py", *IN_PARALLEL, env={"FUZZ_EXAMPLES": number})
 
 
 @nox.session

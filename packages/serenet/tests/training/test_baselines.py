@@ -188,6 +188,8 @@ def test_the_psnr_of_the_log_is_that_of_compare():
 class Scene:
     """One light field of 169 views, and its volume of three planes."""
 
+    visits = (0,)
+
     def __init__(self):
         self.fields = [type("Field", (), {"source": "scene"})]
         rng = np.random.default_rng(0)

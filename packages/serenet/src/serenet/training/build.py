@@ -163,7 +163,7 @@ class Job:
 
 
 def build_recipe(
-    settings: TrainingSettings, name: str, out: Path, world: World, *, resume: bool
+    settings: TrainingSettings, name: str, out: Path, world: World, *, resume: bool = False
 ) -> Recipe[Any]:
     """Return what to train, on what, by which loss.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SOURCES = {
     "optics": "shared/optics/src",
     "scopekit": "shared/scopekit/src",
@@ -31,7 +31,7 @@ ROOMS = {
     " enhancement evaluation inference demo __init__ cli __main__",
     "datagen": "__init__ folders labels bubtub cli __main__",
 }
-FOLDERS = ("shared", "packages", "data_generation", "tools", "tests")
+FOLDERS = ("shared", "packages", "data_generation", "tools")
 MOST_MODULES = 15
 MOST_LINES = 400
 
