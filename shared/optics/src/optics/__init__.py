@@ -3,6 +3,7 @@
 Units are micrometres, volumes are (Z, Y, X), views are (A, Y, X).
 """
 
+from optics.band_limited import BandLimitedOperator
 from optics.convolution import KernelOperator
 from optics.deconvolution import Operator, Subset, poisson_deviance, richardson_lucy, update
 from optics.errors import OpticsError
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "NLLMPG",
+    "BandLimitedOperator",
     "KernelOperator",
     "LightFieldOperator",
     "LightFieldPreset",
