@@ -20,6 +20,7 @@ from optics import (
 from scopekit.errors import UserError
 from scopekit.images.files import open_stack
 from scopekit.memory import MemoryBudget
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import ViewSubsets, flat_start, oblique_first
 from serenet.deconvolution.windows import plan_windows
 from serenet.reconstruction import refinement
@@ -69,9 +70,8 @@ def light_field_of(scope, psf):
             )
         size = (volume.shape[1], volume.shape[2])
         order = oblique_first(scope)
-        return ViewSubsets(
-            views.clamp(min=0), lambda channel: model_psf[channel : channel + 1], scope, size, order
-        )
+        operators = ViewOperators(lambda channel: model_psf[channel : channel + 1], scope)
+        return ViewSubsets(views.clamp(min=0), operators, size, order)
 
     return make
 

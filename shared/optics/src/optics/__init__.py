@@ -3,10 +3,10 @@
 Units are micrometres, volumes are (Z, Y, X), views are (A, Y, X).
 """
 
-from optics.band_limited import BandLimitedOperator
 from optics.convolution import KernelOperator
 from optics.deconvolution import Operator, Subset, poisson_deviance, richardson_lucy, update
 from optics.errors import OpticsError
+from optics.lightfield.band_limited import BandLimitedOperator
 from optics.lightfield.microscope import LightFieldPreset, presets
 from optics.lightfield.projection import LightFieldOperator
 from optics.lightfield.psf import phase_space_psf, psf_shift

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from optics import LightFieldPreset, RecordedLightField, Subset
+from optics import LightFieldPreset, Subset
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.windows import Window
-from serenet.views.psf import ViewPSF
 
 # Longer steps than Richardson-Lucy's own: the same fit in fewer sweeps.
 EXPONENT = 1.5
@@ -33,16 +33,14 @@ def oblique_first(preset: LightFieldPreset) -> list[int]:
 
 @dataclass(frozen=True)
 class ViewSubsets:
-    """The data of a light field, one subset a view, each made when it is reached.
+    """The data of a light field, one subset a view.
 
     Attributes
     ----------
     views
         (A, h, w), background subtracted, not negative.
-    view_psf
-        PSF of a channel.
-    preset
-        The microscope.
+    operators
+        Operator of a channel.
     volume_yx
         Lateral size of the volume.
     order
@@ -50,19 +48,19 @@ class ViewSubsets:
     """
 
     views: Tensor
-    view_psf: ViewPSF
-    preset: LightFieldPreset
+    operators: ViewOperators
     volume_yx: tuple[int, int]
     order: Sequence[int]
 
+    @property
+    def preset(self) -> LightFieldPreset:
+        """The microscope."""
+        return self.operators.preset
+
     def subset(self, channel: int) -> Subset:
         """Return one view's data and operator."""
-        operator = RecordedLightField(
-            self.view_psf(channel).to(self.views.device),
-            self.volume_yx,
-            (self.views.shape[-2], self.views.shape[-1]),
-            point_samples=self.preset.scanning == 1,
-        )
+        views_yx = (self.views.shape[-2], self.views.shape[-1])
+        operator = self.operators(channel, self.volume_yx, views_yx, self.views.device)
         return Subset(operator, self.views[channel : channel + 1])
 
     def inside(self, window: Window, device: torch.device) -> "ViewSubsets":

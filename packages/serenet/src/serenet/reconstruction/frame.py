@@ -19,8 +19,9 @@ from scopekit.progress import progress_bar, say
 from serenet.aberrations.correlation import shift_views, view_shifts
 from serenet.aberrations.fit import aberration_shifts, fit_aberrations
 from serenet.aberrations.shift_map import write_shift_map
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import ViewSubsets, oblique_first
-from serenet.deconvolution.windows import plan_windows
+from serenet.deconvolution.windows import plan_windows, room_beside
 from serenet.networks.base import Network, VolumeNetwork
 from serenet.networks.checkpoints import load_checkpoint
 from serenet.networks.rlnet import RLNet
@@ -264,7 +265,9 @@ class FrameReconstructor:
         windows = plan_windows(field, self._preset, size, budget, tv=False)
         volume_yx = (target.shape[-2], target.shape[-1])
         order = oblique_first(self._preset)
-        subsets = ViewSubsets(views, view_psf, self._preset, volume_yx, order)
+        room = room_beside(windows, self._preset, size, budget, tv=False)
+        operators = ViewOperators(view_psf, self._preset, room)
+        subsets = ViewSubsets(views, operators, volume_yx, order)
         n_updates = self._options.refine
         with (
             TemporaryDirectory(dir=self._options.out, prefix=".refining") as folder,

@@ -9,6 +9,9 @@ from optics import LightFieldPreset, PSFFile, open_psf, phase_space_psf
 from scopekit.errors import UserError
 from serenet.views.microscope import channels_of, preset_for_model, require_same_microscope
 
+TOGETHER = 128 * 10**6
+"""Most bytes of the PSFs that are computed together."""
+
 ViewPSF = Callable[[int], Tensor]
 """``view_psf(channel)`` gives (1, D, h, w) for a channel of the preset's views."""
 
@@ -47,9 +50,29 @@ def psf_of_views(
 
 
 def _computed(preset: LightFieldPreset) -> ViewPSF:
+    """Return PSFs that are computed when they are asked for.
+
+    Views at one distance from the axis are mirror images, and cost as little together as one. In
+    the order that deconvolution takes them they follow one another.
+    """
+    middle = preset.n_num // 2
+    distances = [
+        (a // preset.n_num - middle) ** 2 + (a % preset.n_num - middle) ** 2 for a in preset.views
+    ]
+    most = max(TOGETHER // (4 * len(preset.depths_um) * preset.psf_size**2), 1)
+    made: dict[int, Tensor] = {}
 
     def view_psf(channel: int) -> Tensor:
-        return phase_space_psf(preset, views=[preset.views[channel]], size=preset.psf_size)
+        if channel not in made:
+            made.clear()
+            alike = [c for c, far in enumerate(distances) if far == distances[channel]]
+            first = alike.index(channel)
+            chosen = alike[first : first + most]
+            psf = phase_space_psf(
+                preset, views=[preset.views[c] for c in chosen], size=preset.psf_size
+            )
+            made.update(zip(chosen, psf.split(1), strict=True))
+        return made[channel]
 
     return view_psf
 

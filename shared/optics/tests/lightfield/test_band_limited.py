@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from optics import LightFieldOperator, OpticsError, phase_space_psf, presets, sample_views
-from optics.band import Sampling, sampling_matrix
-from optics.band_limited import BandLimitedOperator
-from optics.recorded import RecordedLightField
+from optics.lightfield.band import Sampling, sampling_matrix
+from optics.lightfield.band_limited import BandLimitedOperator
+from optics.lightfield.recording import RecordedLightField
 
 sides = st.integers(1, 20)
 samplings = st.sampled_from(["mean", "cubic", "point"])
@@ -152,7 +152,7 @@ def test_planes_come_in_slabs_without_gaps(monkeypatch: pytest.MonkeyPatch) -> N
     operator = BandLimitedOperator(random(2, 7, 5, 5), (12, 15), (4, 5))
     views = random(2, 4, 5, seed=1)
     expected = operator.adjoint(views)
-    monkeypatch.setattr("optics.band._SLAB_BYTES", {"cpu": 4000})
+    monkeypatch.setattr("optics.lightfield.band._SLAB_BYTES", {"cpu": 4000})
     slabs = list(operator.adjoint_slabs(views))
     assert len(slabs) > 2
     assert [depths.start for depths, _ in slabs[1:]] == [depths.stop for depths, _ in slabs[:-1]]

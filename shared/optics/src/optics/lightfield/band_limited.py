@@ -1,9 +1,9 @@
 """Projection onto views as coarse as they are recorded, at the low frequencies they can hold.
 
 Views have a sample every n_num / scanning volume pixels. What they average away need not be
-computed: planes are transformed within a band only (`optics.band`), transfer functions of all
-views are held, and the sampling of the views is part of their inverse transform. The result is
-that of `LightFieldOperator` followed by the sampling, zeros beyond the border, within `TOLERANCE`.
+computed: planes are transformed within a band only, transfer functions of all views are held, and
+the sampling of the views is part of their inverse transform. The result is that of
+`LightFieldOperator` followed by the sampling, zeros beyond the border; `BAND` says how nearly.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optics.band import Band, Sampling, Shape
 from optics.errors import OpticsError
+from optics.lightfield.band import Band, Sampling, Shape
 
 BAND = 1.0
 """Highest frequency computed, in cycles a view pixel: twice what views can hold, and where the
