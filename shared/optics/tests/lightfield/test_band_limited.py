@@ -160,6 +160,16 @@ def test_planes_come_in_slabs_without_gaps(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(operator.adjoint(views), expected)
 
 
+def test_half_precision_of_networks_does_not_reach_it() -> None:
+    operator = BandLimitedOperator(random(2, 3, 5, 5).float(), (12, 15), (4, 5))
+    volume = random(3, 12, 15, seed=1).float()
+    expected = operator.forward(volume), operator.adjoint(operator.forward(volume))
+    with torch.autocast("cpu", torch.bfloat16):
+        views = operator.forward(volume)
+        assert torch.equal(views, expected[0])
+        assert torch.equal(operator.adjoint(views), expected[1])
+
+
 @pytest.mark.gpu
 def test_on_a_gpu() -> None:
     psf, volume = random(3, 9, 15, 14).float(), random(9, 60, 55, seed=1).float()

@@ -11,6 +11,10 @@ from serenet.views.psf import ViewPSF
 
 Shape = tuple[int, int]
 
+# Highest frequency in cycles a view pixel. Sweeps amplify what is left out: volumes differ from
+# the full operator's by 0.8 % (L2) with 1, by 0.1 % with 2 (25 noisy views, 3 sweeps, nnum13).
+_BAND = 2.0
+
 
 class ViewOperator(BandLimitedOperator):
     """Projection onto one view as it is recorded.
@@ -28,7 +32,7 @@ class ViewOperator(BandLimitedOperator):
     ) -> None:
         # Without scanning the lens positions are far apart.
         sampling: Sampling = "point" if preset.scanning == 1 else "mean"
-        super().__init__(psf, volume_yx, views_yx, sampling=sampling)
+        super().__init__(psf, volume_yx, views_yx, sampling=sampling, band=_BAND)
         self.volume_bytes = psf.shape[1] * volume_yx[0] * volume_yx[1] * psf.itemsize
         self.keeps_sensitivity = False
         self._ones = psf.new_ones((len(psf), *views_yx))

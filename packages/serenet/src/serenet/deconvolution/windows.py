@@ -14,9 +14,11 @@ from serenet.views.psf import TOGETHER
 # Volumes held at once: start, estimate, last one, update, sensitivity; with total variation.
 _VOLUMES = 5
 _VOLUMES_TV = 8
-# Copies of one view's PSF while it is made; PSFs made together, and buffers of the transforms.
+# Copies of one view's PSF while it is made, views that are made together, and buffers of the
+# transforms.
 _PSFS = 6
-_BUFFERS = TOGETHER + 64e6
+_ALIKE = 8
+_BUFFERS = 64e6
 # The rest is for libraries that load later and for what the allocator keeps.
 _PLANNED = 0.8
 
@@ -144,7 +146,9 @@ def _bytes_of_window(
     height, width = volume_yx
     volumes = (_VOLUMES_TV if tv else _VOLUMES) * height * width
     transfer = padded_size(height, psf_size) * (padded_size(width, psf_size) + 2)
-    return 4 * n_depths * (volumes + transfer + _PSFS * psf_size**2) + _BUFFERS
+    psf = 4 * n_depths * psf_size**2
+    together = min(_ALIKE * psf, TOGETHER)
+    return 4 * n_depths * (volumes + transfer) + _PSFS * psf + together + _BUFFERS
 
 
 def _window(

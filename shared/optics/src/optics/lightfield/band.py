@@ -145,7 +145,8 @@ class Band:
         lines = self._rows @ spectra.mT
         parts = torch.view_as_real(lines).flatten(-2)
         waves = torch.view_as_real(self._weighted.conj_physical()).flatten(-2)
-        return parts @ waves.T
+        with _whole_precision(parts):
+            return parts @ waves.T
 
     def spread(self, views: Tensor) -> Tensor:
         """Return conjugate spectra (A, columns, rows) of views: `sample` and weights transposed.
@@ -153,5 +154,12 @@ class Band:
         The mirror images of columns are not in them, as `back` counts them itself.
         """
         waves = torch.view_as_real(self._columns).flatten(-2)
-        lines = torch.view_as_complex((views @ waves).view(*views.shape[:-1], -1, 2))
+        with _whole_precision(views):
+            parts = views @ waves
+        lines = torch.view_as_complex(parts.view(*views.shape[:-1], -1, 2))
         return lines.mT @ self._rows
+
+
+def _whole_precision(like: Tensor) -> torch.autocast:
+    """Keep the half precision of networks in training from these products."""
+    return torch.autocast(like.device.type, enabled=False)
