@@ -9,7 +9,7 @@ from optics import LightFieldPreset, PSFFile, open_psf, phase_space_psf
 from scopekit.errors import UserError
 from serenet.views.microscope import channels_of, preset_for_model, require_same_microscope
 
-TOGETHER = 128 * 10**6
+TOGETHER = 64 * 10**6
 """Most bytes of the PSFs that are computed together."""
 
 ViewPSF = Callable[[int], Tensor]
