@@ -1,9 +1,11 @@
 """Every check of the repository: ``nox --list`` names them, ``nox -s NAME`` runs one."""
 
 import os
+import re
 import shutil
 import sys
 import tempfile
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,6 +56,15 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def newest(session: nox.Session) -> None:
+    """Run all tests with the newest versions there are, instead of those in constraints.txt."""
+    session.install(
+        "--no-compile", "--upgrade", *WITH_EXTRAS, "pytest", "pytest-xdist", "hypothesis"
+    )
+    session.run("pytest", *(session.posargs or IN_PARALLEL), env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 @nox.parametrize("package", [nox.param(name, id=name) for name in FOLDERS])
 def tests_package(session: nox.Session, package: str) -> None:
     """Run the tests of one package, with only what it asks for installed."""
@@ -92,6 +103,43 @@ def demo(session: nox.Session) -> None:
         session.run(name, "demo", "--out", str(out))
         for picture in sorted(out.rglob("*.png")):
             session.log(f"picture: {picture}")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build sdists and wheels of the last commit into dist/, install them afresh, run the demos."""
+    install(session, "build")
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    names = []
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        session.run("git", "clone", "--quiet", ROOT.as_uri(), str(clone), external=True)
+        for source in FOLDERS.values():
+            names.append(ask_for_versions(clone / source))
+            shutil.copy(clone / "LICENSE", clone / source)
+            session.run("python", "-m", "build", "--outdir", str(dist), str(clone / source))
+    with tempfile.TemporaryDirectory() as folder:
+        session.run(sys.executable, "-m", "venv", folder, external=True)
+        programs = Path(folder) / ("Scripts" if os.name == "nt" else "bin")
+        pip_install = [str(programs / "pip"), "install", "-qq", *PIP_OPTIONS]
+        session.run(*pip_install, "--find-links", str(dist), *names, external=True)
+        for name in COMMANDS:
+            session.run(str(programs / name), "--help", external=True, silent=True)
+        for name in WITH_DEMO:
+            out = Path(folder) / name
+            session.run(str(programs / name), "demo", "--out", str(out), external=True)
+
+
+def ask_for_versions(folder: Path) -> str:
+    """Let a package require its siblings by version instead of folder; return name and version."""
+    file = folder / "pyproject.toml"
+    text = file.read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    # All packages share one version, and use each other's inner parts.
+    requirement = f"=={project['version']}"
+    file.write_text(re.sub(r" @ \{root:[^\"]*", requirement, text), encoding="utf-8")
+    return f"{project['name']}{requirement}"
 
 
 @nox.session

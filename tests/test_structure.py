@@ -26,9 +26,9 @@ ROOMS = {
     "scopekit": "__init__ errors progress outputs memory cuts metrics cli timm_import settings"
     " checkpoints images inputs preview series training",
     "serenet": "options views networks results rectification aberrations motion deconvolution"
-    " simulation reconstruction comparison training demo __init__ cli __main__",
-    "tenet": "config alignment data microscope network objects training enhancement evaluation"
-    " inference demo __init__ cli __main__",
+    " simulation reconstruction comparison training api demo __init__ cli __main__",
+    "tenet": "array_kinds metrics config alignment data microscope network objects training"
+    " enhancement evaluation inference demo __init__ cli __main__",
     "datagen": "__init__ folders labels bubtub cli __main__",
 }
 FOLDERS = ("shared", "packages", "data_generation", "tools", "tests")

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from bench.plain.jnet import plain_jnet
 from bench.timing import Bench, Result, Work, counted_flops
 from tenet import JNet, load_config
+from tenet.config.files import SHIPPED
 from tenet.enhancement.stack import enhance
 from tenet.network.jnet import hill
-from tenet.network.weights import WEIGHTS, load_model
+from tenet.network.weights import load_model
 
 
 class Network(nn.Module):
@@ -26,7 +27,7 @@ class Network(nn.Module):
 @torch.no_grad()
 def bench_enhance(bench: Bench) -> list[Result]:
     params = load_config("demo").params
-    model = load_model(WEIGHTS / "demo_pretrain.pt", params).eval()
+    model = load_model(SHIPPED / "demo_pretrain.pt", params).eval()
     size = (4, 24, 24) if bench.tiny else (16, 128, 128)
     stack = torch.rand(size, generator=torch.Generator().manual_seed(0))
     flops = counted_flops(Network(model), stack[None, None])

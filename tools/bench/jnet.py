@@ -1,9 +1,11 @@
 """JNet against its plain definition in contiguous float32, the one that the tests compare with."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from bench.plain.unet import PlainUNet
+from bench.plain.jnet import plain_unet
 from bench.timing import Bench, Result, Work, counted_flops
 from tenet import JNet, load_config
 
@@ -33,19 +35,16 @@ class Network(nn.Module):
         return torch.cat(self.jnet.enhance(image))
 
 
-def networks(bench: Bench) -> tuple[Network, PlainUNet]:
-    ours = Network(tiny=bench.tiny)
-    params = ours.jnet.params
-    plain = PlainUNet(params.hidden_channels_list, params.nblocks, params.dropout, params.scale)
-    state = ours.jnet.state_dict()
-    plain.load_state_dict({name: state[name] for name in plain.state_dict()})
-    return ours, plain.to(bench.device)
+def state_of(network: Network, device: torch.device) -> dict[str, Tensor]:
+    """Return a contiguous copy of the network's state for the plain form."""
+    state = network.jnet.state_dict()
+    return {name: tensor.detach().clone().to(device) for name, tensor in state.items()}
 
 
 @torch.no_grad()
 def bench_forward(bench: Bench) -> list[Result]:
-    ours, plain = networks(bench)
-    ours.eval(), plain.eval()
+    ours = Network(tiny=bench.tiny).eval()
+    state = state_of(ours, bench.device)
     size = (2, 16, 16) if bench.tiny else (24, 112, 112)
     image = torch.rand((1, 1, *size))
     work = Work(counted_flops(ours, image), 4 * (1 + 2 * SCALE) * image.numel(), bench.float32)
@@ -56,7 +55,7 @@ def bench_forward(bench: Bench) -> list[Result]:
             f"forward of JNet, {size} to {SCALE} times the planes",
             lambda: ours(image),
             PLAIN,
-            lambda: torch.cat(plain(image)),
+            lambda: torch.cat(plain_unet(state, image, SCALE, False)),
             work,
             repeats=2,
         )
@@ -64,7 +63,8 @@ def bench_forward(bench: Bench) -> list[Result]:
 
 
 def bench_step(bench: Bench) -> list[Result]:
-    ours, plain = networks(bench)
+    ours = Network(tiny=bench.tiny)
+    state = state_of(ours, bench.device)
     size = (24, 112, 112) if bench.device.type == "cuda" else (8, 64, 64)
     size = (2, 16, 16) if bench.tiny else size
     image = torch.rand((1, 1, *size))
@@ -75,21 +75,20 @@ def bench_step(bench: Bench) -> list[Result]:
         3 * counted_flops(ours.eval(), image), 8 * (1 + 2 * SCALE) * image.numel(), bench.float32
     )
     ours.train().to(bench.device)
-    plain.train()
     image = image.to(bench.device)
-    names = [name for name, _ in plain.named_parameters()]
-    own = dict(ours.jnet.named_parameters())
+    own = ours.jnet.network_parameters()
+    leaves = [state[name].requires_grad_() for name in own]
 
-    def gradient(out: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    def gradient(out: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         found = torch.autograd.grad(out.square().mean(), parameters)
         return torch.cat([g.flatten() for g in found])
 
     return [
         bench.compare(
             f"training step of JNet, {size} to {SCALE} times the planes, without dropout",
-            lambda: gradient(ours(image), [own[name] for name in names]),
+            lambda: gradient(ours(image), [*own.values()]),
             PLAIN,
-            lambda: gradient(torch.cat(plain(image)), [*plain.parameters()]),
+            lambda: gradient(torch.cat(plain_unet(state, image, SCALE, True)), leaves),
             work,
         )
     ]

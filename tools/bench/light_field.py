@@ -13,7 +13,7 @@ from optics import (
     Subset,
     phase_space_psf,
     presets,
-    update,
+    richardson_lucy_step,
 )
 from optics.convolution import padded_size
 from optics.lightfield.recording import resize_matrix
@@ -184,7 +184,7 @@ def bench_update(bench: Bench) -> list[Result]:
 
     def ours() -> Tensor:
         operator = RecordedLightField(psf, (side, side), (recorded, recorded))
-        return update(start.clone(), Subset(operator, measured))[0]
+        return richardson_lucy_step(start.clone(), Subset(operator, measured))[0]
 
     def plain() -> Tensor:
         predicted = to_recorded @ plain_projection(start, psf[0]) @ to_recorded.T

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -49,16 +50,17 @@ def random_views(bench: Bench) -> Tensor:
     return (500 * views).to(bench.device)
 
 
+def load_serenet(bench: Bench, checkpoint: Path | None) -> SeReNet:
+    """Return a serenet of these weights, or of random ones."""
+    model = serenet.load_checkpoint(checkpoint) if checkpoint else serenet.build_model("serenet")
+    assert isinstance(model, SeReNet)
+    return model.to(bench.device)
+
+
 def models(bench: Bench) -> tuple[SeReNet, SeReNet]:
     """Return the network as users get it, and the same with contiguous kernels."""
     torch.manual_seed(0)
-    pair = []
-    for _ in range(2):
-        if bench.checkpoint is None:
-            pair.append(serenet.build_model("serenet").eval().to(bench.device))
-        else:
-            pair.append(serenet.load_checkpoint(bench.checkpoint, bench.device))
-    ours, plain = pair
+    ours, plain = (load_serenet(bench, bench.checkpoint).eval() for _ in range(2))
     plain.load_state_dict(ours.state_dict())
     for parameter in plain.parameters():
         parameter.data = parameter.data.contiguous()
@@ -202,12 +204,13 @@ def training_case(bench: Bench, side: int) -> tuple[SelfSupervised, Crop, SeReNe
         update={"perceptual": Perceptual(weight=0)}
     )
     psf = phase_space_psf(PRESET, depths_of(bench), size=31 if bench.tiny else 195)
-    preset = PRESET.model_copy(update={"depths_um": depths_of(bench)})
-    optics = Optics(preset, LightFieldOperator(psf.to(bench.device)), shift_for(bench))
-    model, plain = (serenet.build_model("serenet").train().to(bench.device) for _ in range(2))
+    microscope = PRESET.with_depths(depths_of(bench))
+    optics = Optics(microscope, LightFieldOperator(psf.to(bench.device)), shift_for(bench))
+    model, plain = (load_serenet(bench, None).train() for _ in range(2))
     with torch.no_grad():
         # Light everywhere: where there is almost none the gradient is ill-conditioned.
-        model.fine[-2].bias += 10
+        *_, last_bias = model.fine.parameters()
+        last_bias.add_(10)
     plain.load_state_dict(model.state_dict())
     model.lay_out()
     inputs = 100 * torch.rand(49, side, side)

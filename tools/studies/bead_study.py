@@ -32,8 +32,9 @@ from datagen.labels.beads import bead_volume_um3, covered_plane, least_share, pl
 from scopekit.memory import choose_device
 from tenet.config.files import Config, load_config
 from tenet.config.sections import Params
+from tenet.evaluation.statistics import statistics_of
 from tenet.network.weights import load_model
-from tenet.objects.measurements import measure_objects, statistics
+from tenet.objects.measurements import measure_objects
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -122,7 +123,7 @@ def table(rows: list[dict[str, object]]) -> str:
         mine = [row for row in rows if (row["method"], row["kind"]) == (method, kind)]
         values = {n: np.array([row[n] for row in mine], float) for n in QUANTITIES}
         seen = ~np.isnan(values["iou"])
-        found = [statistics(values[name][seen].tolist()) for name in QUANTITIES]
+        found = [statistics_of(values[name][seen].tolist()) for name in QUANTITIES]
         cells = " | ".join(f"{s.mean:.3f} ± {s.ci95:.3f}" for s in found)
         threshold = f"{mine[0]['threshold']}" + (", best" if kind == "best" else "")
         lines.append(f"| {method} | {threshold} | {seen.sum()} of {len(mine)} | {cells} |")

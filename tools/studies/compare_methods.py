@@ -37,7 +37,7 @@ from serenet.views.files import open_views, read_views
 
 PRESET = presets["nnum13"]
 DEPTHS, PSF_SIZE, SIDE = 21, 99, 143
-VIEW_UM = (1.0, PRESET.pixel_um * PRESET.lateral_scale, PRESET.pixel_um * PRESET.lateral_scale)
+VIEW_UM = (1.0, PRESET.view_pixel_um, PRESET.view_pixel_um)
 TRAINING_GROUPS, TEST_GROUPS = range(1, 16), range(16, 31)
 PHOTONS, READ_NOISE = 500.0, 3.0
 SHOWN = 17  # a group of tubes
@@ -195,13 +195,13 @@ def the_methods(out: Path, others: dict[str, str]) -> list[Method]:
 
 
 def refocus(psf: Path, views: Path, folder: Path) -> Path:
-    preset = PRESET.with_middle_depths(DEPTHS)
-    light_field = read_views(*open_views(views, preset))
-    shift = open_psf(psf).read_shift(list(preset.views)) / preset.lateral_scale
+    microscope = PRESET.with_middle_depths(DEPTHS)
+    light_field = read_views(*open_views(views, microscope))
+    shift = open_psf(psf).read_shift(list(microscope.views)) / microscope.lateral_scale
     mean = decompose(light_field, shift).mean(dim=0)
     volume = F.interpolate(mean[None], size=(SIDE, SIDE), mode="bilinear")[0].numpy()
     result = folder / f"{views.stem}_refocused.tif"
-    voxel_um = (preset.depth_step_um, preset.pixel_um, preset.pixel_um)
+    voxel_um = microscope.voxel_um
     write_volume(result, volume, voxel_um, overwrite=True)
     return result
 

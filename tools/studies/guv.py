@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from scopekit.images.files import open_frames, open_stack
-from serenet.views.microscope import load_preset
+from serenet.views.microscope import load_microscope
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -169,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="holds light_field.tif, radiometry_frame.tif")
     parser.add_argument("--out", type=Path, default=Path("guv"), help="folder of the volume")
-    parser.add_argument("--optics", type=Path, default=OPTICS)
+    parser.add_argument("--microscope", type=Path, default=OPTICS)
     parser.add_argument("--iterations", default="3")
     parser.add_argument("--tv", default="0")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs/guv.png")
@@ -178,15 +178,22 @@ def main() -> None:
     views = arguments.out / "guv.tif"
     rectify = ["serenet", "rectify", arguments.folder / "light_field.tif", "--overwrite"]
     rectify += ["--radiometry", arguments.folder / "radiometry_frame.tif"]
-    subprocess.run([*rectify, "--optics", arguments.optics, "--out", views], check=True)
-    deconvolve = ["serenet", "deconvolve", views, "--preset", arguments.optics, "--overwrite"]
+    subprocess.run([*rectify, "--microscope", arguments.microscope, "--out", views], check=True)
+    deconvolve = [
+        "serenet",
+        "deconvolve",
+        views,
+        "--microscope",
+        arguments.microscope,
+        "--overwrite",
+    ]
     deconvolve += ["--iterations", arguments.iterations, "--tv", arguments.tv]
     subprocess.run([*deconvolve, "--out", arguments.out], check=True)
 
-    preset = load_preset(str(arguments.optics))
-    depths = np.array(preset.depths_um)
+    microscope = load_microscope(str(arguments.microscope))
+    depths = np.array(microscope.depths_um)
     volume = open_stack(arguments.out / "guv_deconvolved.tif").read()
-    shell = Shell(volume, depths, preset.pixel_um)
+    shell = Shell(volume, depths, microscope.pixel_um)
     print(shell)
     frame = open_frames(arguments.folder / "light_field.tif").read()[0]
     draw(arguments.picture, frame, volume, shell, depths)

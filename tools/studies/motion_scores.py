@@ -32,9 +32,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=6)
     options = parser.parse_args()
     model = serenet.load_checkpoint(options.checkpoint)
-    preset = presets["nnum13"].with_middle_depths(DEPTHS)
-    preset = preset.model_copy(update={"views": (preset.central_view,)})
-    operator = LightFieldOperator(phase_space_psf(preset, size=PSF_SIZE))
+    microscope = presets["nnum13"].with_middle_depths(DEPTHS)
+    microscope = microscope.with_views((microscope.central_view,))
+    operator = LightFieldOperator(phase_space_psf(microscope, size=PSF_SIZE))
     angles = np.random.default_rng(FIRST_SEED).uniform(0, 2 * math.pi, options.scenes)
     print(f"{options.scenes} scenes; relative errors; speed in view pixels per exposure")
     print("photons  speed  scanned  corrected  left   middle exposure  training target")
@@ -42,7 +42,7 @@ def main() -> None:
     for number, angle in enumerate(angles):
         for speed in options.speeds:
             drift = (speed * math.sin(angle), speed * math.cos(angle))
-            scene = moving_scene(FIRST_SEED + number, [drift] * 9, preset, operator)
+            scene = moving_scene(FIRST_SEED + number, [drift] * 9, microscope, operator)
             for photons in options.photons:
                 still, moving = scene
                 power = float(still.square().mean())

@@ -16,8 +16,8 @@ from torch import Tensor
 
 import serenet
 from optics import (
+    LightFieldMicroscope,
     LightFieldOperator,
-    LightFieldPreset,
     add_camera_noise,
     phase_space_psf,
     presets,
@@ -41,18 +41,21 @@ VIEWS_AT_ONCE = 7
 
 
 def record(
-    volumes: list[Tensor], preset: LightFieldPreset, size: int, aberrations: dict[str, float]
+    volumes: list[Tensor],
+    microscope: LightFieldMicroscope,
+    size: int,
+    aberrations: dict[str, float],
 ) -> tuple[list[Tensor], Tensor]:
     """Return the noisy views of every volume, and the PSF's shift."""
     parts: list[list[Tensor]] = [[] for _ in volumes]
     shifts = []
-    for first in range(0, len(preset.views), VIEWS_AT_ONCE):
-        views = preset.views[first : first + VIEWS_AT_ONCE]
-        psf = phase_space_psf(preset, views=views, size=size, aberrations=aberrations)
+    for first in range(0, len(microscope.views), VIEWS_AT_ONCE):
+        views = microscope.views[first : first + VIEWS_AT_ONCE]
+        psf = phase_space_psf(microscope, views=views, size=size, aberrations=aberrations)
         shifts.append(psf_shift(psf))
         operator = LightFieldOperator(psf)
         for volume, part in zip(volumes, parts, strict=True):
-            part.append(sample_views(operator.forward(volume), preset.lateral_scale))
+            part.append(sample_views(operator.forward(volume), microscope.lateral_scale))
     generator = torch.Generator().manual_seed(0)
     noisy = [
         add_camera_noise(
@@ -83,13 +86,13 @@ def main() -> None:
     arguments = parser.parse_args()
     model = serenet.load_checkpoint(arguments.checkpoint)
     if arguments.volume is None:
-        preset, size = presets["nnum13"].with_middle_depths(41), 99
+        microscope, size = presets["nnum13"].with_middle_depths(41), 99
         seeds = range(20_000, 20_000 + arguments.scenes)
-        truths = [torch.from_numpy(tubes_and_bubbles(seed, preset)) for seed in seeds]
+        truths = [torch.from_numpy(tubes_and_bubbles(seed, microscope)) for seed in seeds]
     else:
-        preset, size = presets["nnum13"], 195
+        microscope, size = presets["nnum13"], 195
         truths = [torch.from_numpy(open_stack(arguments.volume).read())]
-    scale = preset.lateral_scale
+    scale = microscope.lateral_scale
     cuts = (arguments.border[0], arguments.border[1], arguments.border[1])
     inner = tuple(slice(n, -n or None) for n in cuts)
 
@@ -101,18 +104,18 @@ def main() -> None:
             found.append(correlation(truth[inner].numpy(), volume[inner].numpy()))
         return float(np.mean(found))
 
-    fields, shift = record(truths, preset, size, {})
+    fields, shift = record(truths, microscope, size, {})
     best = scores(fields)
     print(f"correlation without aberrations: {best:.3f}")
     print("aberration (waves rms): correlation by " + "; ".join(METHODS) + "; (share regained)")
     for waves in arguments.waves:
         for name, parts in ABERRATIONS.items():
             given = {part: share * waves for part, share in parts.items()}
-            fields, _ = record(truths, preset, size, given)
-            aligned = [serenet.predao(v, preset.views, preset.n_num, scale) for v in fields]
-            fits = [fit_aberrations(v, preset) for v in fields]
+            fields, _ = record(truths, microscope, size, given)
+            aligned = [serenet.predao(v, microscope.views, microscope.n_num, scale) for v in fields]
+            fits = [fit_aberrations(v, microscope) for v in fields]
             undone = [
-                shift_views(v, aberration_shifts(fit, preset) / scale)
+                shift_views(v, aberration_shifts(fit, microscope) / scale)
                 for v, fit in zip(fields, fits, strict=True)
             ]
             before = scores(fields)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tenet.config.files import Config
 from tenet.config.sections import LabelCrops, StackCrops, TrainLoop
-from tenet.data.crops import Crop
+from tenet.data.crops import RecordingCrop
 from tenet.enhancement.stack import enhance
 from tenet.evaluation.baselines import interpolate, microscope_operator, rl_tv
 from tenet.microscope.imaging import Microscope
@@ -55,7 +55,7 @@ def enhanced(model: JNet, stack: Tensor, *, as_recorded: bool) -> Array:
     ``as_recorded`` shows it the stack in the microscope's own scale, as in pre-training, and not
     from minimum to maximum, as ``tenet enhance`` does.
     """
-    found = enhance(model, stack, full_range=(0, 1) if as_recorded else None)
+    found = enhance(model, stack, value_range=(0, 1) if as_recorded else None)
     return np.asarray(found.structure.numpy(), np.float32)
 
 
@@ -67,7 +67,7 @@ class StackRegions:
     data: LabelCrops | StackCrops
     number: int = 1
 
-    def draw(self, rng: np.random.Generator) -> Crop:
+    def draw(self, rng: np.random.Generator) -> RecordingCrop:
         """Draw a region of the plane, as large as a crop, in all depths; bright ones rather."""
         stack = self.stacks[int(rng.integers(len(self.stacks)))]
         sides = [min(n, c) for n, c in zip(stack.shape[1:], self.data.cropsize[1:], strict=True)]
@@ -79,7 +79,7 @@ class StackRegions:
             )
             found.append(stack[:, y, x])
         region = max(found, key=lambda part: float(part.mean()))
-        return Crop("a recording", torch.ones(1, *region.shape), 0, image=region[None].cpu())
+        return RecordingCrop("a recording", torch.ones(1, *region.shape), None, region[None].cpu())
 
     def begin_epoch(self, epoch: int) -> None:
         """Nothing changes from epoch to epoch."""

@@ -25,21 +25,21 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.labels.painting import Placed, painted_planes
-from datagen.labels.phantom_config import SimulationConfig, find_config, read_simulation_config
+from datagen.labels.phantom_config import SimulationConfig, read_simulation_config
 from datagen.labels.phantoms import MIXES, ObjectMix, draw_object, object_counts
 from scopekit.checkpoints import write_checkpoint
 from scopekit.memory import choose_device, keep_freed_memory
-from scopekit.settings import write_yaml
+from scopekit.settings import find_config, write_yaml
 from scopekit.training.processes import World
 from tenet.config.files import load_config
 from tenet.config.sections import LabelCrops, PretrainLoop, StackCrops
 from tenet.data.augmentation import draw_turn, turned
-from tenet.data.crops import Crop
-from tenet.microscope.imaging import Batch, make_batch
+from tenet.data.crops import LabelCrop
+from tenet.metrics import structure_iou
 from tenet.network.jnet import JNet, hill
-from tenet.network.weights import state_of
-from tenet.training.pretraining import Pretraining, structure_iou
-from tenet.training.runs import new_model
+from tenet.network.weights import checkpoint_of
+from tenet.training.batches import LabelBatch
+from tenet.training.pretraining import Pretraining, new_model
 
 # Two published kinds; and solids of all sizes among lines, as the published mixture has few.
 KINDS = {
@@ -74,7 +74,7 @@ class PhantomsInMemory:
     turn: bool = True
     number: int = 1
 
-    def draw(self, rng: np.random.Generator) -> Crop:
+    def draw(self, rng: np.random.Generator) -> LabelCrop:
         """Draw a crop at a uniform place."""
         volume = self.volumes[int(rng.integers(len(self.volumes)))]
         corner = [
@@ -86,13 +86,8 @@ class PhantomsInMemory:
         if self.turn:
             bright = turned(bright, draw_turn(rng, square=bright.shape[1] == bright.shape[2]))
         labelz = torch.from_numpy(np.ascontiguousarray(bright))[None]
-        return Crop(
-            source="a phantom",
-            mask=torch.ones(1, *self.data.image_crop),
-            noise_seed=int(rng.integers(2**31)),
-            labelx=(labelz > 0).float(),
-            labelz=labelz,
-        )
+        mask, seed = torch.ones(1, *self.data.image_crop), int(rng.integers(2**31))
+        return LabelCrop("a phantom", mask, None, (labelz > 0).float(), labelz, seed)
 
     def begin_epoch(self, epoch: int) -> None:
         """Nothing changes from epoch to epoch."""
@@ -105,14 +100,14 @@ class ScaledPretraining(Pretraining):
     seed.
     """
 
-    def batch(self, crops: Sequence[Crop]) -> Batch:
+    def batch(self, crops: Sequence[LabelCrop]) -> LabelBatch:
         """Return what the network is shown of these crops."""
-        batch = make_batch(crops, self.device, self.microscope)
+        batch = super().batch(crops)
         peaks = batch.image.amax(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1e-3)
         shares = [np.random.default_rng(crop.noise_seed).random() for crop in crops]
         power = torch.tensor(shares, dtype=peaks.dtype, device=peaks.device)
         image = batch.image * peaks ** -power.reshape(peaks.shape)
-        return Batch(hill(image), image, batch.labelx, batch.labelz)
+        return LabelBatch(hill(image), image, batch.labelx, batch.labelz)
 
 
 def phantom(kind: str, size: tuple[int, int, int], count: int, seed: int) -> NDArray[np.uint8]:
@@ -165,7 +160,7 @@ def train(
     losses: list[list[torch.Tensor]] = [[] for _ in range(10)]
     started, step = time.perf_counter(), 0
 
-    def draw() -> list[Crop]:
+    def draw() -> list[LabelCrop]:
         return [recipe.sample(0, rng) for _ in range(settings.batch_size)]
 
     pool = ThreadPoolExecutor(1)
@@ -196,7 +191,6 @@ def held_out_iou(recipe: Pretraining, crops: PhantomsInMemory, number: int) -> f
     with torch.no_grad():
         for _ in range(number):
             batch = recipe.batch([crops.draw(rng)])
-            assert batch.labelx is not None
             structure, _ = recipe.model.enhance(batch.shown)
             overlaps.append(structure_iou(structure, batch.labelx, recipe.model.params.threshold))
     return float(np.mean(overlaps))
@@ -204,7 +198,7 @@ def held_out_iou(recipe: Pretraining, crops: PhantomsInMemory, number: int) -> f
 
 def half_precision(model: JNet) -> dict[str, torch.Tensor]:
     """Return the model's state, its fractions in 16 bits."""
-    state = state_of(model)
+    state = checkpoint_of(model)["state"]
     return {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
 
 
@@ -225,7 +219,7 @@ def main() -> None:
     config = load_config(options.config)
     settings = config.section("pretrain_loop", PretrainLoop)
     started = time.perf_counter()
-    numbers = read_simulation_config(find_config(options.config))
+    numbers = read_simulation_config(find_config(options.config, "tenet"))
     data = config.section("pretrain_dataset", LabelCrops)
     training, held_out = phantoms(numbers, data, options.kinds, options.seed, options.jobs)
     print(f"{len(training.volumes)} phantoms in {time.perf_counter() - started:.0f} s", flush=True)
@@ -243,7 +237,7 @@ def main() -> None:
         "batch_size": settings.batch_size,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "parameters": sum(p.numel() for p in model.network_parameters()),
+        "parameters": sum(p.numel() for p in model.network_parameters().values()),
         "loss_by_tenths": losses,
         "held_out_iou": iou,
         "seed": options.seed,

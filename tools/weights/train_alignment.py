@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from datagen.labels.phantoms import PhantomSet
 from scopekit.checkpoints import write_checkpoint
-from scopekit.training.loop import Loop, train
+from scopekit.training.loop import train
 from scopekit.training.processes import World
+from scopekit.training.recipe import Loop
 from scopekit.training.run_folder import RunFolder
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import alignment_content

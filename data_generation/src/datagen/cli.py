@@ -8,6 +8,7 @@ import typer
 
 from datagen import __version__
 from scopekit.cli import (
+    MICROSCOPE_ALIASES,
     Device,
     DeviceOption,
     OutFolderOption,
@@ -17,7 +18,9 @@ from scopekit.cli import (
     version_option,
 )
 
-app = new_app("Synthetic volumes, light fields and phantoms to train serenet and tenet.")
+app = new_app(
+    "Synthetic volumes, light fields and phantoms to train serenet and tenet.", MICROSCOPE_ALIASES
+)
 
 CountOption = Annotated[int, typer.Option(min=1, help="Objects in each volume.")]
 SizeOption = Annotated[
@@ -45,9 +48,13 @@ def _options(version: Annotated[bool, version_option("datagen", __version__)] = 
 @app.command()
 def bubtub(
     out: OutFolderOption,
-    preset: Annotated[
+    microscope: Annotated[
         str | None,
-        typer.Option(help="Microscope: nnum13 or nnum15; or give --psf.", show_default=False),
+        typer.Option(
+            metavar="NAME_OR_YAML",
+            help="nnum13, nnum15, or a YAML file of your microscope; or give --psf.",
+            show_default=False,
+        ),
     ] = None,
     psf: Annotated[
         Path | None,
@@ -78,13 +85,13 @@ def bubtub(
     beads (15), each thicker, larger or more blurred than the one before. A group is the same
     whether made alone or with others, and an interrupted run goes on where it stopped.
 
-    Example: **datagen bubtub --preset nnum13 --size 429 --out bubtub**
+    Example: **datagen bubtub --microscope nnum13 --size 429 --out bubtub**
     """
     from datagen.bubtub.making import BubtubOptions, make_bubtub
 
     options = BubtubOptions(
         out=out,
-        preset=preset,
+        microscope=microscope,
         psf=psf,
         groups=groups,
         first=first,
@@ -102,7 +109,8 @@ def phantoms(
     config: Annotated[
         str,
         typer.Argument(
-            help="A TENET configuration (JSON), or NAME for experiments/configs/NAME.json.",
+            help="A TENET configuration (JSON); or NAME for experiments/configs/NAME.json, or of "
+            "one that ships with tenet, where that is installed (demo).",
             show_default=False,
         ),
     ],
@@ -128,10 +136,11 @@ def phantoms(
     Example: **datagen phantoms JNet_beads --out . --jobs 2**
     """
     from datagen.labels.making import make_label_set
-    from datagen.labels.phantom_config import find_config, read_simulation_config, read_voxel_um
+    from datagen.labels.phantom_config import read_simulation_config, read_voxel_um
     from datagen.labels.phantoms import phantom_set
+    from scopekit.settings import find_config
 
-    path = find_config(config)
+    path = find_config(config, "tenet")
     section = read_simulation_config(path)
     folder = out / section.dataset_name
     phantom = phantom_set(section, objects.value, seed, read_voxel_um(path))

@@ -12,9 +12,10 @@ import psutil
 import pytest
 import tifffile
 import torch
+import yaml
 
 from datagen.bubtub import groups as bubtub_groups
-from datagen.bubtub.views import plan_batches
+from datagen.bubtub.views import find_psf, plan_batches
 from optics import (
     LightFieldOperator,
     phase_space_psf,
@@ -30,7 +31,7 @@ DEPTHS_UM = (-0.4, -0.2, 0.0, 0.2, 0.4)
 SIDE = 40
 
 
-def small_preset(**changes):
+def small_microscope(**changes):
     """nnum13 with five views where it has thirteen."""
     values = {
         "n_num": 5,
@@ -47,14 +48,14 @@ def psfs(tmp_path_factory):
     """PSF files: all views, the same without scanning, and one that lacks views."""
     folder = tmp_path_factory.mktemp("psf")
     kinds = {
-        "all": small_preset(),
-        "unscanned": small_preset(scanning=1),
-        "some": small_preset(views=(12, 13)),
-        "other": small_preset(magnification=60.0),
+        "all": small_microscope(),
+        "unscanned": small_microscope(scanning=1),
+        "some": small_microscope(views=(12, 13)),
+        "other": small_microscope(magnification=60.0),
     }
-    for name, preset in kinds.items():
-        write_psf(folder / f"{name}.h5", phase_space_psf(preset, size=21), preset)
-    psf = phase_space_psf(small_preset(), size=21)
+    for name, microscope in kinds.items():
+        write_psf(folder / f"{name}.h5", phase_space_psf(microscope, size=21), microscope)
+    psf = phase_space_psf(small_microscope(), size=21)
     torch.save(psf, folder / "plain.pt")
     return {path.stem: path for path in folder.iterdir()}
 
@@ -97,7 +98,7 @@ def test_what_a_group_is(bubtub, tmp_path, psfs):
     assert volume.voxel_um == pytest.approx((0.2, pixel_um, pixel_um), rel=1e-4)
     assert views.voxel_um[1:] == pytest.approx((pixel_um * 5 / 3,) * 2, rel=1e-4)
 
-    psf = phase_space_psf(small_preset(), size=21)
+    psf = phase_space_psf(small_microscope(), size=21)
     images = LightFieldOperator(psf).forward(torch.from_numpy(volume.read()))
     expected = sample_views(images, 5 / 3).clamp(min=0).numpy()
     assert expected.max() > 20
@@ -119,7 +120,7 @@ def test_views_see_depth_from_their_side(bubtub, tmp_path):
     assert bubtub(tmp_path, "--groups", 1, "--first", 14).code == 0
     volume = tifffile.imread(tmp_path / "GT_synthetic/group014.tif").astype(float)
     views = tifffile.imread(tmp_path / "x3_synthetic/group014_3x3.tif").astype(float)
-    shift = psf_shift(phase_space_psf(small_preset(), size=21)).numpy()
+    shift = psf_shift(phase_space_psf(small_microscope(), size=21)).numpy()
     weight = volume.sum(axis=(1, 2)) / volume.sum()
     x = np.arange(24) - 11.5
     centre = (volume.sum(axis=(0, 1)) @ (np.arange(SIDE) - (SIDE - 1) / 2)) / volume.sum()
@@ -134,7 +135,7 @@ def test_unscanned_light_fields_are_sampled_at_the_lens_centres(bubtub, tmp_path
     views = open_stack(tmp_path / "x1_synthetic/group010_1x1.tif")
     assert views.shape == (25, 8, 8)
     assert views.voxel_um[1:] == pytest.approx((100 / 13 * 5 / 63,) * 2, rel=1e-4)
-    psf = phase_space_psf(small_preset(), size=21)
+    psf = phase_space_psf(small_microscope(), size=21)
     images = LightFieldOperator(psf).forward(torch.from_numpy(volume)).numpy()
     np.testing.assert_allclose(views.read(), images[:, 2::5, 2::5].clip(0), atol=0.502)
 
@@ -317,19 +318,32 @@ def test_a_disk_too_small_is_told_before_the_work(bubtub, tmp_path, contents, mo
     assert contents(tmp_path / "out") == {}
 
 
+def test_the_microscope_may_be_a_yaml_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(small_microscope().model_dump(mode="json")))
+    psf = find_psf(str(path), None)
+    assert psf.microscope == small_microscope()
+    assert psf.read([3, 12]).shape == (2, len(DEPTHS_UM), 75, 75)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--preset", "nnum13", "--size", 430), "nearest: 429 or 442"),
-        (("--preset", "nnum13", "--size", 5), "nearest: 13 or 26"),
-        (("--preset", "nnum15", "--size", 4000), "nearest: 2025"),
+        (("--microscope", "nnum13", "--size", 430), "nearest: 429 or 442"),
+        (("--microscope", "nnum13", "--size", 5), "nearest: 13 or 26"),
+        (("--microscope", "nnum15", "--size", 4000), "nearest: 2025"),
+        (("--microscope", "nnum14"), "nnum13, nnum15"),
         (("--preset", "nnum14"), "nnum13, nnum15"),
-        ((), "--preset"),
+        (("--microscope", "{plain}"), "neither a preset"),
+        ((), "give the microscope (nnum13, nnum15, or a YAML file), or a PSF file"),
         (("--psf", "missing.h5"), "missing.h5: no such file"),
         (("--psf", "{some}"), "all 25 are needed; make it with 'serenet psf"),
-        (("--psf", "{plain}"), "name it with --preset"),
-        (("--psf", "{plain}", "--preset", "nnum13"), "all 169 are needed"),
-        (("--psf", "{all}", "--preset", "nnum13"), "leave --preset out"),
+        (("--psf", "{plain}"), "does not tell its microscope: name it as well"),
+        (("--psf", "{plain}", "--microscope", "nnum13"), "all 169 are needed"),
+        (
+            ("--psf", "{all}", "--microscope", "nnum13"),
+            "tells its microscope: do not name it as well",
+        ),
     ],
 )
 def test_wrong_options(datagen, tmp_path, contents, psfs, options, told):

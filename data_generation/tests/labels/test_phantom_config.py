@@ -1,13 +1,13 @@
 """The configuration of phantoms: published files, names, and what is wrong with others."""
 
 import json
+import sys
 
 import pytest
 
 from datagen.labels import making as label_folders
 from datagen.labels.phantom_config import (
     SECTION,
-    find_config,
     read_simulation_config,
     read_voxel_um,
 )
@@ -80,8 +80,20 @@ def test_a_bare_name_is_looked_up_among_the_experiments(
     assert "JNet_y: no such file, nor experiments/configs/JNet_y.json" in missing.error
 
 
-def test_a_path_is_taken_as_it_is(write, tmp_path):
-    assert find_config(str(write())) == tmp_path / "model.json"
+def test_a_configuration_that_ships_with_tenet_is_found(datagen, tmp_path, monkeypatch, asked):
+    package = tmp_path / "tenet"
+    (package / "shipped").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('it is not to be loaded')")
+    content = {"simulation_data_generation": VALID | {"dataset_name": "_shipped"}}
+    (package / "shipped" / "demo.json").write_text(json.dumps(content))
+    monkeypatch.delitem(sys.modules, "tenet", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = datagen("phantoms", "demo", "--out", "data")
+    assert done.code == 0, done.error
+    assert asked[0][0][1].name == "_shipped"
+    missing = datagen("phantoms", "demos", "--out", "data")
+    assert "nor one that ships (demo)" in missing.error
 
 
 def test_keys_with_a_dollar_are_comments(write):

@@ -34,17 +34,17 @@ class Outcome:
 
 
 @pytest.fixture(scope="session")
-def small_preset():
+def small_microscope():
     """The nnum13 microscope with 9 planes around the focus."""
     whole = presets["nnum13"]
-    return whole.model_copy(update={"depths_um": whole.depths_um[SMALL_DEPTHS]})
+    return whole.with_depths(whole.depths_um[SMALL_DEPTHS])
 
 
 @pytest.fixture(scope="session")
-def small_psf(tmp_path_factory, small_preset):
-    """PSF file of `small_preset`."""
+def small_psf(tmp_path_factory, small_microscope):
+    """PSF file of `small_microscope`."""
     path = tmp_path_factory.mktemp("psf") / "small.h5"
-    write_psf(path, phase_space_psf(small_preset, size=SMALL_SIZE), small_preset)
+    write_psf(path, phase_space_psf(small_microscope, size=SMALL_SIZE), small_microscope)
     return path
 
 

@@ -1,16 +1,23 @@
-"""A configuration small enough to run in seconds, and the command line."""
+"""A configuration small enough to run in seconds, what it learns from, and the command line."""
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from tenet.cli import app as cli
+from tenet.config.files import load_config
+from tenet.data.small_phantom import tubes_and_solids
+from tenet.network.jnet import JNet
 
+SHAPE = (24, 20, 20)  # of labels
 CROPS = {"size": [24, 20, 20], "cropsize": [16, 16, 16], "scale": 4, "mask": True}
 SMALL = {
     "pretrained_model": "small",
@@ -69,6 +76,51 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def golden() -> Callable[[str], Any]:
+    """Return ``golden(name)``: values that were computed elsewhere."""
+    return lambda name: np.load(Path(__file__).parent / "golden" / f"{name}.npz")
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of labels (3), and of recordings of others (5); not to be changed."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in ("labels", "stacks"):
+        (folder / name).mkdir()
+    for n in range(3):
+        x, z = tubes_and_solids(n, SHAPE)
+        np.save(folder / "labels" / f"{n:04d}_labelx.npy", x[None])
+        np.save(folder / "labels" / f"{n:04d}_labelz.npy", z[None])
+    rng = np.random.default_rng(0)
+    for n in range(5):
+        _, z = tubes_and_solids(100 + n, SHAPE)
+        stack = z.reshape(6, 4, 20, 20).mean(axis=1) + 0.05 * rng.random((6, 20, 20))
+        np.save(folder / "stacks" / f"s{n:02d}.npy", stack.astype(np.float32))
+    return folder
+
+
+@pytest.fixture
+def work(
+    tmp_path: Path,
+    small_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    write_config: Callable[..., Path],
+) -> Path:
+    """Return the working folder: configurations, random weights, labels (3), recordings (3)."""
+    monkeypatch.chdir(tmp_path)
+    write_config()
+    params = load_config(write_config("tuned")).params
+    (tmp_path / "model").mkdir()
+    torch.manual_seed(0)
+    for name in ("small", "tuned"):
+        torch.save(JNet(params).state_dict(), tmp_path / "model" / f"{name}.pt")
+    shutil.copytree(small_data / "labels", tmp_path / "labels")
+    left_out = shutil.ignore_patterns("s03.npy", "s04.npy")
+    shutil.copytree(small_data / "stacks", tmp_path / "stacks", ignore=left_out)
+    return tmp_path
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from scipy.special import roots_legendre
 from torch import Tensor
 
-from optics import LightFieldPreset, OpticsError, phase_space_psf, presets, psf_shift
+from optics import LightFieldMicroscope, OpticsError, phase_space_psf, presets, psf_shift
 from optics.aberrations import ABERRATIONS, largest_slope, wavefront, zernike_coefficients
 
 NNUM13, NNUM15 = presets["nnum13"], presets["nnum15"]
@@ -91,35 +91,39 @@ def test_an_aberration_of_nothing_is_the_unaberrated_psf(size: int) -> None:
 
 
 def by_plain_fft(
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     depth_um: float,
     views: list[int],
     size: int,
     aberrations: dict[str, float],
 ) -> Tensor:
     """Return the PSF (A, size, size), unnormalised, on a wide grid that obeys Nyquist."""
-    limit = preset.numerical_aperture / preset.wavelength_um
-    every = math.ceil(preset.pixel_um * 2 * limit)
-    f = torch.fft.fftfreq(1440, preset.pixel_um / every, dtype=torch.float64)
+    limit = microscope.numerical_aperture / microscope.wavelength_um
+    every = math.ceil(microscope.pixel_um * 2 * limit)
+    f = torch.fft.fftfreq(1440, microscope.pixel_um / every, dtype=torch.float64)
     fy, fx = torch.meshgrid(f, f, indexing="ij")
     radius2 = fy**2 + fx**2
-    axial = ((preset.refractive_index / preset.wavelength_um) ** 2 - radius2).clamp(min=0).sqrt()
+    axial = (
+        ((microscope.refractive_index / microscope.wavelength_um) ** 2 - radius2)
+        .clamp(min=0)
+        .sqrt()
+    )
     waves = depth_um * axial + wavefront(zernike_coefficients(aberrations), fy / limit, fx / limit)
     pupil = torch.polar((radius2 <= limit**2).double(), 2 * math.pi * waves)
-    window_um = preset.microlens_pitch_um / preset.magnification
+    window_um = microscope.microlens_pitch_um / microscope.magnification
     at = torch.arange(-(size // 2), size - size // 2) * every
 
     def seen(a: int) -> Tensor:
-        u, v = (n - preset.n_num // 2 for n in divmod(a, preset.n_num))
-        lens = torch.sinc((fy - u * preset.view_step) * window_um)
-        lens = lens * torch.sinc((fx - v * preset.view_step) * window_um)
+        u, v = (n - microscope.n_num // 2 for n in divmod(a, microscope.n_num))
+        lens = torch.sinc((fy - u * microscope.view_step) * window_um)
+        lens = lens * torch.sinc((fx - v * microscope.view_step) * window_um)
         return torch.fft.ifft2(pupil * lens)[at][:, at].abs() ** 2
 
     return torch.stack([seen(a) for a in views])
 
 
 @pytest.mark.parametrize(
-    ("preset", "depth", "aberrations"),
+    ("microscope", "depth", "aberrations"),
     [
         (NNUM13, -2.4, {"astigmatism": 0.2, "coma_x": -0.15, "trefoil_y": 0.1}),
         (NNUM13, 3.0, {"spherical": 0.3, "tilt_y": 1.0}),
@@ -127,12 +131,12 @@ def by_plain_fft(
     ],
 )
 def test_equals_the_plain_formula(
-    preset: LightFieldPreset, depth: float, aberrations: dict[str, float]
+    microscope: LightFieldMicroscope, depth: float, aberrations: dict[str, float]
 ) -> None:
-    centre, n = preset.central_view, preset.n_num
+    centre, n = microscope.central_view, microscope.n_num
     views = [centre, centre + 2, centre - 3 * n + 1]
-    psf = phase_space_psf(preset, [depth], views, 31, aberrations)[:, 0]
-    expected = by_plain_fft(preset, depth, views, 31, aberrations).float()
+    psf = phase_space_psf(microscope, [depth], views, 31, aberrations)[:, 0]
+    expected = by_plain_fft(microscope, depth, views, 31, aberrations).float()
     expected *= psf[0].sum() / expected[0].sum()
     error = (psf - expected).abs().amax((1, 2)) / expected.amax((1, 2))
     assert error.max() < 1e-3

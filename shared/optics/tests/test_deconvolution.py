@@ -9,11 +9,12 @@ from optics import (
     KernelOperator,
     LightFieldOperator,
     Operator,
+    OpticsError,
     RecordedLightField,
     Subset,
     poisson_deviance,
     richardson_lucy,
-    update,
+    richardson_lucy_step,
 )
 from optics.deconvolution import total_variation_factor
 
@@ -182,7 +183,7 @@ def test_ordered_subsets_are_updates_in_turn(truth: Tensor) -> None:
     expected = start.clone()
     fits = []
     for subset in subsets * 2:
-        expected, fit = update(expected, subset, exponent=1.5)
+        expected, fit = richardson_lucy_step(expected, subset, exponent=1.5)
         fits.append(fit)
     seen: list[tuple[int, float]] = []
     estimate = richardson_lucy(
@@ -323,3 +324,16 @@ def test_the_gpu_agrees_with_the_cpu(truth: Tensor) -> None:
         start = torch.ones(SHAPE, dtype=torch.float64, device=device)
         results.append(richardson_lucy([subset], start, iterations=3, tv_weight=0.01).cpu())
     torch.testing.assert_close(results[1], results[0])
+
+
+def test_subsets_that_come_only_once_serve_for_every_sweep(truth: Tensor) -> None:
+    subsets = views_of(truth)
+    start = torch.ones_like(truth)
+    expected = richardson_lucy(subsets, start, iterations=3)
+    torch.testing.assert_close(richardson_lucy(iter(subsets), start, iterations=3), expected)
+
+
+def test_no_subsets_are_refused(truth: Tensor) -> None:
+    for none in ([], iter(())):
+        with pytest.raises(OpticsError, match="no subset"):
+            richardson_lucy(none, truth, iterations=1)

@@ -2,7 +2,14 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scopekit.errors import UserError
-from scopekit.settings import describe_faults, read_json, read_yaml, write_yaml
+from scopekit.settings import (
+    describe_faults,
+    find_config,
+    read_json,
+    read_yaml,
+    shipped_configs,
+    write_yaml,
+)
 
 
 def test_round_trip_keeps_the_order(tmp_path):
@@ -97,3 +104,40 @@ def test_json_is_read_with_clear_errors(tmp_path):
             read_json(path)
     with pytest.raises(UserError, match="cannot be read"):
         read_json(tmp_path / "none.json")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Return a folder to work in, with a package there that ships a configuration, ``demo``."""
+    shipped = tmp_path / "some_package" / "shipped"
+    shipped.mkdir(parents=True)
+    (shipped.parent / "__init__.py").write_text("raise AssertionError('it is not to be loaded')")
+    (shipped / "demo.json").write_text("{}")
+    (shipped / "demo.pt").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_configurations_are_found_by_path_and_by_name(package):
+    shipped = {"demo": package / "some_package" / "shipped" / "demo.json"}
+    assert shipped_configs("some_package") == shipped
+    assert shipped_configs("no_such_package") == {}
+    assert find_config("demo", "some_package") == shipped["demo"]
+    folder = package / "experiments" / "configs"
+    folder.mkdir(parents=True)
+    (folder / "demo.json").touch()
+    assert find_config("demo", "some_package").parent.name == "configs"  # ones own comes first
+    (package / "demo").touch()
+    assert find_config("demo", "some_package").name == "demo"
+    assert find_config(package / "demo", "some_package") == package / "demo"
+
+
+def test_configurations_that_are_missing_are_told_with_those_that_ship(package):
+    with pytest.raises(UserError, match=r"other: .*other\.json, nor one that ships \(demo\);"):
+        find_config("other", "some_package")
+    with pytest.raises(UserError, match=r"other: no such file, nor [^;]*other\.json; give"):
+        find_config("other", "no_such_package")
+    for path in ("some/other", "other.json"):
+        with pytest.raises(UserError, match=f"{path}: no such file; give the path of a JSON file"):
+            find_config(path, "some_package")

@@ -85,9 +85,9 @@ def recursive_layer(state: State, name: str, outer: Tensor, training: bool) -> T
 def residual_blocks(state: State, name: str, x: Tensor, training: bool) -> Tensor:
     index = 0
     while (block := f"{name}.{index}") + ".bn1.weight" in state:
-        inner = F.relu(normalise(state, f"{block}.bn1", x, training))
+        inner = F.relu_(normalise(state, f"{block}.bn1", x, training))
         inner = convolve(state, f"{block}.conv1", inner)
-        inner = F.relu(normalise(state, f"{block}.bn2", inner, training))
+        inner = F.relu_(normalise(state, f"{block}.bn2", inner, training))
         x = x + convolve(state, f"{block}.conv2", inner)
         index += 1
     return x

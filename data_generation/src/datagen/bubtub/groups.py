@@ -60,30 +60,29 @@ class GroupMaker:
     @cached_property
     def field(self) -> Field:
         """The full field."""
-        return full_field(self.psf.preset)
+        return full_field(self.psf.microscope)
 
     @property
     def voxel_um(self) -> VoxelSize:
         """(z, y, x) step of the volumes."""
-        preset = self.psf.preset
-        return preset.depth_step_um, preset.pixel_um, preset.pixel_um
+        return self.psf.microscope.voxel_um
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of a volume."""
-        return len(self.psf.preset.depths_um), self.size, self.size
+        return len(self.psf.microscope.depths_um), self.size, self.size
 
     @property
     def views_shape(self) -> tuple[int, int, int]:
         """Of a view stack."""
-        preset = self.psf.preset
-        side = self.size * preset.scanning // preset.n_num
-        return preset.n_num**2, side, side
+        microscope = self.psf.microscope
+        side = self.size * microscope.scanning // microscope.n_num
+        return microscope.n_num**2, side, side
 
     @cached_property
     def batches(self) -> list[list[int]]:
         """The views that are projected together."""
-        return plan_batches(self.psf.preset.n_num)
+        return plan_batches(self.psf.microscope.n_num)
 
     def volume_file(self, group: int) -> Path:
         """Return the name of a group's volume."""
@@ -91,7 +90,7 @@ class GroupMaker:
 
     def views_file(self, group: int) -> Path:
         """Return the name of a group's views."""
-        s = self.psf.preset.scanning
+        s = self.psf.microscope.scanning
         return self.out / f"x{s}_synthetic" / f"{group_name(group)}_{s}x{s}.tif"
 
     def volume_files(self) -> dict[int, Path]:
@@ -149,7 +148,7 @@ class GroupMaker:
         stack = np.empty(self.views_shape, np.uint16)
         for views, part in zip(self.batches, parts, strict=True):
             stack[views] = np.load(part)
-        step = self.psf.preset.pixel_um * self.psf.preset.lateral_scale
+        step = self.psf.microscope.view_pixel_um
         _write_tiff(self.views_file(group), stack, (1.0, step, step))
 
     def _batches(
@@ -160,7 +159,7 @@ class GroupMaker:
 
         def make(batch: tuple[list[int], Path]) -> None:
             views, part = batch
-            images = project(loaded, self.psf.read(views).to(self.device), self.psf.preset)
+            images = project(loaded, self.psf.read(views).to(self.device), self.psf.microscope)
             with whole_file(part, overwrite=True) as partial, partial.open("wb") as handle:
                 np.save(handle, images)
 

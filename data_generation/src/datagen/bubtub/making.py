@@ -11,8 +11,9 @@ from datagen.bubtub.groups import PARTS, VOLUMES, GroupMaker, group_name
 from datagen.bubtub.scenes import full_field
 from datagen.bubtub.summary import is_summarised, summarise
 from datagen.bubtub.views import find_psf
-from datagen.folders.dataset import SETTINGS_NAME, Dataset, make_in_parts, require_same_settings
-from optics import LightFieldPreset
+from datagen.folders.dataset import SETTINGS_NAME, Dataset, require_same_settings
+from datagen.folders.workers import make_in_parts
+from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.memory import choose_device
 
@@ -22,7 +23,7 @@ class BubtubOptions:
     """The command's options, see ``datagen bubtub --help``."""
 
     out: Path
-    preset: str | None = None
+    microscope: str | None = None
     psf: Path | None = None
     groups: int = 15
     first: int = 1
@@ -42,11 +43,11 @@ def make_bubtub(options: BubtubOptions) -> None:
         If nothing is missing, if the folder holds groups of other settings, or if an option or
         the PSF does not fit.
     """
-    psf = find_psf(options.preset, options.psf)
+    psf = find_psf(options.microscope, options.psf)
     maker = GroupMaker(
         out=options.out,
         psf=psf,
-        size=_lateral_size(options.size, psf.preset),
+        size=_lateral_size(options.size, psf.microscope),
         seed=options.seed,
         device=choose_device(options.device).type,
         threads=max(torch.get_num_threads() // options.jobs, 1),
@@ -64,13 +65,13 @@ def make_bubtub(options: BubtubOptions) -> None:
     )
     with suppress(OSError):
         (options.out / PARTS).rmdir()  # unless it holds parts of other groups
-    heading = f"bubtub, n_num {psf.preset.n_num}, size {maker.size}, seed {maker.seed}"
+    heading = f"bubtub, n_num {psf.microscope.n_num}, size {maker.size}, seed {maker.seed}"
     summarise(options.out, maker.volume_files(), maker.voxel_um, heading)
 
 
-def _lateral_size(size: int | None, preset: LightFieldPreset) -> int:
+def _lateral_size(size: int | None, microscope: LightFieldMicroscope) -> int:
     """Return the lateral size, checked: a whole number of lenses, at most the full field."""
-    side, n_num = full_field(preset).side, preset.n_num
+    side, n_num = full_field(microscope).side, microscope.n_num
     if size is None:
         return side
     if n_num <= size <= side and size % n_num == 0:

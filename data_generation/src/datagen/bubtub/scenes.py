@@ -22,7 +22,7 @@ from datagen.bubtub.shapes import (
     stamp_dilated,
     sum_at_voxels,
 )
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 
 CYCLE = 15
 _LEAST_DEPTHS = 101
@@ -66,15 +66,15 @@ class Field:
         return round(self.depths * self.anisotropy)
 
 
-def full_field(preset: LightFieldPreset) -> Field:
+def full_field(microscope: LightFieldMicroscope) -> Field:
     """Return the field of a microscope: at least 101 planes, about 2000 voxels along y and x.
 
     The side is ``n_num`` times a multiple of 3: 1989 for nnum13, 2025 for nnum15.
     """
-    n_num = preset.n_num
+    n_num = microscope.n_num
     lenses = _LENSES.get(n_num, max(3 * round(_NEAR_SIDE / n_num / 3), 3))
-    depths = max(len(preset.depths_um), _LEAST_DEPTHS)
-    return Field(depths, n_num * lenses, preset.depth_step_um / preset.pixel_um)
+    depths = max(len(microscope.depths_um), _LEAST_DEPTHS)
+    return Field(depths, n_num * lenses, microscope.depth_step_um / microscope.pixel_um)
 
 
 class Objects(Protocol):

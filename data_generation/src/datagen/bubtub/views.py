@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optics import (
+    LightFieldMicroscope,
     LightFieldOperator,
-    LightFieldPreset,
     PSFFile,
     open_psf,
     phase_space_psf,
@@ -20,6 +20,7 @@ from optics import (
     sample_views,
 )
 from scopekit.errors import UserError
+from scopekit.settings import read_named_settings
 
 # They share the volume's transforms; more would share them better, and hold more memory.
 _VIEWS_AT_ONCE = 13
@@ -31,19 +32,19 @@ class ViewPSF:
 
     Attributes
     ----------
-    preset
+    microscope
         The microscope, with the depths of the PSF.
     file
         Where it is read from; ``None`` to compute it.
     """
 
-    preset: LightFieldPreset
+    microscope: LightFieldMicroscope
     file: PSFFile | None = None
 
     def read(self, views: Sequence[int]) -> Tensor:
         """Return the PSF (A, D, h, w) of these views."""
         if self.file is None:
-            return phase_space_psf(self.preset, views=views, size=self.preset.psf_size)
+            return phase_space_psf(self.microscope, views=views)
         names = self.file.views or range(self.file.n_views)
         return self.file.read([names.index(a) for a in views])
 
@@ -54,16 +55,17 @@ class ViewPSF:
             with self.file.path.open("rb") as handle:
                 source = f"file of SHA-256 {hashlib.file_digest(handle, 'sha256').hexdigest()}"
         # Of the views all are made.
-        return {"psf": source, **self.preset.model_dump(mode="json", exclude={"views"})}
+        return {"psf": source, **self.microscope.model_dump(mode="json", exclude={"views"})}
 
 
-def find_psf(preset: str | None, psf: Path | None) -> ViewPSF:
-    """Return the PSF of a preset, or of a file.
+def find_psf(name_or_file: str | None, psf: Path | None) -> ViewPSF:
+    """Return the PSF of a microscope, or of a file.
 
     Parameters
     ----------
-    preset
-        Name of a preset; with a file only if that does not tell its microscope.
+    name_or_file
+        Name of a microscope, or its YAML file; with a PSF file only if that does not tell its
+        microscope.
     psf
         PSF file with all views, or ``None`` to compute it.
 
@@ -72,21 +74,21 @@ def find_psf(preset: str | None, psf: Path | None) -> ViewPSF:
     UserError
         If both or none are given, or the file lacks views.
     """
-    if preset is not None and preset not in presets:
-        raise UserError(
-            f"--preset {preset}: the presets are {', '.join(presets)}; for another microscope "
-            "give its PSF with --psf (serenet psf MICROSCOPE.yaml --views all --out F.h5)"
-        )
+    told = None
+    if name_or_file is not None:
+        told = read_named_settings(name_or_file, presets, LightFieldMicroscope)
     if psf is None:
-        if preset is None:
-            raise UserError(f"give the microscope with --preset ({', '.join(presets)}), or --psf")
-        return ViewPSF(presets[preset])
+        if told is None:
+            raise UserError(
+                f"give the microscope ({', '.join(presets)}, or a YAML file), or a PSF file"
+            )
+        return ViewPSF(told)
     file = open_psf(psf)
-    if preset is None and file.preset is None:
-        raise UserError(f"{psf} does not tell its microscope: name it with --preset as well")
-    if preset is not None and file.preset is not None:
-        raise UserError(f"{psf} tells its microscope: leave --preset out")
-    microscope = file.preset or presets[str(preset)]
+    if told is not None and file.microscope is not None:
+        raise UserError(f"{psf} tells its microscope: do not name it as well")
+    microscope = told or file.microscope
+    if microscope is None:
+        raise UserError(f"{psf} does not tell its microscope: name it as well")
     missing = set(range(microscope.n_num**2)) - set(file.views or range(file.n_views))
     if missing:
         raise UserError(
@@ -95,7 +97,7 @@ def find_psf(preset: str | None, psf: Path | None) -> ViewPSF:
         )
     if file.n_depths != len(microscope.depths_um):
         raise UserError(
-            f"{psf}: {file.n_depths} depths, --preset {preset} has {len(microscope.depths_um)}; "
+            f"{psf}: {file.n_depths} depths, the microscope has {len(microscope.depths_um)}; "
             "make the PSF with 'serenet psf', which stores its depths"
         )
     return ViewPSF(microscope, file)
@@ -113,16 +115,16 @@ def plan_batches(n_num: int) -> list[list[int]]:
     return [views[i : i + _VIEWS_AT_ONCE] for i in range(0, len(views), _VIEWS_AT_ONCE)]
 
 
-def project(volume: Tensor, psf: Tensor, preset: LightFieldPreset) -> NDArray[np.uint16]:
+def project(volume: Tensor, psf: Tensor, microscope: LightFieldMicroscope) -> NDArray[np.uint16]:
     """Return recorded views (A, h, w) of a volume (D, H, W), rounded and clipped.
 
     Scanned light fields are resized with antialiasing to ``scanning`` samples a microlens, those
     without scanning are sampled at the lens centres.
     """
     images = LightFieldOperator(psf).forward(volume)
-    if preset.scanning == 1:
-        centre = preset.n_num // 2
-        recorded = images[:, centre :: preset.n_num, centre :: preset.n_num]
+    if microscope.scanning == 1:
+        centre = microscope.n_num // 2
+        recorded = images[:, centre :: microscope.n_num, centre :: microscope.n_num]
     else:
-        recorded = sample_views(images, preset.lateral_scale)
+        recorded = sample_views(images, microscope.lateral_scale)
     return recorded.round().clamp(0, 65535).cpu().numpy().astype(np.uint16)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from datagen import __version__
 from datagen.folders.contact_sheet import save_contact_sheet, sheet_item
-from datagen.folders.dataset import SETTINGS_NAME, Dataset, make_items
+from datagen.folders.dataset import SETTINGS_NAME, Dataset
+from datagen.folders.workers import make_items
 from datagen.labels.files import PATTERNS, volume_bytes, volume_files, write_table
 from datagen.labels.sets import LabelSet, complete_volume
 from scopekit.outputs import require_new, whole_file

@@ -11,7 +11,6 @@ from scopekit.images.files import VoxelSize
 from scopekit.settings import read_json
 
 SECTION = "simulation_data_generation"
-CONFIG_FOLDER = Path("experiments/configs")
 
 _Count = Annotated[int, Field(strict=True, ge=0)]
 _Length = Annotated[int, Field(strict=True, ge=1)]
@@ -56,25 +55,6 @@ class SimulationConfig(BaseModel):
     valid_object_num_max: Annotated[
         _Count, Field(description="a whole number, valid_object_num_min or more")
     ]
-
-
-def find_config(path_or_name: str) -> Path:
-    """Return the file of that path, or ``experiments/configs/<name>.json`` for a bare name.
-
-    Raises
-    ------
-    UserError
-        If there is no such file.
-    """
-    path = Path(path_or_name)
-    named = CONFIG_FOLDER / f"{path_or_name}.json"
-    if path.is_file():
-        return path
-    if path.name == path_or_name and named.is_file():
-        return named
-    is_name = path.name == path_or_name and path.suffix != ".json"
-    looked = f", nor {named}" if is_name else ""
-    raise UserError(f"{path}: no such file{looked}; give the path of a JSON file or a model's name")
 
 
 def read_simulation_config(path: Path) -> SimulationConfig:

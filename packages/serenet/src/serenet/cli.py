@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from scopekit.cli import (
+    MICROSCOPE_ALIASES,
     Device,
     DeviceOption,
     OverwriteOption,
@@ -23,7 +24,9 @@ from serenet.rectification.command import rectify
 from serenet.simulation.command import project, psf
 from serenet.training.command import train, weights
 
-app = new_app("3D reconstruction for light-field microscopy, scanned (sLFM) or not.")
+app = new_app(
+    "3D reconstruction for light-field microscopy, scanned (sLFM) or not.", MICROSCOPE_ALIASES
+)
 
 
 @app.callback()

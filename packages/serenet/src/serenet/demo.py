@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from optics import LightFieldPreset, open_psf
+from optics import LightFieldMicroscope, open_psf
 from scopekit.images.files import open_stack, write_volume
 from scopekit.metrics import correlation
 from scopekit.preview import save_preview
@@ -47,15 +47,15 @@ def run_demo(out: Path, device: torch.device, *, seed: int, overwrite: bool) -> 
         ship, and of the deconvolved volume.
     """
     psf, truth, views = out / "psf.h5", out / "truth.tif", out / "views.tif"
-    preset = make_psf(
+    microscope = make_psf(
         "nnum13", psf, all_views=False, n_depths=_DEPTHS, size=_PSF_SIZE, overwrite=overwrite
     )
-    voxel_um = (preset.depth_step_um, preset.pixel_um, preset.pixel_um)
-    volume = tubes_and_bubbles(seed, preset)
+    voxel_um = microscope.voxel_um
+    volume = tubes_and_bubbles(seed, microscope)
     write_volume(truth, volume, voxel_um, overwrite=overwrite)
     noise = Noise(_PHOTONS, _READ_NOISE, seed)
     project_file(truth, psf, views, noise, device, overwrite=overwrite)
-    volumes = {"refocused views": refocused_mean(views, psf, preset)}
+    volumes = {"refocused views": refocused_mean(views, psf, microscope)}
     for weights in WEIGHTS:
         trained = ReconstructOptions(
             checkpoint=Path(weights), out=out, psf=psf, device=device.type, overwrite=overwrite
@@ -80,9 +80,9 @@ def run_demo(out: Path, device: torch.device, *, seed: int, overwrite: bool) -> 
     return scores
 
 
-def refocused_mean(views: Path, psf: Path, preset: LightFieldPreset) -> NDArray[np.float32]:
+def refocused_mean(views: Path, psf: Path, microscope: LightFieldMicroscope) -> NDArray[np.float32]:
     """Return the mean of the digitally refocused views on the volume's grid."""
-    scale = preset.lateral_scale
+    scale = microscope.lateral_scale
     stack = torch.from_numpy(open_stack(views).read())
     refocused = decompose(stack, open_psf(psf).read_shift() / scale).mean(dim=0)
     side = [round(n * scale) for n in stack.shape[-2:]]

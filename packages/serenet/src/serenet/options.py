@@ -12,6 +12,8 @@ InputsArgument = Annotated[
 PreviewOption = Annotated[
     bool, typer.Option("--no-preview", help="Draw no picture beside the result.")
 ]
+MICROSCOPE_METAVAR = "NAME_OR_YAML"
+MICROSCOPE_HELP = "nnum13, nnum15, or a YAML file of your microscope."
 PSFOption = Annotated[
     Path | None, typer.Option("--psf", help="PSF file, from 'serenet psf'.", show_default=False)
 ]

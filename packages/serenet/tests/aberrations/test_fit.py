@@ -86,12 +86,14 @@ def test_no_aberration_is_found_without_one(unaberrated):
 
 def test_shifts_are_those_of_the_psf():
     views = (84, 86, 82, 58, 110, 112, 56)
-    preset = PRESET.model_copy(update={"views": views})
+    microscope = PRESET.with_views(views)
     aberrations = {"astigmatism": 0.3, "coma_y": -0.1}
-    expected = psf_shift(phase_space_psf(preset, [0.0], size=121, aberrations=aberrations))[:, 0]
-    error = aberration_shifts(aberrations, preset) - expected
+    expected = psf_shift(phase_space_psf(microscope, [0.0], size=121, aberrations=aberrations))[
+        :, 0
+    ]
+    error = aberration_shifts(aberrations, microscope) - expected
     assert error.norm() < 0.25 * expected.norm()
-    assert aberration_shifts({}, preset).tolist() == [[0, 0]] * 7
+    assert aberration_shifts({}, microscope).tolist() == [[0, 0]] * 7
 
 
 def test_dark_views_have_no_aberrations():
@@ -102,7 +104,7 @@ def test_dark_views_have_no_aberrations():
     ("views", "message"),
     [
         (torch.ones(49, 20), r"give \(A, h, w\)"),
-        (torch.ones(48, 20, 20), "48 views; the microscope's preset names 49"),
+        (torch.ones(48, 20, 20), "48 views; the microscope names 49"),
         (torch.ones(49, 20, 15), "20 x 15 pixels are too small"),
         (torch.full((49, 20, 20), math.inf), "NaN or infinite"),
     ],
@@ -113,7 +115,7 @@ def test_wrong_views_are_named(views, message):
 
 
 def test_views_of_another_microscope_are_named():
-    with pytest.raises(UserError, match="49 views; the microscope's preset names 81"):
+    with pytest.raises(UserError, match="49 views; the microscope names 81"):
         fit_aberrations(torch.ones(49, 20, 20), presets["nnum15"])
 
 

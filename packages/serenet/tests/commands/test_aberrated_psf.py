@@ -17,10 +17,10 @@ def test_the_file_holds_the_aberrated_psf_and_tells_the_aberrations(serenet, tmp
     outcome = serenet("psf", *SMALL, *arguments)
     assert (outcome.code, outcome.err) == (0, "")
     file = open_psf(path)
-    preset = presets["nnum13"].with_middle_depths(2)
-    assert file.preset == preset
+    microscope = presets["nnum13"].with_middle_depths(2)
+    assert file.microscope == microscope
     aberrations = {"coma_x": 0.1, "5": -0.05}
-    expected = phase_space_psf(preset, size=9, aberrations=aberrations)
+    expected = phase_space_psf(microscope, size=9, aberrations=aberrations)
     torch.testing.assert_close(file.read(), expected)
     with h5py.File(path) as content:
         assert json.loads(content.attrs["aberrations"]) == aberrations

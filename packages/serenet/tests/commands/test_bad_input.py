@@ -164,20 +164,20 @@ def test_damaged_checkpoints(reconstruct, tmp_path, views_file, weights):
 @pytest.fixture(scope="module")
 def psf15(tmp_path_factory):
     """A PSF of the other preset."""
-    preset = presets["nnum15"].model_copy(update={"depths_um": (-0.6, 0.0, 0.6)})
+    microscope = presets["nnum15"].with_depths((-0.6, 0.0, 0.6))
     path = tmp_path_factory.mktemp("psf15") / "psf15.h5"
-    write_psf(path, phase_space_psf(preset, size=31), preset)
+    write_psf(path, phase_space_psf(microscope, size=31), microscope)
     return path
 
 
 def test_the_psf_of_another_preset(reconstruct, views_file, psf15, small_psf, weights):
     line = reconstruct(views_file, psf=("--psf", psf15))
     assert line.startswith(f"error: {psf15}: a PSF of 81 views (n_num 15)")
-    line = reconstruct(views_file, psf=("--psf", small_psf, "--preset", "nnum15"))
-    assert line.startswith(f"error: {small_psf}: the PSF of another microscope than --preset")
+    line = reconstruct(views_file, psf=("--psf", small_psf, "--microscope", "nnum15"))
+    assert line.startswith(f"error: {small_psf}: the PSF of another microscope than the one named")
     line = reconstruct(views_file, psf=("--psf", small_psf), model=weights["serenetup5"])
     assert line.startswith(f"error: {small_psf}: a PSF of 49 views (n_num 13)")
-    line = reconstruct(views_file, psf=("--preset", "nnum15"))
+    line = reconstruct(views_file, psf=("--microscope", "nnum15"))
     assert "the checkpoint takes 49 views" in line
 
 
@@ -217,7 +217,7 @@ def test_psf_files_without_what_is_needed(reconstruct, tmp_path, views_file, sma
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        (np.zeros((49, 9, 2)), "9 depths; the preset has 101"),
+        (np.zeros((49, 9, 2)), "9 depths; the microscope has 101"),
         (np.zeros((81, 101, 2)), "81 views; the checkpoint takes 49"),
         (np.zeros((49, 101)), "expected a PSF shift (views, depths, 2), found (49, 101)"),
         (np.full((49, 101, 2), np.nan), "NaN"),
@@ -245,10 +245,10 @@ def test_damaged_psf_shifts(reconstruct, tmp_path, views_file, weights):
 
 
 def test_unknown_and_wrong_presets(reconstruct, tmp_path, views_file):
-    line = reconstruct(views_file, psf=("--preset", "nnum17"))
+    line = reconstruct(views_file, psf=("--microscope", "nnum17"))
     assert line == "error: 'nnum17' is neither a preset (nnum13, nnum15) nor a .yaml file"
     path = tmp_path / "scope.yaml"
-    assert str(path) in reconstruct(views_file, psf=("--preset", path))
+    assert str(path) in reconstruct(views_file, psf=("--microscope", path))
     good = presets["nnum13"].model_dump(mode="json")
     for change, named in (
         ({"magnifcation": 20}, "magnifcation"),
@@ -261,17 +261,19 @@ def test_unknown_and_wrong_presets(reconstruct, tmp_path, views_file):
         import yaml
 
         path.write_text(yaml.safe_dump(good | change))
-        line = reconstruct(views_file, psf=("--preset", path))
+        line = reconstruct(views_file, psf=("--microscope", path))
         assert line.startswith(f"error: {path}: ")
         assert named in line
     for text in ("n_num: [1,", "- 1\n- 2\n", "", "\x00"):
         path.write_text(text)
-        assert reconstruct(views_file, psf=("--preset", path)).startswith(f"error: {path}: ")
+        assert reconstruct(views_file, psf=("--microscope", path)).startswith(f"error: {path}: ")
 
 
 def test_psf_and_shift_together(reconstruct, views_file, small_psf):
     psf = ("--psf", small_psf, "--psf-shift", small_psf)
-    assert reconstruct(views_file, psf=psf) == "error: --psf and --psf-shift: give one of them"
+    assert reconstruct(views_file, psf=psf) == (
+        f"error: {small_psf} and {small_psf}: a PSF and a PSF shift; give one of them"
+    )
 
 
 # The other commands ------------------------------------------------------------------------
@@ -282,7 +284,7 @@ def test_psf_command(refused, tmp_path):
     assert "nnum17" in refused("psf", "nnum17", "--out", out)
     assert refused("psf", "nnum13", "--out", tmp_path / "psf.tif").endswith("ending in .h5")
     line = refused("psf", "nnum13", "--out", out, "--depths", 102)
-    assert "--depths 102: the preset has 101" in line
+    assert "102 depths: the microscope has 101" in line
     out.write_text("mine")
     assert "add --overwrite" in refused("psf", "nnum13", "--out", out, "--depths", 1)
     assert out.read_text() == "mine"

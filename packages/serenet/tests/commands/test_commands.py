@@ -39,7 +39,7 @@ def test_from_optics_to_a_scored_volume(serenet, tmp_path, volume_file, weights,
     assert (outcome.code, outcome.err) == (0, "")
     assert "49 views, 9 depths" in outcome.out
     file = open_psf(psf)
-    assert file.preset.depths_um == presets["nnum13"].depths_um[46:55]
+    assert file.microscope.depths_um == presets["nnum13"].depths_um[46:55]
     assert file.read([0]).shape == (1, 9, 39, 39)
 
     outcome = serenet("project", volume_file, "--psf", psf, "--out", views)
@@ -149,7 +149,11 @@ def test_a_microscope_of_ones_own(serenet, tmp_path, light_field, random_model):
     psf, out = tmp_path / "psf.h5", tmp_path / "out"
     assert serenet("psf", optics, "--out", psf, "--size", 21).code == 0
     arguments = ("--checkpoint", tmp_path / "five.pth", "--out", out)
-    for source in (("--psf", psf), ("--preset", optics), ("--psf", psf, "--preset", optics)):
+    for source in (
+        ("--psf", psf),
+        ("--microscope", optics),
+        ("--psf", psf, "--microscope", optics),
+    ):
         outcome = serenet("reconstruct", tmp_path / "v.tif", *arguments, *source, "--overwrite")
         assert outcome.code == 0
         result = open_stack(out / "v_serenet.tif")
@@ -157,7 +161,7 @@ def test_a_microscope_of_ones_own(serenet, tmp_path, light_field, random_model):
         assert result.voxel_um == pytest.approx((1.0, 0.5, 0.5), rel=1e-4)
     # Neither standard preset has five views.
     error = serenet("reconstruct", tmp_path / "v.tif", *arguments, "--overwrite").error
-    assert "--preset FILE.yaml" in error
+    assert "describe the microscope in a YAML file" in error
 
 
 def test_the_installed_program(tmp_path, volume_file, small_psf):

@@ -37,6 +37,20 @@ def test_unknown_options_are_refused(serenet, command):
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize("command", ["reconstruct", "deconvolve", "rectify"])
+@pytest.mark.parametrize("option", ["--microscope", "--preset", "--optics"])
+def test_the_microscope_has_one_name_in_the_help_and_two_older_ones(
+    serenet, tmp_path, command, option
+):
+    assert (option in serenet(command, "--help").out) == (option == "--microscope")
+    views = tmp_path / "views.tif"
+    views.touch()
+    network = ["--checkpoint", "demo"] if command == "reconstruct" else []
+    for given in ([option, "nnum17"], [f"{option}=nnum17"]):
+        outcome = serenet(command, views, *network, "--out", tmp_path / "out.tif", *given)
+        assert (outcome.code, "nnum17" in outcome.error) == (2, True)
+
+
 def test_missing_arguments_are_named(serenet, tmp_path):
     outcome = serenet("reconstruct", "views.tif", "--out", tmp_path)
     assert outcome.code == 2

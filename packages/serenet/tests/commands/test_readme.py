@@ -5,12 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import torch
 import typer.main
 import yaml
 
 import serenet
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from scopekit.images.files import open_stack
 from serenet.cli import app
 from serenet.training.settings import TrainingSettings
@@ -39,8 +38,8 @@ def test_commands_of_the_readmes_are_understood(line: str) -> None:
 
 def test_microscope_of_the_readme_is_valid() -> None:
     (text,) = [text for text in blocks(READMES[1], "yaml") if "magnification" in text]
-    preset = LightFieldPreset.model_validate(yaml.safe_load(text))
-    assert 0.0 in preset.depths_um
+    microscope = LightFieldMicroscope.model_validate(yaml.safe_load(text))
+    assert 0.0 in microscope.depths_um
 
 
 def test_training_settings_of_the_readme_are_valid() -> None:
@@ -48,15 +47,27 @@ def test_training_settings_of_the_readme_are_valid() -> None:
     assert TrainingSettings.model_validate(yaml.safe_load(text)).crop == 99
 
 
-def test_python_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_of_the_readme_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    small_microscope: LightFieldMicroscope,
+    weights: dict[str, Path],
+    views_file: Path,
+) -> None:
     (code,) = blocks(READMES[1], "python")
-    monkeypatch.setattr(serenet, "load_checkpoint", lambda _: serenet.build_model("serenet").eval())
-    # A smaller field: the sizes in the text take long.
+    assert len(code.splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    assert views_file == tmp_path / "views.tif"
+    Path("microscope.yaml").write_text(small_microscope.model_dump_json())
+    Path("serenet.pth").write_bytes(weights["serenet"].read_bytes())
     names: dict[str, object] = {}
-    exec(code.replace("99, 99", "9, 9"), names)
-    volume = names["volume"]
-    assert isinstance(volume, torch.Tensor)
-    assert volume.shape == (101, 39, 39)
+    exec(code.replace("serenet.draw(", "picture = serenet.draw("), names)
+    volume, refined, picture = (names[name] for name in ("volume", "refined", "picture"))
+    assert isinstance(refined, serenet.ScaledArray)
+    assert refined.shape == volume.shape == (9, 104, 91)
+    assert refined.voxel_um == small_microscope.voxel_um
+    assert open_stack(Path("refined.tif")).voxel_um == pytest.approx(refined.voxel_um, rel=1e-4)
+    assert picture._repr_png_().startswith(b"\x89PNG")
 
 
 def test_python_of_the_guide_to_series_writes_a_store(

@@ -40,7 +40,7 @@ def scope():
     """The nnum13 microscope with its 25 central views and 9 planes 1 um apart."""
     whole = presets["nnum13"]
     depths = tuple(float(z) for z in range(-4, 5))
-    return whole.model_copy(update={"depths_um": depths, "views": whole.views[:25]})
+    return whole.with_depths(depths).with_views(whole.views[:25])
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_leaves_volume_picture_and_settings(deconvolve, tmp_path, contents, scop
     assert frame["windows"] == 1
     first, second = frame["deviance_per_sweep"][0]
     assert second < 0.5 * first
-    step = (scope.depth_step_um, scope.pixel_um, scope.pixel_um)
+    step = scope.voxel_um
     stack = open_stack(folder / "views_deconvolved.tif")
     assert stack.voxel_um == pytest.approx(step, rel=1e-3)
 
@@ -144,7 +144,7 @@ def test_computes_the_psf_of_the_optics(deconvolve, tmp_path, result, scope):
     some = tmp_path / "some.tif"
     tifffile.imwrite(some, np.random.default_rng(0).poisson(50, (5, 12, 12)).astype(np.float32))
     arguments = ("--no-preview", "--iterations", 1)
-    assert deconvolve(*arguments, optics=("--preset", optics), source=some).code == 0
+    assert deconvolve(*arguments, optics=("--microscope", optics), source=some).code == 0
     assert result(stem="some_deconvolved").shape == (9, 52, 52)
     assert record_of(tmp_path / "out", "some_deconvolved")["psf"] == "computed from the optics"
 
@@ -163,9 +163,9 @@ def test_series_are_deconvolved_frame_by_frame(deconvolve, tmp_path, result, sim
 @pytest.mark.parametrize(
     ("arguments", "optics", "message"),
     [
-        ((), (), "give the PSF with --psf FILE, or the optics with --preset"),
+        ((), (), "give the PSF as a file, or the microscope"),
         ((), ("--psf", "missing.h5"), "missing.h5"),
-        (("--preset", "nnum15"), None, "the PSF of another microscope than --preset"),
+        (("--microscope", "nnum15"), None, "the PSF of another microscope than the one named"),
         (("--max-memory-gb", "0.1"), None, "--max-memory-gb 0.10"),
     ],
 )

@@ -17,12 +17,12 @@ from scopekit.images.files import open_stack
 from scopekit.memory import MemoryBudget
 from serenet.deconvolution import files as deconvolve_files
 from serenet.deconvolution.operators import ViewOperators
-from serenet.deconvolution.subsets import ViewSubsets, oblique_first
+from serenet.deconvolution.subsets import ViewSubsets
 from serenet.deconvolution.windows import plan_windows
 from serenet.reconstruction.refinement import refine
 
 WHOLE = presets["nnum13"]
-SCOPE = WHOLE.model_copy(update={"depths_um": (-2.0, 0.0, 2.0), "views": WHOLE.views[:9]})
+SCOPE = WHOLE.with_depths((-2.0, 0.0, 2.0)).with_views(WHOLE.views[:9])
 
 
 def budget(n_bytes):
@@ -127,7 +127,7 @@ def test_refined_windows_are_the_whole_within_half_a_percent(tmp_path, light_fie
     psf = open_psf(light_field / "psf.h5").read()
     size = (286, 208)
     operators = ViewOperators(lambda a: psf[a : a + 1], SCOPE)
-    subsets = ViewSubsets(views, operators, size, oblique_first(SCOPE))
+    subsets = ViewSubsets(views, operators, size, SCOPE.oblique_first)
     # A network's brightness varies over the field.
     start = torch.rand((3, *size), generator=torch.Generator().manual_seed(0))
     start *= torch.linspace(0.5, 1.5, size[1])
@@ -163,7 +163,7 @@ finally:
 
 @pytest.mark.parametrize("tv", [0, 0.01])
 def test_memory_stays_within_the_budget(tmp_path, tv):
-    scope = WHOLE.model_copy(update={"views": WHOLE.views[:1]})
+    scope = WHOLE.with_views(WHOLE.views[:1])
     write_psf(tmp_path / "psf.h5", phase_space_psf(scope, size=101), scope)
     views = np.random.default_rng(0).poisson(50, (1, 120, 120)).astype(np.float32)
     tifffile.imwrite(tmp_path / "views.tif", views)

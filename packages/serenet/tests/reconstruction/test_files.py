@@ -160,7 +160,7 @@ def test_empty_views_give_a_volume(reconstruct, tmp_path, result):
 
 @pytest.mark.parametrize("suffix", [".npy", ".pt"])
 def test_the_psf_shift_alone(
-    reconstruct, tmp_path, views_file, small_psf, small_preset, result, suffix
+    reconstruct, tmp_path, views_file, small_psf, small_microscope, result, suffix
 ):
     shift = open_psf(small_psf).read_shift()
     table, optics = tmp_path / f"shift{suffix}", tmp_path / "small.yaml"
@@ -168,22 +168,22 @@ def test_the_psf_shift_alone(
         np.save(table, shift.numpy().astype(np.float64))
     else:
         torch.save(shift, table)
-    optics.write_text(yaml.safe_dump(small_preset.model_dump(mode="json")))
+    optics.write_text(yaml.safe_dump(small_microscope.model_dump(mode="json")))
     assert reconstruct(views_file).code == 0
     expected = result()
-    psf = ("--psf-shift", table, "--preset", optics)
+    psf = ("--psf-shift", table, "--microscope", optics)
     assert reconstruct(views_file, "--overwrite", psf=psf).code == 0
     assert_close(result(), expected)
 
 
 def test_without_a_psf_the_shift_is_computed(
-    reconstruct, tmp_path, views_file, small_preset, result
+    reconstruct, tmp_path, views_file, small_microscope, result
 ):
     optics = tmp_path / "small.yaml"
-    optics.write_text(yaml.safe_dump(small_preset.model_dump(mode="json")))
+    optics.write_text(yaml.safe_dump(small_microscope.model_dump(mode="json")))
     assert reconstruct(views_file).code == 0
     expected = result()
-    outcome = reconstruct(views_file, "--overwrite", psf=("--preset", optics))
+    outcome = reconstruct(views_file, "--overwrite", psf=("--microscope", optics))
     assert outcome.code == 0
     assert "computing the PSF shift" in outcome.err
     # The file's PSF ends at 39 pixels, which moves the centre of mass a little.
@@ -284,7 +284,7 @@ def test_networks_without_volumes_are_refused(serenet, tmp_path, views_file, con
     refused = serenet(*arguments, checkpoint)
     assert "give it to --virtual-scan" in refused.error
     # 3 x 3 views are not those of the preset.
-    refused = serenet(*arguments, "demo", "--preset", "nnum13", "--virtual-scan", checkpoint)
+    refused = serenet(*arguments, "demo", "--microscope", "nnum13", "--virtual-scan", checkpoint)
     assert "not a vsnet for 13 x 13 views" in refused.error
     assert contents(tmp_path / "out") == []
 
@@ -293,7 +293,7 @@ def test_relative_brightness_cannot_be_refined(serenet, tmp_path, views_file, sm
     checkpoint = tmp_path / "rlnet.pt"
     save_checkpoint(checkpoint, build_model("rlnet"))
     arguments = ("reconstruct", views_file, "--out", tmp_path / "out", "--checkpoint", checkpoint)
-    assert "give --preset or --psf" in serenet(*arguments).error
+    assert "give that, or a PSF file that tells it" in serenet(*arguments).error
     assert (
         "--refine: a rlnet gives relative"
         in serenet(*arguments, "--psf", small_psf, "--refine", 2).error
@@ -301,9 +301,9 @@ def test_relative_brightness_cannot_be_refined(serenet, tmp_path, views_file, sm
 
 
 def test_the_pixels_tell_whether_a_light_field_is_scanned(
-    reconstruct, serenet, tmp_path, light_field, weights, small_preset, random_model
+    reconstruct, serenet, tmp_path, light_field, weights, small_microscope, random_model
 ):
-    scanned_um = small_preset.pixel_um * small_preset.lateral_scale
+    scanned_um = small_microscope.view_pixel_um
     fine, coarse, few = (tmp_path / f"{name}.tif" for name in ("fine", "coarse", "few"))
     write_volume(fine, light_field(169, 6, 6), (1.0, scanned_um, scanned_um), overwrite=False)
     unscanned = (1.0, 3 * scanned_um, 3 * scanned_um)

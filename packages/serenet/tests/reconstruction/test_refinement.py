@@ -21,7 +21,7 @@ from scopekit.errors import UserError
 from scopekit.images.files import open_stack
 from scopekit.memory import MemoryBudget
 from serenet.deconvolution.operators import ViewOperators
-from serenet.deconvolution.subsets import ViewSubsets, flat_start, oblique_first
+from serenet.deconvolution.subsets import ViewSubsets, flat_start
 from serenet.deconvolution.windows import plan_windows
 from serenet.reconstruction import refinement
 
@@ -35,7 +35,7 @@ def scope():
     """The nnum13 microscope with its 25 central views and 9 planes 1 um apart."""
     whole = presets["nnum13"]
     depths = tuple(float(z) for z in range(-4, 5))
-    return whole.model_copy(update={"depths_um": depths, "views": whole.views[:25]})
+    return whole.with_depths(depths).with_views(whole.views[:25])
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def light_field_of(scope, psf):
                 views, photons=photons, read_noise=read_noise, generator=generator
             )
         size = (volume.shape[1], volume.shape[2])
-        order = oblique_first(scope)
+        order = scope.oblique_first
         operators = ViewOperators(lambda channel: model_psf[channel : channel + 1], scope)
         return ViewSubsets(views.clamp(min=0), operators, size, order)
 
@@ -84,7 +84,7 @@ def refine(tmp_path):
         refined = volume.numpy().copy()
         budget = MemoryBudget(10**10, 10**10)
         field = (subsets.views.shape[-2], subsets.views.shape[-1])
-        windows = plan_windows(field, subsets.preset, 51, budget, tv=False)
+        windows = plan_windows(field, subsets.microscope, 51, budget, tv=False)
         done = refinement.refine(refined, subsets, windows, n_updates, tmp_path)
         return torch.from_numpy(refined), done
 
@@ -117,10 +117,10 @@ def test_tells_the_fit_of_views_it_did_not_use(
 
     def spy(estimate, subset, **options):
         seen.append(subset.measured)
-        return update(estimate, subset, **options)
+        return step(estimate, subset, **options)
 
-    update = refinement.update
-    monkeypatch.setattr(refinement, "update", spy)
+    step = refinement.richardson_lucy_step
+    monkeypatch.setattr(refinement, "richardson_lucy_step", spy)
     refined, done = refine(network_volume, subsets, 24)
     used = [
         next(a for a in subsets.order if torch.equal(subsets.views[a : a + 1], measured))
@@ -129,7 +129,7 @@ def test_tells_the_fit_of_views_it_did_not_use(
     left_out = [a for a in subsets.order if a not in used]
     assert len(left_out) == 3
     # The order starts anew when all others have been used, and leads from oblique to axial views.
-    others = [a for a in oblique_first(subsets.preset) if a not in left_out]
+    others = [a for a in subsets.microscope.oblique_first if a not in left_out]
     assert used == [*others, *others[:2]]
     fits = [
         poisson_deviance(s.measured, s.operator.forward(refined))
@@ -189,9 +189,11 @@ def test_too_few_views_are_named(refine, truth, light_field_of):
         refine(truth, replace(subsets, order=subsets.order[:3]), 5)
 
 
-def test_the_command_refines_and_tells(serenet, tmp_path, weights, small_psf, small_preset, truth):
+def test_the_command_refines_and_tells(
+    serenet, tmp_path, weights, small_psf, small_microscope, truth
+):
     views = LightFieldOperator(open_psf(small_psf).read()).forward(truth)
-    views = sample_views(views, small_preset.lateral_scale).clamp(min=0)
+    views = sample_views(views, small_microscope.lateral_scale).clamp(min=0)
     source = tmp_path / "views.tif"
     tifffile.imwrite(source, (500 * views / views.max()).numpy())
 

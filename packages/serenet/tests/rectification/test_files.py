@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import tifffile
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import open_stack
 from scopekit.settings import read_yaml, write_yaml
 from serenet.rectification.files import rectify_files
-from serenet.rectification.resampling import rectify
+from serenet.rectification.resampling import rectify_frame
 from serenet.views.scan import SCAN_ORDER
 
 from .small_camera import N_NUM, SHAPE
 
-PRESET = LightFieldPreset(
+PRESET = LightFieldMicroscope(
     magnification=40,
     numerical_aperture=0.9,
     refractive_index=1.33,
@@ -48,7 +48,7 @@ def test_files(files, tmp_path):
         "views_calibration.yaml",
         "views_lattice.png",
     ]
-    expected = rectify(
+    expected = rectify_frame(
         *(tifffile.imread(files["raw"]), lattice, N_NUM),
         *(tifffile.imread(files[name]) for name in ("radiometry", "dark")),
     )
@@ -104,10 +104,10 @@ def test_calibration_frames_are_averaged(files, frames, tmp_path):
     np.testing.assert_allclose(a.centres(), b.centres(), atol=1e-3)
 
 
-def check_refused(message, raw, out, preset=PRESET, **options):
+def check_refused(message, raw, out, microscope=PRESET, **options):
     before = set(out.parent.rglob("*"))
     with pytest.raises(UserError, match=message) as caught:
-        rectify_files([raw], out, preset, **options)
+        rectify_files([raw], out, microscope, **options)
     assert "\n" not in str(caught.value)
     assert set(out.parent.rglob("*")) == before
 
@@ -167,14 +167,14 @@ def test_unfit_calibrations_are_refused(files, frames, tmp_path):
 
 def test_recorded_vesicle(reference: Path, tmp_path):
     folder = reference / "data" / "guv"
-    preset = LightFieldPreset(
+    microscope = LightFieldMicroscope(
         **read_yaml(Path(__file__).resolve().parents[2] / "examples" / "guv.yaml")
     )
     out = tmp_path / "views.tif"
     rectify_files(
         [folder / "light_field.tif"],
         out,
-        preset,
+        microscope,
         radiometry=folder / "radiometry_frame.tif",
         dark=folder / "dark_frame.tif",
     )

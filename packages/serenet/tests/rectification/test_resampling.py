@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from serenet.rectification.resampling import flat_field, interlace, rectify
+from serenet.rectification.resampling import flat_field, interlace, rectify_frame
 from serenet.views.scan import SCAN_ORDER
 
 from .small_camera import N_NUM, SHAPE, expected_views, sample
@@ -15,7 +15,7 @@ def relative_error(result, truth):
 
 def test_views_of_a_turned_lattice_are_recovered(frames, lattice):
     truth, shade = expected_views(sample, lattice)
-    views = rectify(frames["raw"], lattice, N_NUM, dark=frames["dark"])
+    views = rectify_frame(frames["raw"], lattice, N_NUM, dark=frames["dark"])
     assert views.dtype == np.float32
     assert views.shape == (81, lattice.rows, lattice.columns)
     assert relative_error(views, truth * shade) < 0.03
@@ -26,13 +26,15 @@ def test_views_of_a_turned_lattice_are_recovered(frames, lattice):
 
 def test_flat_field_removes_vignetting_but_not_the_views_own_brightness(frames, lattice):
     truth, shade = expected_views(sample, lattice)
-    views = rectify(frames["raw"], lattice, N_NUM, frames["radiometry"], frames["dark"])
+    views = rectify_frame(frames["raw"], lattice, N_NUM, frames["radiometry"], frames["dark"])
     assert shade.min() < 0.75
     assert relative_error(views, truth * shade.mean()) < 0.02
 
     flat = flat_field(frames["radiometry"], lattice, N_NUM, frames["dark"])
     np.testing.assert_allclose(flat.mean(axis=(1, 2)), 1, rtol=1e-4)
-    bright = rectify(frames["radiometry"], lattice, N_NUM, frames["radiometry"], frames["dark"])
+    bright = rectify_frame(
+        frames["radiometry"], lattice, N_NUM, frames["radiometry"], frames["dark"]
+    )
     levels = bright.mean(axis=(1, 2)).reshape(9, 9)
     assert levels[0, 0] < 0.1 * levels[4, 4]  # dark corners stay dark
     assert np.ptp(bright / levels.reshape(-1, 1, 1)) < 1e-4
@@ -47,18 +49,18 @@ def test_flat_field_does_not_amplify_what_was_not_lit(lattice):
 
 
 def test_default_number_of_views_is_the_nearest_odd_one(frames, lattice):
-    assert rectify(frames["raw"], lattice).shape[0] == 81
+    assert rectify_frame(frames["raw"], lattice).shape[0] == 81
     wide = lattice.model_copy(update={"pitch_y": 10.2, "pitch_x": 10.2})
     assert wide.nearest_odd == 11
 
 
 def test_wrong_arguments(frames, lattice):
     with pytest.raises(ValueError, match="must be odd"):
-        rectify(frames["raw"], lattice, 8)
+        rectify_frame(frames["raw"], lattice, 8)
     with pytest.raises(ValueError, match="the lattice is for"):
-        rectify(frames["raw"][:-1], lattice)
+        rectify_frame(frames["raw"][:-1], lattice)
     with pytest.raises(ValueError, match="differ in size"):
-        rectify(frames["raw"], lattice, dark=frames["dark"][:-1])
+        rectify_frame(frames["raw"], lattice, dark=frames["dark"][:-1])
 
 
 @pytest.mark.parametrize("order", [SCAN_ORDER, tuple(range(9)), (2, 0, 3, 1)])

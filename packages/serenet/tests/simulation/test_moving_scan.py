@@ -25,10 +25,10 @@ def volume():
 
 
 @pytest.fixture(scope="module")
-def central(small_preset):
+def central(small_microscope):
     """Projection onto the central view."""
-    preset = small_preset.model_copy(update={"views": (small_preset.central_view,)})
-    return preset, LightFieldOperator(phase_space_psf(preset, size=39))
+    microscope = small_microscope.with_views((small_microscope.central_view,))
+    return microscope, LightFieldOperator(phase_space_psf(microscope, size=39))
 
 
 def test_every_exposure_shows_the_volume_where_it_is_then(volume, small_psf):
@@ -61,10 +61,10 @@ def test_another_order(volume, central):
 
 
 def test_parts_of_a_scene_move_by_themselves(central):
-    preset, operator = central
+    microscope, operator = central
     drifts = [(0.0, 0.0)] * 9
     drifts[5] = (1.0, 0.5)
-    still, moving = moving_scene(3, drifts, preset, operator)
+    still, moving = moving_scene(3, drifts, microscope, operator)
     assert still.shape == moving.shape == (1, 108, 108)
     change = (moving - still).abs() > 0.01 * still.max()
     assert change[0, 36:72, 72:].float().mean() > 0.05
@@ -83,15 +83,15 @@ def test_a_quarter_of_the_parts_rests():
 # serenet project --drift -------------------------------------------------------------------
 
 
-def test_project_a_drifting_volume(serenet, tmp_path, volume, small_psf, small_preset):
+def test_project_a_drifting_volume(serenet, tmp_path, volume, small_psf, small_microscope):
     source, out = tmp_path / "cell.tif", tmp_path / "moving.tif"
     write_volume(
-        source, volume, (0.2, small_preset.pixel_um, small_preset.pixel_um), overwrite=True
+        source, volume, (0.2, small_microscope.pixel_um, small_microscope.pixel_um), overwrite=True
     )
     command = ("project", source, "--psf", small_psf, "--out", out)
     assert serenet(*command).code == 0
     at_rest = open_stack(out).read()
-    drift = ("--drift", small_preset.pixel_um, -0.5)
+    drift = ("--drift", small_microscope.pixel_um, -0.5)
     error = serenet(*command, *drift).error
     assert error == f"error: {out} exists: add --overwrite to replace it, or choose another --out"
     outcome = serenet(*command, *drift, "--overwrite")
@@ -106,7 +106,7 @@ def test_project_a_drifting_volume(serenet, tmp_path, volume, small_psf, small_p
     # The middle exposure, and the same volume by the function.
     np.testing.assert_allclose(moving[:, 0::3, 2::3], at_rest[:, 0::3, 2::3], atol=1e-3)
     projected = LightFieldOperator(open_psf(small_psf).read([24])).forward(torch.from_numpy(volume))
-    expected = scan_moving(projected, (1, -0.5 / small_preset.pixel_um), SCALE)
+    expected = scan_moving(projected, (1, -0.5 / small_microscope.pixel_um), SCALE)
     np.testing.assert_allclose(moving[24], expected[0], atol=1e-4 * float(expected.max()))
 
 
@@ -136,8 +136,8 @@ def test_noise_is_in_what_moves_alone(serenet, tmp_path, volume, small_psf):
     assert residual.std() == pytest.approx(np.sqrt((factor * exact).clip(0).mean() + 4), rel=0.05)
 
 
-def test_what_cannot_drift(serenet, tmp_path, volume, small_psf, small_preset, contents):
-    unscanned = small_preset.model_copy(update={"scanning": 1})
+def test_what_cannot_drift(serenet, tmp_path, volume, small_psf, small_microscope, contents):
+    unscanned = small_microscope.model_copy(update={"scanning": 1})
     write_psf(tmp_path / "one.h5", open_psf(small_psf).read(range(49)), unscanned)
     tifffile.imwrite(tmp_path / "cell.tif", volume)
     tifffile.imwrite(tmp_path / "odd.tif", volume[:, :100])

@@ -26,9 +26,9 @@ SETTINGS = {
 def scenes(tmp_path_factory):
     """All 169 views, and volumes of 7 planes, of two scenes."""
     whole = presets["nnum13"].with_middle_depths(N_DEPTHS)
-    preset = whole.model_copy(update={"views": tuple(range(169))})
+    microscope = whole.with_all_views()
     folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, range(1, 3), preset, phase_space_psf(preset, size=39))
+    write_scenes(folder, range(1, 3), microscope, phase_space_psf(microscope, size=39))
     return folder
 
 

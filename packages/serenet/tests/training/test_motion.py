@@ -7,8 +7,9 @@ import torch
 from scipy.ndimage import convolve
 
 from optics import LightFieldOperator, add_camera_noise, phase_space_psf
-from scopekit.training.loop import Loop, train
+from scopekit.training.loop import train
 from scopekit.training.processes import World
+from scopekit.training.recipe import Loop
 from serenet import build_model, correct_motion, load_checkpoint
 from serenet.motion.correction import exposures_by_distance
 from serenet.simulation.moving_scenes import moving_scene, write_moving_scenes
@@ -20,10 +21,10 @@ NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]]) / 8
 
 
 @pytest.fixture(scope="module")
-def central(small_preset):
+def central(small_microscope):
     """Projection onto the central view."""
-    preset = small_preset.model_copy(update={"views": (small_preset.central_view,)})
-    return preset, LightFieldOperator(phase_space_psf(preset, size=39))
+    microscope = small_microscope.with_views((small_microscope.central_view,))
+    return microscope, LightFieldOperator(phase_space_psf(microscope, size=39))
 
 
 @pytest.fixture(scope="module")

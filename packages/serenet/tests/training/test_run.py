@@ -55,17 +55,17 @@ def write(path, **changes):
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     """Views and volumes of two scenes with 7 planes."""
-    preset = presets["nnum13"].with_middle_depths(7)
+    microscope = presets["nnum13"].with_middle_depths(7)
     folder = tmp_path_factory.mktemp("scenes")
-    write_scenes(folder, range(1, 3), preset, phase_space_psf(preset, size=39))
+    write_scenes(folder, range(1, 3), microscope, phase_space_psf(microscope, size=39))
     return folder
 
 
 @pytest.fixture(scope="module")
 def optics():
-    preset = presets["nnum13"].with_middle_depths(7)
-    psf = phase_space_psf(preset, size=39)
-    return Optics(preset, LightFieldOperator(psf), psf_shift(psf))
+    microscope = presets["nnum13"].with_middle_depths(7)
+    psf = phase_space_psf(microscope, size=39)
+    return Optics(microscope, LightFieldOperator(psf), psf_shift(psf))
 
 
 def run(tmp_path, name="run", resume=False, **changes):
@@ -147,7 +147,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
 
 def test_the_loss_is_that_of_the_paper(scenes, optics):
     settings = TrainingSettings.model_validate(TINY | {"data": {"views": scenes / "views"}})
-    data = TrainingData(settings.data, optics.preset, 9, paired=False)
+    data = TrainingData(settings.data, optics.microscope, 9, paired=False)
     torch.manual_seed(0)
     model = build_model("serenet").train()
     recipe = SelfSupervised(model, optics, data, data, settings, perceptual=None)
@@ -171,7 +171,7 @@ def test_the_loss_is_that_of_the_paper(scenes, optics):
 
 def test_a_batch_is_the_mean_of_its_crops(scenes, optics):
     settings = TrainingSettings.model_validate(TINY | {"data": {"views": scenes / "views"}})
-    data = TrainingData(settings.data, optics.preset, 9, paired=False)
+    data = TrainingData(settings.data, optics.microscope, 9, paired=False)
     model = build_model("serenet").train()
     recipe = SelfSupervised(model, optics, data, data, settings, perceptual=None)
     crops = [recipe.sample(n, np.random.default_rng(n)) for n in range(2)]
@@ -186,7 +186,7 @@ def test_crops_are_what_the_method_asks_for(scenes, optics):
     settings = TrainingSettings.model_validate(
         TINY | {"data": {"views": scenes / "views"}, "central_view": True, "projected_views": 5}
     )
-    data = TrainingData(settings.data, optics.preset, 9, paired=False)
+    data = TrainingData(settings.data, optics.microscope, 9, paired=False)
     recipe = SelfSupervised(build_model("serenet"), optics, data, data, settings, perceptual=None)
     crops = [recipe.sample(0, np.random.default_rng(n)) for n in range(40)]
     assert all(c.inputs.shape == (49, 9, 9) and c.target.shape == (5, 9, 9) for c in crops)
@@ -199,7 +199,7 @@ def test_crops_are_what_the_method_asks_for(scenes, optics):
 
 
 def test_crops_and_volumes_show_the_same_place(tmp_path, scenes):
-    preset = presets["nnum13"].with_middle_depths(7)
+    microscope = presets["nnum13"].with_middle_depths(7)
     # Bright where the view pixel is, so that both crops hold the same ramp.
     views = np.broadcast_to(np.arange(36, dtype=np.float32), (49, 36, 36))
     volume = np.broadcast_to(np.arange(156, dtype=np.float32), (5, 156, 156))
@@ -207,7 +207,7 @@ def test_crops_and_volumes_show_the_same_place(tmp_path, scenes):
         (tmp_path / folder).mkdir()
         tifffile.imwrite(tmp_path / folder / "ramp.tif", np.ascontiguousarray(array))
     wanted = Data(views=tmp_path / "views", volumes=tmp_path / "volumes")
-    data = TrainingData(wanted, preset, 9, paired=True)
+    data = TrainingData(wanted, microscope, 9, paired=True)
     origins = {data.random_origin(0, np.random.default_rng(n)) for n in range(300)}
     assert {n for origin in origins for n in origin} == set(range(0, 28, 3))
     for origin in origins:
@@ -220,11 +220,11 @@ def test_crops_and_volumes_show_the_same_place(tmp_path, scenes):
 
 
 def test_nan_and_negative_counts_become_zero(tmp_path):
-    preset = presets["nnum13"].with_middle_depths(7)
+    microscope = presets["nnum13"].with_middle_depths(7)
     views = np.full((49, 12, 12), 3, np.float32)
     views[:, 0, 0], views[:, 1, 1] = np.nan, -5
     tifffile.imwrite(tmp_path / "views.tif", views)
-    data = TrainingData(Data(views=tmp_path), preset, 12, paired=False)
+    data = TrainingData(Data(views=tmp_path), microscope, 12, paired=False)
     crop = data.views(0, (0, 0))
     assert (crop[:, 0, 0] == 0).all()
     assert (crop[:, 1, 1] == 0).all()
@@ -232,10 +232,10 @@ def test_nan_and_negative_counts_become_zero(tmp_path):
 
 
 def test_files_that_do_not_fit_the_memory_are_read_crop_by_crop(monkeypatch, scenes):
-    preset = presets["nnum13"].with_middle_depths(7)
-    kept = TrainingData(Data(views=scenes / "views"), preset, 9, paired=False)
+    microscope = presets["nnum13"].with_middle_depths(7)
+    kept = TrainingData(Data(views=scenes / "views"), microscope, 9, paired=False)
     monkeypatch.setattr("serenet.training.crops._SHARE_FOR_FILES", 0)
-    read = TrainingData(Data(views=scenes / "views"), preset, 9, paired=False)
+    read = TrainingData(Data(views=scenes / "views"), microscope, 9, paired=False)
     assert kept._kept
     assert not read._kept
     for origin in ((0, 0), (5, 20)):
@@ -246,11 +246,11 @@ def test_one_light_field_is_learnt():
     """The loss falls by nine tenths, and the volume leaves the refocused views behind by 0.03."""
     whole = presets["nnum13"]
     depths_um = tuple(float(z) for z in range(-4, 5))
-    preset = whole.model_copy(update={"depths_um": depths_um, "views": whole.views[:13]})
-    psf = phase_space_psf(preset, size=75)
-    optics = Optics(preset, LightFieldOperator(psf), psf_shift(psf))
-    truth = tubes_and_bubbles(4, preset)
-    scale = preset.lateral_scale
+    microscope = whole.with_depths(depths_um).with_views(whole.views[:13])
+    psf = phase_space_psf(microscope, size=75)
+    optics = Optics(microscope, LightFieldOperator(psf), psf_shift(psf))
+    truth = tubes_and_bubbles(4, microscope)
+    scale = microscope.lateral_scale
     views = sample_views(optics.operator.forward(torch.from_numpy(truth)), scale).clamp(min=0)
     refocused = decompose(views, optics.shift / scale).mean(dim=0)[None]
     enlarged = torch.nn.functional.interpolate(refocused, size=(156, 156), mode="bilinear")[0]

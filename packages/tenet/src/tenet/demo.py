@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from skimage.filters import threshold_otsu
@@ -12,12 +11,13 @@ from scopekit.outputs import require_new
 from scopekit.preview import save_preview
 from scopekit.progress import say
 from scopekit.settings import write_yaml
-from tenet.config.files import load_config, shipped_configs
-from tenet.data.small_phantom import Array, tubes_and_solids
+from tenet.array_kinds import Array, to_array
+from tenet.config.files import SHIPPED
+from tenet.data.small_phantom import tubes_and_solids
+from tenet.metrics import scores_of
 from tenet.microscope.imaging import Microscope
 from tenet.network.jnet import JNet, hill
-from tenet.network.weights import WEIGHTS, load_model
-from tenet.training.pretraining import structure_iou
+from tenet.network.weights import load_model
 
 _SHAPE = (128, 128, 128)
 _VOLUMES = ("truth", "image", "structure", "brightness")
@@ -49,10 +49,7 @@ def run_demo(
     """
     for name in (*(f"{volume}.tif" for volume in _VOLUMES), "demo.png", "demo.yaml"):
         require_new(out / name, overwrite=overwrite)
-    params = load_config(shipped_configs()[NAME]).params
-    model = load_model(WEIGHTS / f"{NAME}_pretrain.pt", params).to(device)
-    fine_um = (params.res_lateral,) * 3
-    coarse_um = (params.res_axial, params.res_lateral, params.res_lateral)
+    model = load_model(SHIPPED / f"{NAME}_pretrain.pt").to(device)
     say("imaging a phantom")
     truth, brightness = tubes_and_solids(seed, _SHAPE)
     image = image_of(brightness, model, seed)
@@ -63,12 +60,12 @@ def run_demo(
     volumes = {"truth": truth, "structure": _array(structure), "image": _array(image)}
     volumes["brightness"] = _array(found_brightness)
     for name, volume in volumes.items():
-        voxel_um = coarse_um if name == "image" else fine_um
+        voxel_um = model.recorded_voxel_um if name == "image" else model.voxel_um
         write_volume(out / f"{name}.tif", volume, voxel_um, overwrite=overwrite)
     cut = float(threshold_otsu(_array(smooth)))
     results = {
         "image": scores_of(_array(smooth), truth, cut),
-        "enhanced": scores_of(volumes["structure"], truth, params.threshold),
+        "enhanced": scores_of(volumes["structure"], truth, model.params.threshold),
     }
     shown = {
         "image": _array(smooth),
@@ -80,7 +77,11 @@ def run_demo(
         for score in results.values()
     ]
     save_preview(
-        out / "demo.png", shown, fine_um, overwrite=overwrite, captions=[*captions, "simulated"]
+        out / "demo.png",
+        shown,
+        model.voxel_um,
+        overwrite=overwrite,
+        captions=[*captions, "simulated"],
     )
     write_yaml(out / "demo.yaml", {"seed": seed, **results}, overwrite=overwrite)
     return results
@@ -91,19 +92,10 @@ def image_of(brightness: Array, model: JNet, seed: int) -> torch.Tensor:
 
     With the noise of the model.
     """
-    learnt = Microscope.of(model)
+    learnt = model.microscope()
     true = Microscope(learnt.image, model.image.analytic, learnt.a, learnt.sigma)
     return true.record(torch.from_numpy(brightness)[None, None].to(learnt.a.device), [seed])
 
 
-def scores_of(volume: Array, truth: Array, threshold: float) -> dict[str, float]:
-    """Return ``iou`` and ``volume_error`` of what is above a threshold."""
-    found = int((volume >= threshold).sum())
-    true = int((truth > 0.5).sum())
-    iou = structure_iou(torch.from_numpy(volume), torch.from_numpy(truth), threshold)
-    return {"iou": iou, "volume_error": found / true - 1}
-
-
 def _array(volume: torch.Tensor) -> Array:
-    array: Array = np.asarray(volume[0, 0].cpu().numpy(), np.float32)
-    return array
+    return to_array(volume[0, 0])

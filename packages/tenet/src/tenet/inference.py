@@ -3,21 +3,18 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from matplotlib.figure import Figure
 
-from scopekit.errors import UserError
-from scopekit.memory import choose_device
 from scopekit.outputs import whole_file
-from scopekit.progress import say
-from tenet.config.files import Config, load_config
-from tenet.config.sections import Visualization
-from tenet.evaluation.kinds import Beads, Kind, Microglia, Result, Simulation, Summary
-from tenet.evaluation.methods import Methods, Sample
-from tenet.evaluation.pictures import draw_results
+from tenet.config.files import Config, as_config
+from tenet.data.recordings import held_out_recordings
+from tenet.data.value_range import ValueRange
+from tenet.evaluation.kinds import Beads, Kind, Microglia, Simulation
+from tenet.evaluation.methods import Methods
+from tenet.evaluation.pictures import draw_psf, draw_results
 from tenet.evaluation.samples import (
-    held_out_recordings,
     label_files,
     recorded_crops,
     recorded_samples,
@@ -25,69 +22,10 @@ from tenet.evaluation.samples import (
     simulated_crops,
     simulated_samples,
 )
-from tenet.microscope.psf import Profiles, draw_sections
-from tenet.network.jnet import JNet
-from tenet.network.weights import load_model, model_file
+from tenet.evaluation.scores import Result, Sample, Summary
+from tenet.network.weights import best_weights, load_model, weights_file, weights_of
 
 Data = str | Path | Sequence[str | Path]
-
-
-def _folder(config: Config) -> str:
-    loop = config.train_loop or config.pretrain_loop
-    return "model" if loop is None else loop.path
-
-
-def best_weights(config: Config) -> Path:
-    """Return the file of a configuration's fine-tuned weights, else of its pre-trained ones.
-
-    Says so where it has to do with the latter.
-    """
-    try:
-        return weights_of(config, pretrained=False)
-    except UserError:
-        weights = weights_of(config, pretrained=True)
-        say(f"{config.name}: no fine-tuned weights; taken are the pre-trained ones, {weights.name}")
-        return weights
-
-
-def weights_of(config: Config, *, pretrained: bool) -> Path:
-    """Return the file of a configuration's pre-trained or fine-tuned weights.
-
-    Raises
-    ------
-    UserError
-        If it is not there.
-    """
-    path = model_file(_folder(config), config.pretrained_model if pretrained else config.name)
-    if not path.is_file():
-        command = "pretrain" if pretrained else "finetune"
-        raise UserError(f"{path}: no such file; run tenet {command} {config.name} first")
-    return path
-
-
-def visualization_of(config: Config) -> Visualization | None:
-    """Return the section ``visualization`` where the configuration has one."""
-    return config.visualization if "visualization" in config.model_fields_set else None
-
-
-def draw_psf(model: JNet, config: Config, weights: Path) -> Figure:
-    """Draw the PSF before and after fine-tuning: of the pre-trained weights, and of the model.
-
-    Where there are no others, the analytic PSF is what was before.
-    """
-    params = model.params
-    earlier = model_file(_folder(config), config.pretrained_model)
-    if earlier.is_file() and earlier.resolve() != weights.resolve():
-        before, titles = _section(load_model(earlier, params)), ("before", "after fine-tuning")
-    else:
-        before, titles = model.image.analytic.cpu().numpy(), ("analytic", "neural")
-    pair = (before, _section(model))
-    profiles = [Profiles(section, params.res_axial, params.res_lateral) for section in pair]
-    return draw_sections(dict(zip(titles, profiles, strict=True)), f"PSF of {weights.stem}")
-
-
-def _section(model: JNet) -> Any:
-    return model.image.section().detach().cpu().numpy()
 
 
 class Inference:
@@ -96,12 +34,16 @@ class Inference:
     Parameters
     ----------
     model_name
-        A configuration: its path, or its name.
-    pretrain, is_finetuning
-        Which weights: the fine-tuned ones if there are any, else the pre-trained ones; these too
-        if ``pretrain`` is true or ``is_finetuning`` false.
+        A configuration: itself, its path, or its name.
+    pretrain
+        The older way to say ``weights="pretrained"``.
     threshold
-        What counts as structure; below 0: the configuration's.
+        What counts as structure; ``None``, or anything below 0, for the configuration's.
+    weights
+        ``finetuned`` or ``pretrained`` for those of the configuration; or a file, or the name of
+        weights that ship. By default the fine-tuned ones if there are any, else the pre-trained.
+    is_finetuning
+        False: the older way to say ``weights="pretrained"``.
     with_align
         Whether slices of recordings are aligned first.
     value_range
@@ -120,22 +62,29 @@ class Inference:
 
     def __init__(
         self,
-        model_name: str | Path,
+        model_name: Config | str | Path,
         pretrain: bool = False,
-        threshold: float = -1,
+        threshold: float | None = None,
         *,
+        weights: str | Path | None = None,
         is_finetuning: bool = True,
         with_align: bool = False,
-        value_range: tuple[float, float] | None = None,
+        value_range: ValueRange | None = None,
         device: str = "auto",
     ) -> None:
-        self.config = load_config(model_name)
-        if pretrain or not is_finetuning:
-            self.weights = weights_of(self.config, pretrained=True)
-        else:
+        self.config = as_config(model_name)
+        if weights is None and (pretrain or not is_finetuning):
+            weights = "pretrained"
+        if weights is None:
             self.weights = best_weights(self.config)
-        self.model = load_model(self.weights, self.config.params).to(choose_device(device))
-        self.threshold = self.config.params.threshold if threshold < 0 else threshold
+        elif weights in ("finetuned", "pretrained"):
+            self.weights = weights_of(self.config, pretrained=weights == "pretrained")
+        else:
+            self.weights = weights_file(weights)
+        self.model = load_model(self.weights, self.config, device=device)
+        self.threshold: float = self.config.params.threshold
+        if threshold is not None and threshold >= 0:
+            self.threshold = threshold
         self.with_align = with_align
         self.value_range = value_range
 
@@ -176,7 +125,7 @@ class Inference:
 
     def visualize(self, results: Iterable[Result]) -> list[Path]:
         """Draw each result; write PNG files to ``visualization.path``, replacing earlier ones."""
-        section = visualization_of(self.config)
+        section = self.config.told_visualization
         figures = ((r.name, draw_results([r], self.threshold, section)) for r in results)
         return [self._save(figure, name) for name, figure in figures]
 
@@ -197,6 +146,14 @@ class BeadsInference(Inference):
 
     By default of the stacks that training leaves out (``test_dataset.test_images``), or else of
     those that validate.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> beads = tenet.BeadsInference("tuned.json", weights="pretrained", device="cpu")
+    >>> metrics = beads.evaluate(beads.get_result("stacks", num_results=1))
+    >>> sorted(metrics)[:4]
+    ['ci95', 'mean', 'number', 'reconstruction_mse']
     """
 
     kind = Beads()
@@ -220,6 +177,14 @@ class MicrogliaInference(Inference):
     """Recordings without truth: what share is structure, and how well it explains them.
 
     By default of crops of the stacks that validate.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> microglia = tenet.MicrogliaInference("demo", device="cpu")
+    >>> results = microglia.get_result("cell.npy")
+    >>> 0 <= microglia.evaluate(results)["segmented_fraction"] <= 1
+    True
     """
 
     kind = Microglia()
@@ -236,6 +201,14 @@ class SimulationInference(Inference):
     """Labels, imaged on the spot: error, cross-entropy and overlap.
 
     By default of crops of ``pretrain_val_dataset``; else of files NNNN_labelx.npy or their folder.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> simulation = tenet.SimulationInference("demo", device="cpu")
+    >>> results = simulation.get_result("labels", num_results=1)
+    >>> results[0].truth.shape == results[0].structure.shape
+    True
     """
 
     kind = Simulation()

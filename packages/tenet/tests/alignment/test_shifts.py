@@ -9,9 +9,11 @@ from scipy.ndimage import gaussian_filter
 
 from scopekit.checkpoints import write_checkpoint
 from scopekit.errors import UserError
-from scopekit.training.loop import Loop, train
+from scopekit.training.loop import train
 from scopekit.training.processes import World
+from scopekit.training.recipe import Loop
 from scopekit.training.run_folder import RunFolder
+from tenet.alignment import shifts
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import (
     SHIPPED,
@@ -243,3 +245,11 @@ def test_other_files_are_refused(tmp_path):
 def test_content_is_plain():
     content = alignment_content(DeepAlignNet(4, 2))
     assert content["arguments"] == {"channels": 4, "features": 2}
+
+
+def test_without_the_weights_that_ship_another_method_is_told(tmp_path, monkeypatch):
+    stack = shake(blobs(slices=5, side=32), draw_shifts(PUBLISHED, 5, np.random.default_rng(3)))
+    monkeypatch.setattr(shifts, "SHIPPED", tmp_path / "alignment.pt")
+    with pytest.warns(UserWarning, match=r"alignment\.pt: no such file: .* correlating neighbours"):
+        aligned, _ = align(stack)
+    torch.testing.assert_close(aligned, align(stack, None)[0])

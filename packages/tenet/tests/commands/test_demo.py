@@ -7,11 +7,12 @@ import torch
 import yaml
 
 from scopekit.errors import UserError
+from scopekit.images.files import open_stack
 from tenet import demo
-from tenet.config.files import load_config, shipped_configs
+from tenet.config.files import SHIPPED, load_config
 from tenet.data.small_phantom import tubes_and_solids
 from tenet.demo import run_demo, scores_of
-from tenet.network.weights import WEIGHTS, load_model
+from tenet.network.weights import load_model
 
 
 def test_a_phantom_has_structure_and_brightness():
@@ -38,7 +39,7 @@ def test_scores():
 
 
 def test_the_weights_that_ship_load_and_are_small():
-    path = WEIGHTS / "demo_pretrain.pt"
+    path = SHIPPED / "demo_pretrain.pt"
     assert path.stat().st_size < 3e6
     load_model(path, load_config("demo").params)
 
@@ -50,6 +51,8 @@ def test_the_demo_enhances(tmp_path, monkeypatch):
     assert abs(scores["enhanced"]["volume_error"]) < abs(scores["image"]["volume_error"])
     assert tifffile.imread(tmp_path / "image.tif").shape == (16, 64, 64)
     assert tifffile.imread(tmp_path / "structure.tif").shape == (64, 64, 64)
+    for name, step in (("image", 0.8), ("structure", 0.2), ("truth", 0.2), ("brightness", 0.2)):
+        assert open_stack(tmp_path / f"{name}.tif").voxel_um == pytest.approx((step, 0.2, 0.2))
     assert (tmp_path / "demo.png").stat().st_size > 10_000
     kept = yaml.safe_load((tmp_path / "demo.yaml").read_text())
     assert kept["enhanced"] == pytest.approx(scores["enhanced"])
@@ -58,6 +61,20 @@ def test_the_demo_enhances(tmp_path, monkeypatch):
         run_demo(tmp_path, torch.device("cpu"), seed=1, overwrite=False)
 
 
+def test_the_picture_of_the_demo_shows_what_was_found(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(demo, "_SHAPE", (32, 32, 32))
+    monkeypatch.setattr(demo, "save_preview", lambda path, volumes, *_, **__: drawn.update(volumes))
+    run_demo(tmp_path, torch.device("cpu"), seed=1, overwrite=False)
+    names = ("truth", "image", "structure", "brightness")
+    made = {name: tifffile.imread(tmp_path / f"{name}.tif") for name in names}
+    np.testing.assert_allclose(drawn["enhanced"], made["structure"] * made["brightness"], atol=1e-6)
+    assert np.array_equal(drawn["truth"] > 0, made["truth"] > 0)
+    assert drawn["image"].shape == (32, 32, 32)
+    coarse = drawn["image"].reshape(8, 4, 32, 32).mean(axis=1)
+    assert np.corrcoef(coarse.ravel(), made["image"].ravel())[0, 1] > 0.95
+
+
 def test_unknown_weights_list_those_that_ship(tmp_path):
     with pytest.raises(UserError, match=r"no such file; .* that ship: demo_pretrain$"):
-        load_model(tmp_path / "nope.pt", load_config(shipped_configs()["demo"]).params)
+        load_model(tmp_path / "nope.pt", "demo")

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from scopekit.errors import UserError
-from tenet.config.files import load_config, shipped_configs
+from scopekit.settings import shipped_configs
+from tenet.config.files import load_config
 from tenet.config.sections import PretrainLoop, TrainLoop
 
 
@@ -44,7 +45,7 @@ def test_a_name_is_looked_up(write_config, tmp_path, monkeypatch):
         load_config("some/where")
 
 
-@pytest.mark.parametrize("name", shipped_configs())
+@pytest.mark.parametrize("name", shipped_configs("tenet"))
 def test_what_ships_loads(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config(name).name == name

@@ -2,6 +2,7 @@
 
 import sys
 import types
+import typing
 
 import numpy as np
 import pytest
@@ -10,7 +11,17 @@ import torch
 
 from scopekit.errors import UserError
 from scopekit.images.files import write_volume
-from tenet.data.recordings import find_recordings, read_recording, split_recordings
+from tenet.alignment.shifts import load_alignment
+from tenet.config.files import load_config
+from tenet.data.recordings import (
+    align_recording,
+    find_recordings,
+    held_out_recordings,
+    open_recording,
+    read_recording,
+    split_recordings,
+)
+from tenet.network.jnet import JNet
 
 VOLUME = np.random.default_rng(0).integers(100, 4000, (3, 4, 5)).astype(np.float32)
 SCALED = (VOLUME - VOLUME.min()) / (VOLUME.max() - VOLUME.min())
@@ -54,7 +65,7 @@ def test_of_a_series_the_first_is_read_unless_told(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.full((3, 4, 5), 7.0), "constant, every voxel is 7; leave the file out"),
+        (np.full((3, 4, 5), 7.0), "constant, every voxel is 7; leave it out"),
         (np.where(VOLUME > 3900, np.nan, VOLUME), "NaN or infinite values"),
         (np.where(VOLUME > 3900, np.inf, VOLUME), "NaN or infinite values"),
         (np.ones((2, 3, 4, 5)), "2 channels, shape .2, 3, 4, 5.; allowed: one"),
@@ -102,8 +113,16 @@ class ND2File:
     def __exit__(self, *_):
         pass
 
-    def asarray(self):
-        return np.stack([VOLUME, VOLUME + 1])[:, :, None].astype(np.uint16)
+    dtype = np.uint16
+    read: typing.ClassVar[list] = []
+
+    @property
+    def loop_indices(self):
+        return tuple({"T": t, "Z": z} for t in range(2) for z in range(3))
+
+    def read_frame(self, number):
+        self.read.append(number)
+        return (VOLUME[number % 3] + number // 3).astype(np.uint16)
 
     def voxel_size(self):
         return types.SimpleNamespace(x=0.1, y=0.2, z=1.5)
@@ -121,6 +140,46 @@ def test_nd2_is_divided_by_4095(tmp_path, monkeypatch):
     found = read_recording(path, 1)
     np.testing.assert_allclose(found.volume, (VOLUME + 1) / 4095, rtol=1e-6)
     assert found.voxel_um == (1.5, 0.2, 0.1)
+
+
+def test_of_nd2_only_the_planes_that_are_asked_for_are_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nd2", types.SimpleNamespace(ND2File=ND2File))
+    (tmp_path / "a.nd2").touch()
+    recording = open_recording(tmp_path / "a.nd2")
+    monkeypatch.setattr(ND2File, "read", [])
+    np.testing.assert_array_equal(recording.planes(1, 1, 3), VOLUME[1:] + 1)
+    assert ND2File.read == [4, 5]
+    for axes, message in (({"Z": 3, "C": 2}, "2 channels, shape"), ({"P": 2, "Z": 3}, "axes PZYX")):
+        monkeypatch.setattr(ND2File, "sizes", {**axes, "Y": 4, "X": 5})
+        with pytest.raises(UserError, match=f"a.nd2: {message}"):
+            open_recording(tmp_path / "a.nd2")
+
+
+def test_a_range_that_fits_no_value_of_nd2_is_told(tmp_path, monkeypatch, write_config, tenet):
+    monkeypatch.setitem(sys.modules, "nd2", types.SimpleNamespace(ND2File=ND2File))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.nd2").touch()
+    torch.save(JNet(load_config(write_config()).params).state_dict(), "model.pt")
+    fixed = ("--config", "small.json", "--checkpoint", "model.pt", "--out", "out")
+    # Within the camera's 0 to 4095, yet below all that was recorded.
+    refused = tenet("enhance", "a.nd2", *fixed, "--value-range", 0, 50, "--device", "cpu")
+    assert refused.returncode == 2
+    assert "all lie outside the value range 0 50" in refused.stderr
+    with pytest.raises(UserError, match=r"a\.nd2: .* all lie outside the value range 0 50"):
+        read_recording(tmp_path / "a.nd2", value_range=(0, 50))
+
+
+def test_recordings_are_aligned_and_stay_what_they_are(tmp_path):
+    y, x = np.mgrid[:32, :32]
+    jumps = [0, 3, -2, 2, -3, 1]
+    stack = np.stack([np.exp(-((y - 16 - j) ** 2 + (x - 15) ** 2) / 30) for j in jumps])
+    recording = read_recording(save(tmp_path / "a.npy", stack))
+    aligned = align_recording(recording, load_alignment())
+    assert aligned.volume.min() >= 0
+    assert aligned.volume.max() <= 1
+    assert np.corrcoef(aligned.volume.ravel(), recording.volume.ravel())[0, 1] > 0.5
+    steps = [np.abs(np.diff(r.volume, axis=0)).mean() for r in (recording, aligned)]
+    assert steps[1] < 0.5 * steps[0]
 
 
 def test_which_files_are_used(tmp_path):
@@ -146,3 +205,10 @@ def test_four_fifths_train_and_the_rest_validates(tmp_path, number, train):
 def test_one_stack_is_too_few(tmp_path):
     with pytest.raises(UserError, match="the only stack; give two or more"):
         split_recordings([tmp_path / "a.tif"], train=True)
+
+
+def test_stacks_kept_for_the_test_are_those_of_the_configuration(work, write_config):
+    kept = load_config(write_config("kept", test_dataset={"test_images": ["01"]}))
+    assert [path.name for path in held_out_recordings(kept)] == ["s01.npy"]
+    none = load_config(write_config("none", test_dataset={"test_images": ["77"]}))
+    assert [path.name for path in held_out_recordings(none)] == ["s02.npy"]

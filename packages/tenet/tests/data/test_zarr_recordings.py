@@ -5,7 +5,7 @@ import pytest
 
 from scopekit.errors import UserError
 from scopekit.images.zarr_writer import create_store, declare_whole, write_frame
-from tenet.data.recording_files import open_recording
+from tenet.data.recordings import open_recording
 
 pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
 

@@ -16,7 +16,6 @@ from scopekit.images.files import open_stack, write_volume
 from tenet.config.files import load_config
 from tenet.enhancement.stack import enhance
 from tenet.network.jnet import JNet
-from tenet.network.weights import state_of
 
 VOXEL_UM = (0.8, 0.2, 0.2)
 FILES = [
@@ -42,7 +41,7 @@ def setting(write_config, tmp_path, monkeypatch):
     config = load_config(write_config())
     torch.manual_seed(0)
     model = JNet(config.params).eval()
-    torch.save(state_of(model), "model.pt")
+    torch.save(model.state_dict(), "model.pt")
     return config, model
 
 
@@ -62,7 +61,7 @@ def test_values_that_are_0_and_1_can_be_named(run, setting, tmp_path):
     write_volume(tmp_path / "cell.tif", volume, VOXEL_UM, overwrite=False)
     done = run("cell.tif", "--value-range", "100", "1000")
     assert done.returncode == 0, done.stderr
-    expected = enhance(setting[1], torch.from_numpy(volume), full_range=(100, 1000))
+    expected = enhance(setting[1], torch.from_numpy(volume), value_range=(100, 1000))
     structure = tifffile.imread(tmp_path / "out" / "cell_tenet_structure.tif")
     np.testing.assert_allclose(structure, expected.structure.numpy(), atol=1e-5)
     settings = yaml.safe_load((tmp_path / "out" / "cell_tenet.yaml").read_text())
@@ -71,10 +70,10 @@ def test_values_that_are_0_and_1_can_be_named(run, setting, tmp_path):
     assert "exists, made with another value_range, threshold: skipped" in done.stderr
     done = run("cell.tif", "--value-range", "500", "600", "--overwrite")
     assert done.returncode == 2
-    assert "all lie outside --value-range 500 600" in done.stderr
+    assert "all lie outside the value range 500 600" in done.stderr
     done = run("cell.tif", "--value-range", "7", "7", "--overwrite")
     assert done.returncode == 2
-    assert "--value-range 7 7: give the lower value first" in done.stderr
+    assert "value range 7 7: give the lower value first" in done.stderr
 
 
 def results(tmp_path):
@@ -251,22 +250,32 @@ done = subprocess.run([sys.executable, "-m", "tenet", *sys.argv[2:]], preexec_fn
 print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 sys.exit(done.returncode)
 """
+# What the program holds before it does anything depends on the build of PyTorch.
+HELD = """
+import matplotlib.figure, psutil, tenet.cli.app, tenet.enhancement.files
+held = psutil.Process().memory_info()
+print(held.rss, held.vms)
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and peaks as Linux has them")
 def test_a_stack_larger_than_the_memory_goes_through(setting, tmp_path):
-    """As a whole it would take 0.35 GB more than the half that the program holds at first."""
+    """As a whole it would take 0.35 GB more than the program holds at first."""
     np.save("large.npy", stack_of(40, 160, 140).astype(np.uint16))
+    found = subprocess.run([sys.executable, "-c", HELD], capture_output=True, check=True)
+    held, mapped = map(int, found.stdout.split())
+    budget = held + 0.25e9
     arguments = (
         *("enhance", "large.npy", "--config", "small.json", "--checkpoint", "model.pt"),
-        *("--out", "out", "--device", "cpu", "--threshold", "0.9", "--max-memory-gb", "0.7"),
+        *("--out", "out", "--device", "cpu", "--threshold", "0.9"),
+        *("--max-memory-gb", f"{budget / 1e9:.3f}"),
     )
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, "6000000000", *arguments],
+        [sys.executable, "-c", LIMITED, str(mapped + 5_000_000_000), *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((tmp_path / "out" / "large_tenet.yaml").read_text())["chunks"] > 1
-    assert float(done.stdout.split()[-1]) < 0.7e9
+    assert float(done.stdout.split()[-1]) < budget

@@ -5,14 +5,14 @@ import torch
 
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget
-from tenet.config.files import load_config
+from tenet.config.files import SHIPPED, load_config
 from tenet.data.small_phantom import tubes_and_solids
 from tenet.demo import image_of
 from tenet.enhancement import chunks, reimaging
 from tenet.enhancement import stack as enhancement
 from tenet.enhancement.stack import enhance
 from tenet.network.jnet import JNet, hill
-from tenet.network.weights import WEIGHTS, load_model
+from tenet.network.weights import load_model
 
 # Of structure and brightness, beside a seam and on average; the README tells these.
 LARGEST_SEAM = 1e-3
@@ -38,7 +38,7 @@ def small(network):
 
 @pytest.fixture(scope="module")
 def demo():
-    return load_model(WEIGHTS / "demo_pretrain.pt", load_config("demo").params)
+    return load_model(SHIPPED / "demo_pretrain.pt", load_config("demo").params)
 
 
 @pytest.fixture

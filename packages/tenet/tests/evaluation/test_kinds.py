@@ -6,20 +6,16 @@ import numpy as np
 import pytest
 
 from scopekit.errors import UserError
-from tenet.config.sections import Visualization
 from tenet.evaluation.kinds import (
     Beads,
     Microglia,
-    Record,
-    Result,
     Simulation,
     best_threshold,
-    brightness_gain,
-    label_beads,
-    label_objects,
     reconstruction_mse,
 )
-from tenet.evaluation.pictures import Windows
+from tenet.evaluation.scores import Record, Result
+from tenet.metrics import brightness_gain
+from tenet.objects.selection import label_beads, label_objects
 
 
 def ball(shape, centre, radius):
@@ -90,6 +86,21 @@ def test_simulation():
         Simulation().errors(result(found))
 
 
+def test_an_empty_truth_leaves_the_mean_of_the_others():
+    full, empty = np.ones((4, 4, 4), np.float32), np.zeros((4, 4, 4), np.float32)
+    found = full.copy()
+    found[0] = 0
+    kind = Simulation()
+    records = [measured(kind, result(found, truth=truth)) for truth in (full, empty)]
+    assert math.isnan(records[1].values["volume_error"])
+    summary = kind.summarise(records)
+    assert summary["volume_error"].mean == pytest.approx(-0.25)
+    assert (summary["volume_error"].number, summary["iou"].number) == (1, 2)
+    nothing = kind.summarise(records[1:])["volume_error"]
+    assert nothing.number == 0
+    assert math.isnan(nothing.mean)
+
+
 def test_microglia():
     volume = np.zeros((20, 20, 20), np.float32)
     volume[5:10, 5:10, 5:10] = volume[14:18, 2:6, 2:6] = 1
@@ -120,18 +131,3 @@ def test_the_best_threshold():
     assert best_threshold(kind, {t: summary(iou) for t, iou in overlaps.items()}) == 0.5
     assert best_threshold(Microglia(), {0.5: {}}) is None
     assert best_threshold(Beads(1.0), {0.5: Beads().summarise([])}) is None
-
-
-def test_windows_stay_inside():
-    section = Visualization(z_stack=12, x_slice=64, mip=12)
-    windows = Windows.of(section, (24, 112, 112))
-    assert windows.z == (0.5, 1)
-    assert windows.x == pytest.approx((64 / 112, 76 / 112))
-    small = Windows.of(section, (6, 20, 8))
-    assert (small.z, small.y, small.x) == ((0, 1), (8 / 20, 1), (0, 1))
-    assert Windows.of(None, (6, 20, 8)).y == (0, 1)
-    volume = np.zeros((24, 20, 8), np.float32)
-    volume[3, 4, 5] = 1
-    xy, xz, yz = Windows.of(None, (6, 20, 8)).views(volume, np.max)
-    assert (xy[4, 5], xz[3, 5], yz[3, 4]) == (1, 1, 1)
-    assert (xy.sum(), xz.sum(), yz.sum()) == (1, 1, 1)

@@ -17,7 +17,6 @@ from scopekit.errors import UserError
 from scopekit.images.files import write_volume
 from tenet.cli import evaluate as cli_evaluate
 from tenet.config.files import load_config
-from tenet.data.small_phantom import tubes_and_solids
 from tenet.evaluation import baselines
 from tenet.evaluation import run as evaluation_run
 from tenet.evaluation.samples import recorded_samples
@@ -26,28 +25,6 @@ from tenet.network.jnet import JNet
 SHAPE = (24, 20, 20)
 LABELS = ("labels/0000_labelx.npy", "labels/0001_labelx.npy")
 PNG = b"\x89PNG"
-
-
-@pytest.fixture
-def work(tmp_path, monkeypatch, write_config):
-    """A folder with a configuration, weights, stacks and labels; the working folder."""
-    monkeypatch.chdir(tmp_path)
-    config = load_config(write_config("tuned"))
-    torch.manual_seed(0)
-    for name in ("small", "tuned"):
-        model = JNet(config.params)
-        (tmp_path / "model").mkdir(exist_ok=True)
-        torch.save(model.state_dict(), tmp_path / "model" / f"{name}.pt")
-    for name in ("labels", "stacks"):
-        (tmp_path / name).mkdir()
-    rng = np.random.default_rng(0)
-    for n in range(3):
-        x, z = tubes_and_solids(n, SHAPE)
-        np.save(tmp_path / "labels" / f"{n:04d}_labelx.npy", x[None])
-        np.save(tmp_path / "labels" / f"{n:04d}_labelz.npy", z[None])
-        stack = z.reshape(6, 4, 20, 20).mean(axis=1) + 0.05 * rng.random((6, 20, 20))
-        np.save(tmp_path / "stacks" / f"s{n:02d}.npy", stack.astype(np.float32))
-    return tmp_path
 
 
 def rows(path):
@@ -108,6 +85,11 @@ def test_beads_that_fill_the_image_are_none(tenet, work):
     # Structure is 0.5 everywhere: no bead is free of the border.
     assert {row["volume_um3_number"] for row in scores} == {"0"}
     assert not any(row["best"] == "1" for row in scores)
+    # The ideal is the volume of a bead of that radius.
+    assert (
+        "<td>ideal</td><td></td><td></td><td>4.189</td>"
+        in (work / "out" / "beads_report.html").read_text()
+    )
     why = "tenet: no beads at threshold 0.5: 1 objects touch the border or are too small"
     assert why in done.stdout
     assert why in (work / "out" / "beads_report.html").read_text()
@@ -148,12 +130,12 @@ def test_microglia_lists_objects_in_um(tenet, work):
             ["beads", "labels"],
             "0000_labelx.npy is a label of datagen, not a recording: use 'tenet ev",
         ),
-        (["beads", "stacks", "--value-range", "3", "1"], "--value-range 3 1: give the lower value"),
+        (["beads", "stacks", "--value-range", "3", "1"], "value range 3 1: give the lower value"),
         (
             ["beads", "stacks/s00.npy", "--value-range", "5", "9"],
-            "all lie outside --value-range 5 9",
+            "all lie outside the value range 5 9",
         ),
-        (["simulation", "labels", "--value-range", "0", "1"], "--value-range: labels are imaged"),
+        (["simulation", "labels", "--value-range", "0", "1"], "value range: labels are imaged"),
         (["simulation", "stacks"], "stacks: no label"),
         (["simulation", "labels", "--images", "one"], "one: 1 images of 3 labels"),
         (["beads", "stacks", "--checkpoint", "none.pt"], "none.pt: no such file"),
@@ -197,7 +179,7 @@ def test_a_best_threshold_at_the_end_of_the_scan_is_told(tenet, work, monkeypatc
     done = tenet("evaluate", "simulation", LABELS[0], "--config", "tuned.json", "--out", "out")
     assert done.returncode == 0, done.stderr
     assert (
-        "tenet: best threshold is the end of the scan: images given by --images may be"
+        "tenet: best threshold is the end of the scan: images may be in another scale"
         in done.stdout
     )
     monkeypatch.setattr(evaluation_run, "THRESHOLDS", (0.0, 0.5, 1.0))
@@ -316,3 +298,16 @@ def test_beads_are_by_default_the_stacks_kept_for_the_test(work, write_config):
     write_config("tuned", test_dataset={"test_images": ["01"]})
     beads = package.BeadsInference("tuned.json", device="cpu")
     assert [result.name for result in beads.get_result()] == ["s01"]
+
+
+def test_the_best_threshold_is_marked_in_every_table(tenet, work):
+    done = tenet("evaluate", "simulation", LABELS[0], "--config", "tuned.json", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    (best,) = (row for row in rows(work / "out" / "simulation_scores.csv") if row["best"] == "1")
+    threshold = f"{float(best['threshold']):g}"
+    assert f"tenet   {threshold} (best)" in done.stdout
+    page = (work / "out" / "simulation_report.html").read_text()
+    assert page.count("class=best") == 1
+    assert f"<td>{threshold} (best)</td>" in page
+    shown = {row["threshold"] for row in rows(work / "out" / "simulation_images.csv")}
+    assert shown == {"0.5", threshold}

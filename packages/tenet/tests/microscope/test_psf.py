@@ -3,8 +3,9 @@ import json
 import numpy as np
 import pytest
 import tifffile
+import torch
 
-from optics import OpticsError
+from optics import OpticsError, section_to_kernel
 from scopekit.errors import UserError
 from scopekit.images.files import open_frames, open_stack
 from tenet.config.files import load_config
@@ -93,6 +94,34 @@ def test_the_configuration_tells_photons_and_the_seed_the_fit(config, tmp_path):
     assert not np.array_equal(files[0], files[2])
     np.testing.assert_array_equal(told[0], told[2])
     assert (told[3] < told[0]).all()
+
+
+@pytest.mark.parametrize(("superres", "planes", "step"), [(True, 41, 0.2), (False, 10, 0.8)])
+def test_the_kernel_is_of_the_neural_psf_in_steps_of_the_result(
+    config, tmp_path, superres, planes, step
+):
+    # Few hidden units and a loose fit: the two sections differ.
+    settings = load_config(config(superres=superres, mid=8, nipsf_loss_target=1e-3))
+    write_psf(settings, tmp_path / "out", seed=0, overwrite=False)
+    analytic, neural, kernel = (
+        tifffile.imread(tmp_path / "out" / f"small_psf_{name}.tif").squeeze()
+        for name in ("analytic", "neural", "kernel")
+    )
+    size = (planes, 21, 15)
+    expected, other = (section_to_kernel(torch.from_numpy(s), size) for s in (neural, analytic))
+    np.testing.assert_allclose(kernel, expected.numpy(), atol=1e-7)
+    assert np.abs(kernel - other.numpy()).max() > 1e-5
+    voxel_um = open_stack(tmp_path / "out" / "small_psf_kernel.tif").voxel_um
+    assert voxel_um == pytest.approx((step, 0.1, 0.1))
+
+
+def test_the_difference_is_the_second_less_the_first():
+    one, other = (Profiles(np.full((21, 6), v, np.float32), 0.5, 0.1) for v in (0.2, 0.7))
+    figure = draw_sections({"one": one, "other": other}, "PSF")
+    shown = {axes.get_title(): axes.images[0].get_array() for axes in figure.axes[:3]}
+    assert list(shown) == ["one", "other", "other - one"]
+    for title, value in (("one", 0.2), ("other", 0.7), ("other - one", 0.5)):
+        np.testing.assert_allclose(shown[title], value, rtol=1e-5)
 
 
 def test_failures_are_one_line_and_leave_nothing(tenet, config, tmp_path):

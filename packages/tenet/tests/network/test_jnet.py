@@ -1,9 +1,8 @@
-"""JNet against its plain definition, the manifest of the published one, and golden values."""
+"""JNet: names, sizes, switches, golden values; see test_plain_jnet for what it computes."""
 
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.plain.unet import PlainUNet
-from optics import NeuralPSF, section_to_kernel
 from scopekit.errors import UserError
 from tenet import JNet, load_config, load_published_state
 from tenet.network.jnet import hill, quantise
-from tenet.network.normalised_convolution import normalised_convolution, statistics
+from tenet.network.normalised_convolution import (
+    batch_statistics,
+    cache_slabs,
+    normalised_convolution,
+)
 from tenet.network.replicate_padding import pad_by_one
-from tenet.network.residual_block import ResidualBlock
-from tenet.network.slabs import slabs
+from tenet.network.unet import ResidualBlock
 
 
 def randomise(model, seed=0):
@@ -45,16 +45,6 @@ def small(write_config):
     return make
 
 
-def plain_of(model):
-    params = model.params
-    plain = PlainUNet(
-        params.hidden_channels_list, params.nblocks, params.dropout, model.image.scale
-    )
-    own = model.state_dict()
-    plain.load_state_dict({name: own[name] for name in plain.state_dict()})
-    return plain
-
-
 def test_the_published_one_has_these_names_shapes_and_numbers(reference):
     manifest = json.loads((reference / "data" / "published" / "model_manifests.json").read_text())
     config = load_config(reference / "data" / "published" / "JNet_beads.json")
@@ -69,50 +59,6 @@ def test_the_published_one_has_these_names_shapes_and_numbers(reference):
     assert all(torch.equal(t, state[n].to(t.dtype)) for n, t in model.state_dict().items())
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_it_equals_the_plain_definition_forward_and_backward(small, training, checkpointing):
-    model = small(
-        hidden_channels_list=[4, 6, 8], nblocks=2, dropout=0.0, checkpointing=checkpointing
-    ).train(training)
-    plain = plain_of(model).double().train(training)
-    for layer in plain.modules():
-        if isinstance(layer, nn.BatchNorm3d):
-            layer.momentum = 0.01
-    model = model.double()
-    image = torch.rand(2, 1, 3, 12, 8, generator=torch.Generator().manual_seed(1)).double()
-    outputs = []
-    for network in (model.enhance, plain):
-        x = image.clone().requires_grad_()
-        structure, brightness = network(x)
-        (structure.square().mean() + brightness.mean()).backward()
-        outputs.append((structure, brightness, x.grad))
-    for a, b in zip(*outputs, strict=True):
-        torch.testing.assert_close(a, b)
-    gradients = dict(plain.named_parameters())
-    for name, parameter in model.named_parameters():
-        if name in gradients:
-            torch.testing.assert_close(parameter.grad, gradients[name].grad)
-    statistics = plain.state_dict()
-    for name, tensor in model.state_dict().items():
-        if name in statistics:
-            torch.testing.assert_close(tensor, statistics[name])
-
-
-@pytest.mark.gpu
-def test_the_gpu_agrees_with_the_plain_definition(small):
-    model = small(hidden_channels_list=[4, 6, 8], dropout=0.0).double().train()
-    plain = plain_of(model).double().train()
-    model.cuda()
-    image = torch.rand(2, 1, 3, 12, 8, generator=torch.Generator().manual_seed(1)).double()
-    for network, x in ((model.enhance, image.cuda()), (plain, image)):
-        structure, brightness = network(x)
-        (structure.square().mean() + brightness.mean()).backward()
-    own = dict(model.named_parameters())
-    for name, parameter in plain.named_parameters():
-        torch.testing.assert_close(own[name].grad.cpu(), parameter.grad)
-
-
 @pytest.mark.gpu
 def test_dropout_on_the_gpu_keeps_the_mean():
     torch.manual_seed(0)
@@ -122,16 +68,6 @@ def test_dropout_on_the_gpu_keeps_the_mean():
     for block.dropout in (0.0, 0.5):
         means.append(float((block(x) - x).mean()))
     assert means[1] == pytest.approx(means[0], abs=0.02)
-
-
-def test_it_equals_the_plain_definition_in_single_precision(small):
-    model = small(hidden_channels_list=[4, 6, 8]).eval()
-    image = torch.rand(2, 1, 4, 8, 12)
-    with torch.no_grad():
-        found = model.enhance(image)
-        expected = plain_of(model).eval()(image)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 @given(
@@ -167,35 +103,8 @@ def load_params():
     return Params(hidden_channels_list=(2,), nblocks=1, mid=4, blur_mode="gaussian", **values)
 
 
-def test_the_whole_forward_is_that_of_the_definition(small):
-    model = small(reconstruct=True, apply_vq=True, threshold=0.6).eval()
-    image = torch.rand(1, 1, 5, 12, 12)
-    with torch.no_grad():
-        out = model(image)
-        structure, brightness = plain_of(model).eval()(image)
-        neural = NeuralPSF(*model.image.analytic.shape, model.params.mid)
-        names = neural.state_dict()
-        state = model.state_dict()
-        neural.load_state_dict({n: state[f"image.blur.neuripsf.{n}"] for n in names})
-        section = neural.eval()()
-    torch.testing.assert_close(out["enhanced_image"], structure, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(out["estim_luminance"], brightness, rtol=1e-4, atol=1e-5)
-    kernel = section_to_kernel(section, (20, 7, 7))[None, None]
-    # int((20 - 0.8 // 0.2 + 1) // 2) planes before; 0.8 // 0.2 is 4
-    assert model.image.padding == (8, 3, 3)
-    sharp = structure * brightness
-    image = F.conv3d(F.pad(sharp, (3, 3, 3, 3, 8, 20)), kernel, stride=(4, 1, 1))[:, :, :5]
-    torch.testing.assert_close(out["reconstruction"], image.clamp(0, 1), rtol=1e-3, atol=1e-5)
-    binary = (structure >= 0.6).float()
-    expected = {
-        "quantized_loss": (binary - structure).square().mean(),
-        "psf_loss": (section - model.image.analytic).square().mean(),
-        "poisson_weight": torch.sigmoid(model.a),
-        "gaussian_sigma": torch.sigmoid(model.sigma),
-    }
-    for name, value in expected.items():
-        torch.testing.assert_close(out[name], value, rtol=1e-4, atol=1e-6)
-    model.params = model.params.model_copy(update={"use_x_quantized": True})
+def test_the_quantised_structure_is_binary_where_it_is_used(small):
+    model = small(reconstruct=True, apply_vq=True, use_x_quantized=True, threshold=0.6).eval()
     with torch.no_grad():
         quantised = model(torch.rand(1, 1, 5, 12, 12))["enhanced_image"]
     assert set(quantised.unique().tolist()) <= {0.0, 1.0}
@@ -228,11 +137,11 @@ def test_the_noise_starts_as_configured(write_config):
     assert torch.sigmoid(model.sigma).item() == pytest.approx(0.5)
 
 
-def test_pointwise_golden_values(reference):
-    golden = np.load(reference / "golden" / "tenet_pointwise.npz")
-    x = torch.from_numpy(golden["x"])
-    torch.testing.assert_close(hill(x), torch.from_numpy(golden["hill"]), rtol=1e-5, atol=1e-5)
-    assert float(quantise(x, 0.5)[1]) == pytest.approx(float(golden["vq_loss"]), rel=1e-5)
+def test_pointwise_golden_values(golden):
+    known = golden("tenet_pointwise")
+    x = torch.from_numpy(known["x"])
+    torch.testing.assert_close(hill(x), torch.from_numpy(known["hill"]), rtol=1e-5, atol=1e-5)
+    assert float(quantise(x, 0.5)[1]) == pytest.approx(float(known["vq_loss"]), rel=1e-5)
 
 
 def test_the_quantiser_passes_the_gradient_through():
@@ -251,9 +160,9 @@ def cut(monkeypatch):
     def set_limits(planes, x):
         batch, channels, depth, height, width = x.shape
         plane = x.element_size() * batch * channels * (height + 2) * (width + 2)
-        monkeypatch.setattr("tenet.network.slabs._SMALL", 0)
-        monkeypatch.setattr("tenet.network.slabs._BYTES", planes * plane)
-        assert len(slabs(x)) == depth // planes
+        monkeypatch.setattr("tenet.network.normalised_convolution._SMALL", 0)
+        monkeypatch.setattr("tenet.network.normalised_convolution._SLAB_BYTES", planes * plane)
+        assert len(cache_slabs(x)) == depth // planes
 
     return set_limits
 
@@ -287,7 +196,9 @@ class Fused(nn.Module):
         self.norm, self.conv = norm, conv
 
     def forward(self, x):
-        return normalised_convolution(x, self.norm, statistics(x, self.norm), self.conv, added=x)
+        return normalised_convolution(
+            x, self.norm, batch_statistics(x, self.norm), self.conv, added=x
+        )
 
 
 def test_the_gradient_of_padding():
@@ -340,8 +251,8 @@ def test_slabs_change_nothing(cut, planes):
 
 
 def test_a_volume_that_fits_the_cache_is_not_cut():
-    assert slabs(torch.empty(1, 16, 40, 20, 20)) == [(0, 40)]
-    parts = slabs(torch.empty(1, 16, 240, 112, 112))
+    assert cache_slabs(torch.empty(1, 16, 40, 20, 20)) == [(0, 40)]
+    parts = cache_slabs(torch.empty(1, 16, 240, 112, 112))
     assert len(parts) > 5
     assert parts[-1][1] == 240
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from bench.plain.jnet import plain_jnet
+from bench.plain.jnet import plain_jnet, plain_unet
 from tenet import JNet, load_published_state
 from tenet.config.sections import Params
 
@@ -149,7 +149,9 @@ def test_the_published_size_and_names(reference):
         assert_same(model(stack), plain_jnet(state, written, stack), 1e-8)
 
 
-@pytest.mark.parametrize("changes", [{}, {"use_x_quantized": False}, GIBSON_LANNI])
+@pytest.mark.parametrize(
+    "changes", [{}, {"use_x_quantized": False}, GIBSON_LANNI, {"checkpointing": True}]
+)
 def test_a_training_step_is_that_of_the_description(make, changes):
     written, params = make(4, EVERYTHING | changes)
     model = JNet(params).double().train()
@@ -178,3 +180,32 @@ def test_a_training_step_is_that_of_the_description(make, changes):
         assert relative_error(names[name].grad, leaves[name].grad, least) <= 1e-8, name
     for name, own in model.state_dict().items():
         assert relative_error(own, state[name].detach()) <= 1e-10, name
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_in_evaluation_are_those_of_the_description(make, checkpointing):
+    written, params = make(4, {"checkpointing": checkpointing})
+    model = JNet(params).double().eval()
+    stack = stack_of(2, (3, 5, 6))
+    state = lively_state(shapes_of(model), written, stack)
+    load_published_state(model, state)
+    inputs = [stack.clone().requires_grad_() for _ in range(2)]
+    for volumes in (model.enhance(inputs[0]), plain_unet(state, inputs[1], 4, False)):
+        sum(volume.pow(3).mean() for volume in volumes).backward()
+    assert relative_error(inputs[0].grad, inputs[1].grad) <= 1e-8
+
+
+@pytest.mark.gpu
+def test_the_gpu_agrees_with_the_description(make):
+    written, params = make(4, {})
+    model = JNet(params).double().train()
+    stack = stack_of(2, (3, 12, 8))
+    state = lively_state(shapes_of(model), written, stack)
+    load_published_state(model, state)
+    model.cuda()
+    leaves = {name: state[name].requires_grad_() for name in model.network_parameters()}
+    for volumes in (model.enhance(stack.cuda()), plain_unet(state, stack, 4, True)):
+        sum(volume.pow(3).mean() for volume in volumes).backward()
+    least = 1e-3 * max(float(leaf.grad.abs().max()) for leaf in leaves.values())
+    for name, own in model.network_parameters().items():
+        assert relative_error(own.grad.cpu(), leaves[name].grad, least) <= 1e-8, name

@@ -10,7 +10,7 @@ from scipy.ndimage import label
 
 from scopekit.images.plane_file import PlaneFile
 from tenet.objects import labelling
-from tenet.objects.labelling import label_objects
+from tenet.objects.labelling import label_on_disk
 from tenet.objects.measurements import measure_objects
 from tenet.objects.table import COLUMNS, measured_objects, write_table
 
@@ -25,7 +25,7 @@ def labelled(tmp_path, monkeypatch):
         monkeypatch.setattr(labelling, "_SLAB_VOXELS", slab_voxels)
         mask = PlaneFile.create(tmp_path / "mask.tif", structure.shape, np.uint8, VOXEL_UM)
         path = tmp_path / "labels.tif"
-        return mask, label_objects(structure, threshold, mask, path, VOXEL_UM, lambda: None)
+        return mask, label_on_disk(structure, threshold, mask, path, VOXEL_UM, lambda: None)
 
     return call
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from scopekit.errors import UserError
-from tenet.objects.measurements import measure_objects, statistics, surface_area
+from tenet.objects.measurements import measure_objects, surface_area
 
 
 def ellipsoid(semi_axes_um, voxel_um, offset=(0.0, 0.0, 0.0)):
@@ -140,25 +140,3 @@ def test_labels_from_scipy():
     volume[1:3, 2:5, 2:5] = volume[3:5, 10:15, 10:15] = 1
     labels, _ = ndimage.label(volume > 0.5)
     assert [found.volume_um3 for found in measure_objects(labels, (2, 1, 1))] == [36, 100]
-
-
-def test_statistics():
-    of_four = statistics([1.0, 2.0, 3.0, 4.0])
-    assert (of_four.number, of_four.mean) == (4, 2.5)
-    assert of_four.sd == pytest.approx(math.sqrt(5 / 3))
-    # Student's t of 3 degrees of freedom, from tables.
-    assert of_four.ci95 == pytest.approx(3.182 * of_four.sd / 2, rel=1e-3)
-    of_one = statistics([7.0])
-    assert of_one.mean == 7
-    assert math.isnan(of_one.sd)
-    assert math.isnan(of_one.ci95)
-    assert statistics([]).number == 0
-
-
-def test_the_confidence_interval_holds_the_mean_in_95_of_100_cases():
-    rng = np.random.default_rng(3)
-    hits = 0
-    for _ in range(1000):
-        found = statistics([*rng.normal(5, 2, 6)])
-        hits += abs(found.mean - 5) < found.ci95
-    assert 925 < hits < 975

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,35 +17,23 @@ from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.training.processes import World
 from tenet.config.files import load_config
-from tenet.data.small_phantom import tubes_and_solids
-from tenet.microscope.imaging import make_batch
+from tenet.metrics import least_squares_gain
 from tenet.network.weights import load_model
-from tenet.training.finetune_run import FinetuneOptions, Mode, finetune, make_recipe
-from tenet.training.finetuning import network_names
-from tenet.training.losses import least_squares_gain, luminance_loss, mrf_loss
-from tenet.training.runs import RunOptions, new_model, pretrain
+from tenet.training.finetuning import FinetuneOptions, finetune, make_recipe
+from tenet.training.losses import luminance_loss
+from tenet.training.modes import Mode
+from tenet.training.pretraining import new_model, pretrain
+from tenet.training.random_field import mrf_loss
 
-CPU = RunOptions(device="cpu")
+CPU = "cpu"
 ALONE = World(0, 1, torch.device("cpu"))
-SHAPE = (24, 20, 20)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Labels, and recordings of others."""
-    folder = tmp_path_factory.mktemp("data")
-    for name in ("labels", "stacks", "stacks_cv_2"):
-        (folder / name).mkdir()
-    rng = np.random.default_rng(0)
-    for n in range(3):
-        x, z = tubes_and_solids(n, SHAPE)
-        np.save(folder / "labels" / f"{n:04d}_labelx.npy", x[None])
-        np.save(folder / "labels" / f"{n:04d}_labelz.npy", z[None])
-    for n in range(5):
-        _, z = tubes_and_solids(100 + n, SHAPE)
-        stack = z.reshape(6, 4, 20, 20).mean(axis=1) + 0.05 * rng.random((6, 20, 20))
-        for name in ("stacks", "stacks_cv_2"):
-            np.save(folder / name / f"s{n:02d}.npy", stack.astype(np.float32))
+def data(tmp_path_factory, small_data):
+    """Labels, and recordings of others, also as the second fold."""
+    folder = shutil.copytree(small_data, tmp_path_factory.mktemp("folds"), dirs_exist_ok=True)
+    shutil.copytree(small_data / "stacks", folder / "stacks_cv_2")
     return folder
 
 
@@ -68,7 +57,7 @@ SECTIONS = ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_da
 @pytest.fixture
 def pretrained(config_file):
     """Pre-train the small network once for a test."""
-    return pretrain(load_config(config_file("first")), CPU)
+    return pretrain(load_config(config_file("first")), device=CPU)
 
 
 def last_of(tmp_path, name="tuned"):
@@ -79,11 +68,11 @@ def last_of(tmp_path, name="tuned"):
 def test_a_mode_learns_what_it_says(config_file, tmp_path, pretrained, mode):
     config = load_config(config_file(train_loop__n_epochs=1))
     before = load_model(pretrained, config.params)
-    path = finetune(config, FinetuneOptions(mode), CPU)
+    path = finetune(config, mode=mode, device=CPU)
     assert path == tmp_path / "model" / "tuned.pt"
     after = load_model(path, config.params)
     refitted = new_model(config, ALONE, 0)  # fine-tuning fits the neural PSF anew
-    network = network_names(before)
+    network = before.network_parameters()
     changed = {
         name: not torch.equal(p, (before if name in network else refitted).get_parameter(name))
         for name, p in after.named_parameters()
@@ -99,7 +88,7 @@ def test_the_old_mode_goes_on_with_the_moments(config_file, tmp_path, pretrained
     steps = {}
     for mode in (Mode.all, Mode.old):
         config = load_config(config_file(f"m_{mode.value}", train_loop__n_epochs=1))
-        finetune(config, FinetuneOptions(mode), CPU)
+        finetune(config, mode=mode, device=CPU)
         states = last_of(tmp_path, f"m_{mode.value}")["training"]["optimizer"]["state"]
         steps[mode] = {float(state["step"]) for state in states.values()}
     assert steps[Mode.all] == {4}
@@ -108,18 +97,18 @@ def test_the_old_mode_goes_on_with_the_moments(config_file, tmp_path, pretrained
 
 def test_a_fold_has_its_own_data_and_name(config_file, tmp_path, pretrained):
     config = load_config(config_file(train_loop__n_epochs=1))
-    path = finetune(config, FinetuneOptions(fold="2"), CPU)
+    path = finetune(config, fold="2", device=CPU)
     assert path.name == "tuned_cv_2.pt"
     assert (tmp_path / "train" / "tuned_cv_2" / "log.csv").exists()
     with pytest.raises(UserError, match="stacks_cv_3: no such folder"):
-        finetune(config, FinetuneOptions(fold="3"), CPU)
+        finetune(config, fold="3", device=CPU)
 
 
 @pytest.mark.parametrize("section", ["train_dataset", "pretrain_dataset"])
 def test_what_is_missing_is_told_before_anything_is_computed(
     config_file, pretrained, monkeypatch, section
 ):
-    monkeypatch.setattr("tenet.training.finetune_run.fit_psf", None)
+    monkeypatch.setattr("tenet.training.finetuning.fit_psf", None)
     missing = {f"{section}__folderpath": "nowhere", "train_loop__ewc": True}
     with pytest.raises(UserError, match="nowhere: no such folder"):
         recipe_of(config_file, pretrained, **missing)
@@ -142,7 +131,7 @@ def test_the_loss_is_its_definition(config_file, pretrained):
         recipe.model.prev0.conv.weight.add_(0.01)
     crops = [recipe.sample(0, np.random.default_rng(n)) for n in range(2)]
     found = recipe.losses(recipe.model, crops)
-    batch = make_batch(crops, recipe.device, None)
+    batch = recipe.batch(crops)
     out = recipe.model(batch.shown)
     noise = out["poisson_weight"], out["gaussian_sigma"]
     section = recipe.model.image.section()
@@ -163,7 +152,7 @@ def test_the_loss_is_its_definition(config_file, pretrained):
 
 def test_the_first_step_is_free_of_ewc(config_file, tmp_path, pretrained):
     config = load_config(config_file(train_loop__n_epochs=1, train_dataset__I=1))
-    finetune(config, FinetuneOptions(Mode.all), CPU)
+    finetune(config, mode="all", device=CPU)
     row = last_of(tmp_path)["training"]["history"][0]
     assert row["loss_ewc"] == 0
     assert row["val_ewc"] > 0
@@ -173,7 +162,7 @@ def test_brightness_is_adjusted_if_asked_for(config_file, pretrained):
     recipe = recipe_of(config_file, pretrained, train_loop__adjust_luminance=True)
     recipe.model.eval()
     crops = [recipe.sample(0, np.random.default_rng(0))]
-    batch = make_batch(crops, recipe.device, None)
+    batch = recipe.batch(crops)
     out = recipe.model(batch.shown)
     adjusted = out["reconstruction"] * least_squares_gain(out["reconstruction"], batch.image)
     noise = out["poisson_weight"], out["gaussian_sigma"]
@@ -189,15 +178,15 @@ def test_simulated_images_come_from_the_pretrained_microscope(config_file, pretr
     with torch.no_grad():  # what is being learnt does not matter
         for parameter in recipe.model.imaging_parameters():
             parameter.mul_(0.5)
-    image = make_batch(crops, recipe.device, recipe._microscope).image
+    image = recipe.batch(crops).image
     fresh = recipe_of(config_file, pretrained, wanted)
-    assert torch.equal(image, make_batch(crops, fresh.device, fresh._microscope).image)
+    assert torch.equal(image, fresh.batch(crops).image)
     assert recipe.losses(recipe.model, crops)["reconstruction"].requires_grad
 
 
 def test_simulation_tells_the_overlap_too(config_file, tmp_path, pretrained):
     config = load_config(config_file(train_loop__n_epochs=1))
-    finetune(config, FinetuneOptions(simulation=True), CPU)
+    finetune(config, simulation=True, device=CPU)
     assert 0 <= last_of(tmp_path)["training"]["history"][0]["iou"] <= 1
 
 
@@ -211,7 +200,7 @@ def test_slices_are_aligned_if_asked_for(config_file, tmp_path, pretrained):
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(config_file, tmp_path, pretrained):
     changes = {"train_loop__n_epochs": 4}
-    whole = finetune(load_config(config_file("whole", **changes)), FinetuneOptions(), CPU)
+    whole = finetune(config_file("whole", **changes), device=CPU)
     killed = config_file("killed", **changes)
     last = tmp_path / "train" / "killed" / "checkpoints" / "last.pt"
     with subprocess.Popen(
@@ -223,7 +212,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(config_file, tmp_path, 
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert read_checkpoint(last)["training"]["epoch"] < 4
-    path = finetune(load_config(killed), FinetuneOptions(), RunOptions("cpu", resume=True))
+    path = finetune(killed, device=CPU, resume=True)
     a, b = (torch.load(p, weights_only=True) for p in (path, whole))
     assert all(torch.equal(tensor, b[name]) for name, tensor in a.items())
     rows = [last_of(tmp_path, name)["training"]["history"] for name in ("killed", "whole")]
@@ -234,9 +223,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(config_file, tmp_path, 
 
 def test_a_run_of_another_mode_is_not_resumed(config_file, pretrained):
     config = load_config(config_file(train_loop__n_epochs=1))
-    finetune(config, FinetuneOptions(Mode.all), CPU)
+    finetune(config, mode="all", device=CPU)
     with pytest.raises(UserError, match="mode was all, is encoder"):
-        finetune(config, FinetuneOptions(Mode.encoder), RunOptions("cpu", resume=True))
+        finetune(config, mode="encoder", device=CPU, resume=True)
 
 
 def test_losses_can_be_printed_without_training(tenet, config_file, tmp_path, pretrained):
@@ -271,7 +260,7 @@ def test_pretrained_weights_that_are_no_use_are_told(tenet, config_file, tmp_pat
 
 def test_the_name_must_not_be_that_of_the_pretrained_model(config_file):
     with pytest.raises(UserError, match="rename the file"):
-        finetune(load_config(config_file("small")), FinetuneOptions(), CPU)
+        finetune(config_file("small"), device=CPU)
 
 
 def test_a_wrong_configuration_ends_in_one_line(tenet, config_file):

@@ -16,27 +16,21 @@ from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.training.processes import World
 from tenet.config.files import load_config
-from tenet.data.small_phantom import tubes_and_solids
-from tenet.microscope.imaging import Microscope, make_batch
+from tenet.data.crops import label_crops
 from tenet.network.jnet import hill
 from tenet.network.weights import load_model, read_moments
+from tenet.training.batches import label_batch
 from tenet.training.losses import labelled_luminance_loss
-from tenet.training.pretraining import Pretraining, structure_iou
-from tenet.training.runs import RunOptions, label_crops, new_model, pretrain
+from tenet.training.pretraining import Pretraining, new_model, pretrain
 
-CPU = RunOptions(device="cpu")
+CPU = "cpu"
 ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
-def config_file(tmp_path, write_config):
+def config_file(tmp_path, small_data, write_config):
     """Return ``config_file(name, **changes)``: a configuration with labels to learn from."""
-    folder = tmp_path / "labels"
-    folder.mkdir()
-    for n in range(3):
-        x, z = tubes_and_solids(n, (24, 20, 20))
-        np.save(folder / f"{n:04d}_labelx.npy", x[None])
-        np.save(folder / f"{n:04d}_labelz.npy", z[None])
+    folder = small_data / "labels"
 
     def make(name="small", **changes):
         places = {
@@ -60,7 +54,7 @@ def untimed(rows):
 
 def test_a_run_leaves_weights_that_load(config_file, tmp_path):
     config = load_config(config_file())
-    path = pretrain(config, CPU)
+    path = pretrain(config, device=CPU)
     assert path == tmp_path / "small" / "model" / "small.pt"
     state = torch.load(path, weights_only=True)
     assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
@@ -83,7 +77,7 @@ def test_a_run_leaves_weights_that_load(config_file, tmp_path):
 
 
 def test_the_best_weights_are_kept(config_file, tmp_path):
-    path = pretrain(load_config(config_file()), CPU)
+    path = pretrain(load_config(config_file()), device=CPU)
     rows = history(tmp_path / "small" / "train" / "small")
     best = read_checkpoint(tmp_path / "small" / "train" / "small" / "checkpoints" / "best.pt")
     losses = [row["val_loss"] for row in rows]
@@ -98,7 +92,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(config_file, tmp_path):
         "pretrain_loop__is_vibrate": True,
         "vibration": {"max_step": 2, "amp_alpha": {"min": 0, "max": 2}},
     }
-    pretrain(load_config(config_file("whole", **changes, pretrained_model="whole")), CPU)
+    pretrain(load_config(config_file("whole", **changes, pretrained_model="whole")), device=CPU)
     killed = config_file("killed", **changes, pretrained_model="killed")
     folder = tmp_path / "killed" / "train" / "killed"
     last = folder / "checkpoints" / "last.pt"
@@ -111,7 +105,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(config_file, tmp_path):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
     assert read_checkpoint(last)["training"]["epoch"] < 3
-    path = pretrain(load_config(killed), RunOptions("cpu", resume=True))
+    path = pretrain(killed, device=CPU, resume=True)
     whole = tmp_path / "whole" / "model" / "whole.pt"
     for suffix in ("", "_optim"):
         a, b = (read_checkpoint(p.with_name(f"{p.stem}{suffix}.pt")) for p in (path, whole))
@@ -127,22 +121,34 @@ def same(a, b):
 
 def test_existing_weights_are_left_alone(config_file, tmp_path):
     config = load_config(config_file(pretrain_loop__n_epochs=1))
-    path = pretrain(config, CPU)
+    path = pretrain(config, device=CPU)
     with pytest.raises(UserError, match=r"small.pt exists.*choose another pretrain_loop\.path$"):
-        pretrain(config, CPU)
+        pretrain(config, device=CPU)
     path.unlink()
     path.with_name("small_optim.pt").unlink()
     with pytest.raises(UserError, match=r"--resume.*another pretrain_loop\.savefig_path$"):
-        pretrain(config, CPU)
+        pretrain(config, device=CPU)
     with pytest.raises(UserError, match=r"epochs: raise pretrain_loop\.n_epochs in small\.json"):
-        pretrain(config, RunOptions("cpu", resume=True))
-    assert pretrain(config, RunOptions("cpu", overwrite=True)).exists()
+        pretrain(config, device=CPU, resume=True)
+    assert pretrain(config, device=CPU, overwrite=True).exists()
+
+
+def test_without_axial_refinement_images_have_the_planes_of_the_labels(config_file):
+    config = load_config(config_file(params__superres=False))
+    assert config.params.scale == 4
+    model = load_model(pretrain(config, device=CPU), config)
+    training, _ = label_crops(config, vibrate=False)
+    crop = training.draw(np.random.default_rng(0))
+    assert crop.mask.shape == crop.labelz.shape == (1, 16, 16, 16)
+    batch = label_batch([crop], CPU, model.microscope())
+    assert batch.shown.shape == (1, 1, 16, 16, 16)
+    assert model(batch.shown)["enhanced_image"].shape == batch.labelx.shape
 
 
 def test_what_is_missing_is_told_before_anything_is_written(config_file, tmp_path):
     config = load_config(config_file(pretrain_dataset__high=9))
     with pytest.raises(UserError, match=r"0003_labelx.npy: no such file"):
-        pretrain(config, CPU)
+        pretrain(config, device=CPU)
     assert not (tmp_path / "small").exists()
 
 
@@ -151,7 +157,7 @@ def test_where_nothing_can_be_written_is_told_before_training(config_file, tmp_p
     (tmp_path / "file").write_text("")
     config = load_config(config_file(**{f"pretrain_loop__{key}": str(tmp_path / "file" / "new")}))
     with pytest.raises(UserError, match=r"cannot write .*: a part of that path is a file"):
-        pretrain(config, CPU)
+        pretrain(config, device=CPU)
     assert not (tmp_path / "small").exists()
 
 
@@ -177,7 +183,7 @@ def test_the_loss_is_its_definition(recipe):
 
 def test_it_learns(recipe):
     crops = [recipe.sample(0, np.random.default_rng(n)) for n in range(2)]
-    optimizer = torch.optim.Adam(recipe.model.network_parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(recipe.model.network_parameters().values(), lr=1e-2)
     losses = []
     for _ in range(30):
         optimizer.zero_grad()
@@ -195,8 +201,8 @@ def test_images_are_blurred_noisy_within_0_and_1_and_masked(recipe):
     assert 0 <= float(batch.image.min()) <= float(batch.image.max()) <= 1
     masks = torch.stack([crop.mask for crop in crops])
     assert torch.equal(batch.shown, hill(batch.image) * masks)
-    silent = Microscope.of(recipe.model, noisy=False)
-    clean = make_batch(crops, recipe.device, silent).image
+    silent = recipe.model.microscope(noisy=False)
+    clean = label_batch(crops, recipe.device, silent).image
     labelz = torch.stack([crop.labelz for crop in crops])
     with torch.no_grad():
         expected = recipe.model.image(labelz, recipe.model.image.eval().section())
@@ -210,7 +216,7 @@ def test_images_are_blurred_noisy_within_0_and_1_and_masked(recipe):
 def test_the_microscope_stays_as_it_was(config_file, tmp_path):
     config = load_config(config_file(pretrain_loop__n_epochs=1))
     before = {n: t.clone() for n, t in new_model(config, ALONE, 0).state_dict().items()}
-    after = torch.load(pretrain(config, CPU), weights_only=True)
+    after = torch.load(pretrain(config, device=CPU), weights_only=True)
     imaging = [n for n in before if n.startswith("image.") or n in ("a", "sigma")]
     learnt = {n for n in imaging if "weight" in n or "bias" in n or n in ("a", "sigma")}
     assert all(torch.equal(before[n], after[n]) for n in learnt)
@@ -230,10 +236,3 @@ def test_two_processes_share_the_work(config_file, tmp_path):
     rows = history(tmp_path / "small" / "train" / "small")
     assert [row["step"] for row in rows] == [2, 4]  # two crops a step
     assert (tmp_path / "small" / "model" / "small.pt").exists()
-
-
-def test_the_overlap_of_structures():
-    truth = torch.tensor([1.0, 1.0, 0.0, 0.0])
-    assert structure_iou(torch.tensor([0.9, 0.5, 0.6, 0.1]), truth, 0.5) == pytest.approx(2 / 3)
-    assert structure_iou(torch.zeros(4), torch.zeros(4), 0.5) == 1.0
-    assert structure_iou(torch.zeros(4), truth, 0.5) == 0.0

@@ -4,13 +4,15 @@ Richardson 1972 and Lucy 1974; total variation after Dey et al. 2006; ordered su
 and Larkin 1994.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from optics.errors import OpticsError
 
 
 class Operator(Protocol):
@@ -77,7 +79,7 @@ def _write_slope(slope: Tensor, volume: Tensor, axis: int) -> None:
     slope.narrow(axis, last, 1).zero_()
 
 
-def update(
+def richardson_lucy_step(
     estimate: Tensor,
     subset: Subset,
     *,
@@ -137,7 +139,7 @@ def _adjoint_slabs(operator: Operator, measurement: Tensor) -> Iterator[tuple[sl
 
 
 def richardson_lucy(
-    subsets: Sequence[Subset] | Iterable[Subset],
+    subsets: Iterable[Subset],
     start: Tensor,
     *,
     iterations: int,
@@ -153,14 +155,14 @@ def richardson_lucy(
     Parameters
     ----------
     subsets
-        The data, in the order used; may be a collection that makes each subset when reached.
-        One subset is plain Richardson-Lucy.
+        The data, in the order used; may be a collection that makes each subset when reached, or
+        an iterator, whose subsets are kept. One subset is plain Richardson-Lucy.
     start
         First estimate (D, H, W), not negative; not changed. Zeros stay zero.
     iterations
         Sweeps over all subsets.
     background, exponent, tv_weight
-        See `update`.
+        See `richardson_lucy_step`.
     relative_change
         Stop when a sweep changes the estimate by less than this share (L1); 0 never stops.
     first_iteration
@@ -172,16 +174,25 @@ def richardson_lucy(
     -------
     Tensor
         (D, H, W), not negative.
+
+    Raises
+    ------
+    OpticsError
+        If there is no subset.
     """
+    if iter(subsets) is subsets:
+        subsets = list(subsets)  # an iterator would serve for the first sweep alone
     estimate = start.clone()
     for sweep in range(first_iteration, iterations):
         before = estimate.clone() if relative_change else None
         fits = []
         for subset in subsets:
-            estimate, fit = update(
+            estimate, fit = richardson_lucy_step(
                 estimate, subset, background=background, exponent=exponent, tv_weight=tv_weight
             )
             fits.append(fit)
+        if not fits:
+            raise OpticsError("there is no subset of the data to deconvolve")
         if on_sweep is not None:
             on_sweep(sweep + 1, estimate, sum(fits) / len(fits))
         if before is not None:

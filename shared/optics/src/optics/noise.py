@@ -1,4 +1,4 @@
-"""Noise of cameras and of two-photon microscopes: sampling it, and its negative log-likelihood."""
+"""Noise of cameras: sampling it, and its negative log-likelihood."""
 
 import math
 from typing import Any
@@ -13,7 +13,6 @@ _TINY = 1e-8
 _MAX_OFFSETS = 97
 # torch.poisson counts in 64-bit integers.
 _MAX_PHOTONS = 1e15
-_LEAST_NOISE = 1e-3
 
 
 def add_camera_noise(
@@ -68,7 +67,8 @@ def add_camera_noise(
     return counts + offset + read_noise * normal
 
 
-def _require_one_shape(prediction: Tensor, target: Tensor) -> None:
+def require_one_shape(prediction: Tensor, target: Tensor) -> None:
+    """Raise `OpticsError` unless a likelihood's two images have one shape."""
     if prediction.shape != target.shape:
         raise OpticsError(
             f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} must "
@@ -131,7 +131,7 @@ class NLLMPG(nn.Module):
         OpticsError
             If the shapes differ.
         """
-        _require_one_shape(prediction, target)
+        require_one_shape(prediction, target)
         loss: Tensor = _MixtureLoss.apply(  # type: ignore[no-untyped-call]
             prediction, target - self.mean, self._terms
         )
@@ -174,66 +174,3 @@ class _MixtureLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * upstream, None, None
-
-
-def add_two_photon_noise(
-    image: Tensor, a: float | Tensor, sigma: float | Tensor, generator: torch.Generator
-) -> Tensor:
-    """Return ``image + N(0, 1) * (image * a + sigma)``, as published for two-photon images.
-
-    Parameters
-    ----------
-    image
-        Expected intensity, of any shape.
-    a, sigma
-        Share of the noise that grows with the intensity, and the rest; numbers, or learnable.
-    generator
-        Source of the random numbers, on the image's device.
-
-    Returns
-    -------
-    Tensor
-        Of the image's shape; it may leave the image's range.
-    """
-    normal = torch.randn(image.shape, generator=generator, dtype=image.dtype, device=image.device)
-    return image + normal * (image * a + sigma)
-
-
-class TwoPhotonNLL(nn.Module):
-    """Negative log-likelihood of a two-photon image under Gaussian noise.
-
-    With ``variance = max(a, 1e-3) max(prediction, 0) + max(sigma, 1e-3)``, and without the
-    constant ``log(2 pi) / 2``::
-
-        loss = mean over pixels of (log(variance) + (prediction - target)^2 / variance) / 2
-    """
-
-    def forward(
-        self, prediction: Tensor, target: Tensor, a: float | Tensor, sigma: float | Tensor
-    ) -> Tensor:
-        """Return the loss, a scalar; differentiable in prediction, ``a`` and ``sigma``.
-
-        Parameters
-        ----------
-        prediction
-            Expected image, from 0.
-        target
-            Recorded image, of the prediction's shape.
-        a, sigma
-            As in `add_two_photon_noise`, numbers or scalar tensors; below 1e-3 they count as that
-            and have no gradient.
-
-        Raises
-        ------
-        OpticsError
-            If the shapes differ.
-        """
-        _require_one_shape(prediction, target)
-        shot, rest = (
-            torch.as_tensor(value, dtype=prediction.dtype, device=prediction.device).clamp(
-                min=_LEAST_NOISE
-            )
-            for value in (a, sigma)
-        )
-        variance = shot * prediction.clamp(min=0) + rest
-        return 0.5 * (variance.log() + (prediction - target).square() / variance).mean()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from optics import LightFieldPreset, phase_space_psf, presets
+from optics import LightFieldMicroscope, OpticsError, phase_space_psf, presets
 from optics.lightfield.microscope import evenly_spaced, spiral_views
 
 # The channel orders of the published networks.
@@ -49,21 +49,25 @@ def test_presets_hold_the_published_optics(name: str, expected: tuple[float, ...
 
 @pytest.mark.parametrize(("name", "end", "step"), [("nnum13", 10, 0.2), ("nnum15", 30, 0.6)])
 def test_presets_have_101_depths(name: str, end: float, step: float) -> None:
-    preset = presets[name]
-    assert len(preset.depths_um) == 101
-    assert (preset.depths_um[0], preset.depths_um[50], preset.depths_um[-1]) == (-end, 0, end)
-    assert preset.depth_step_um == pytest.approx(step)
+    microscope = presets[name]
+    assert len(microscope.depths_um) == 101
+    assert (microscope.depths_um[0], microscope.depths_um[50], microscope.depths_um[-1]) == (
+        -end,
+        0,
+        end,
+    )
+    assert microscope.depth_step_um == pytest.approx(step)
 
 
 def test_derived_lengths() -> None:
-    preset = presets["nnum13"]
-    assert preset.pixel_um == pytest.approx(0.1221, abs=1e-4)
-    assert preset.lateral_scale == pytest.approx(13 / 3)
-    assert preset.central_view == 84
+    microscope = presets["nnum13"]
+    assert microscope.pixel_um == pytest.approx(0.1221, abs=1e-4)
+    assert microscope.lateral_scale == pytest.approx(13 / 3)
+    assert microscope.central_view == 84
     assert presets["nnum15"].lateral_scale == 5
     assert presets["nnum15"].central_view == 112
-    assert LightFieldPreset(**WATER).lateral_scale == 15
-    assert LightFieldPreset(**{**WATER, "depths_um": [3.0]}).depth_step_um == 1
+    assert LightFieldMicroscope(**WATER).lateral_scale == 15
+    assert LightFieldMicroscope(**{**WATER, "depths_um": [3.0]}).depth_step_um == 1
 
 
 @pytest.mark.parametrize(("n_num", "radius", "count"), [(13, 3, 49), (15, 4, 81), (5, 1, 9)])
@@ -74,33 +78,35 @@ def test_a_spiral_names_every_view_once(n_num: int, radius: int, count: int) -> 
 
 
 def test_default_views_lie_within_two_thirds_of_the_aperture() -> None:
-    preset = LightFieldPreset(**WATER)
-    limit = 2 / 3 * preset.numerical_aperture / preset.wavelength_um
-    for a in range(preset.n_num**2):
+    microscope = LightFieldMicroscope(**WATER)
+    limit = 2 / 3 * microscope.numerical_aperture / microscope.wavelength_um
+    for a in range(microscope.n_num**2):
         u, v = a // 15 - 7, a % 15 - 7
-        assert (a in preset.views) == (math.hypot(u, v) * preset.view_step <= limit)
-    assert preset.central_view in preset.views
-    assert list(preset.views) == sorted(preset.views)
-    assert len(preset.views) == 81
-    assert LightFieldPreset(**{**WATER, "views": []}) == preset
-    assert LightFieldPreset(**{**WATER, "n_num": "15"}) == preset
+        assert (a in microscope.views) == (math.hypot(u, v) * microscope.view_step <= limit)
+    assert microscope.central_view in microscope.views
+    assert list(microscope.views) == sorted(microscope.views)
+    assert len(microscope.views) == 81
+    assert LightFieldMicroscope(**{**WATER, "views": []}) == microscope
+    assert LightFieldMicroscope(**{**WATER, "n_num": "15"}) == microscope
 
 
 @pytest.mark.parametrize(
-    "preset", [*presets.values(), LightFieldPreset(**WATER)], ids=["nnum13", "nnum15", "water"]
+    "microscope",
+    [*presets.values(), LightFieldMicroscope(**WATER)],
+    ids=["nnum13", "nnum15", "water"],
 )
-def test_comes_back_from_plain_values(preset: LightFieldPreset) -> None:
-    plain = preset.model_dump(mode="json")
+def test_comes_back_from_plain_values(microscope: LightFieldMicroscope) -> None:
+    plain = microscope.model_dump(mode="json")
     assert set(plain["depths_um"]) == {"first", "last", "count"}
-    assert LightFieldPreset.model_validate(json.loads(json.dumps(plain))) == preset
+    assert LightFieldMicroscope.model_validate(json.loads(json.dumps(plain))) == microscope
 
 
 @pytest.mark.parametrize("depths", [[0.0], [-1.0, 2.0], [-2.0, 0.0, 1.0]])
 def test_uneven_depths_come_back_as_a_list(depths: list[float]) -> None:
-    preset = LightFieldPreset(**{**WATER, "depths_um": depths})
-    plain = preset.model_dump(mode="json")
+    microscope = LightFieldMicroscope(**{**WATER, "depths_um": depths})
+    plain = microscope.model_dump(mode="json")
     assert plain["depths_um"] == depths
-    assert LightFieldPreset.model_validate(plain) == preset
+    assert LightFieldMicroscope.model_validate(plain) == microscope
 
 
 def test_even_spacing_meets_zero_and_both_ends() -> None:
@@ -145,22 +151,51 @@ def test_presets_cannot_be_changed() -> None:
 )
 def test_wrong_values_are_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        LightFieldPreset.model_validate({**WATER, **change})
+        LightFieldMicroscope.model_validate({**WATER, **change})
 
 
 @pytest.mark.parametrize("name", list(WATER))
 def test_a_missing_value_is_named(name: str) -> None:
     with pytest.raises(ValidationError, match=f"{name}\n.*required"):
-        LightFieldPreset.model_validate({k: v for k, v in WATER.items() if k != name})
+        LightFieldMicroscope.model_validate({k: v for k, v in WATER.items() if k != name})
 
 
 @pytest.mark.parametrize("view", [32, 47, 84])
 def test_psf_size_holds_the_spots_of_all_views(view: int) -> None:
-    preset = presets["nnum13"]
-    assert preset.psf_size == 195
-    deep = preset.model_copy(update={"depths_um": (-25.0, 25.0)})
+    microscope = presets["nnum13"]
+    assert microscope.psf_size == 195
+    deep = microscope.with_depths((-25.0, 25.0))
     kept, whole = (
         phase_space_psf(deep, depths_um=(25.0,), views=(view,), size=size).sum()
         for size in (deep.psf_size, 2 * deep.psf_size)
     )
     assert kept > 0.9 * whole
+
+
+def test_derived_lengths_and_shapes() -> None:
+    microscope = presets["nnum13"]
+    pixel = 100 / 13 / 63
+    assert microscope.voxel_um == pytest.approx((0.2, pixel, pixel))
+    assert microscope.view_pixel_um == pytest.approx(100 / 3 / 63)
+    assert microscope.volume_shape((99, 20)) == (101, 429, 87)
+
+
+def test_other_views_and_depths_are_checked() -> None:
+    microscope = presets["nnum13"]
+    assert microscope.with_views([84, 3]).views == (84, 3)
+    assert microscope.with_views([84, 3]).depths_um == microscope.depths_um
+    assert microscope.with_all_views().views == tuple(range(169))
+    assert microscope.with_depths([-1, 4]).depths_um == (-1, 4)
+    assert microscope.with_depths([-1, 4]).views == microscope.views
+    for views, fault in (([], "empty"), ([84, 84], "twice"), ([169], "0 and 168")):
+        with pytest.raises(OpticsError, match=fault):
+            microscope.with_views(views)
+    for depths, fault in (([], "empty"), ([1, 0], "increase")):
+        with pytest.raises(OpticsError, match=fault):
+            microscope.with_depths(depths)
+
+
+def test_places_of_views_and_their_order_from_the_most_oblique() -> None:
+    microscope = presets["nnum13"].with_views([84, 0, 85, 84 - 13, 84 - 26 + 1])
+    assert microscope.view_coordinates == [(0, 0), (-6, -6), (0, 1), (-1, 0), (-2, 1)]
+    assert microscope.oblique_first == [1, 4, 2, 3, 0]

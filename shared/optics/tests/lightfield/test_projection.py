@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from optics import LightFieldOperator, OpticsError
-from optics import lightfield as module
+from optics.lightfield import projection as module
 
 sides = st.integers(1, 12)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from optics import (
-    LightFieldPreset,
+    LightFieldMicroscope,
     OpticsError,
     open_psf,
     phase_space_psf,
@@ -41,7 +41,7 @@ def test_hdf5_comes_back(written: Path, psf: Tensor) -> None:
     file = open_psf(written)
     assert (file.n_views, file.n_depths) == (4, 3)
     assert file.views == PRESET.views
-    assert file.preset == PRESET
+    assert file.microscope == PRESET
     torch.testing.assert_close(file.read(), psf, rtol=0, atol=0)
     torch.testing.assert_close(file.read([2, 0]), psf[[2, 0]], rtol=0, atol=0)
     torch.testing.assert_close(file.read_shift(), psf_shift(psf), rtol=0, atol=0)
@@ -56,7 +56,7 @@ def test_hdf5_holds_what_the_readme_says(written: Path) -> None:
         assert file["shift"].dtype == np.float32
         assert np.issubdtype(file["views"].dtype, np.integer)
         assert list(file["views"]) == [84, 70, 98, 12]
-        for name in LightFieldPreset.model_fields:
+        for name in LightFieldMicroscope.model_fields:
             np.testing.assert_array_equal(file.attrs[name], getattr(PRESET, name))
         assert "sums to 1" in file.attrs["normalisation"]
 
@@ -92,7 +92,7 @@ def test_matlab_files_are_read(tmp_path: Path, reverse: bool, depths: int) -> No
     file = open_psf(path)
     assert (file.n_views, file.n_depths) == (9, depths)
     assert file.views == tuple(range(9))
-    assert file.preset is None
+    assert file.microscope is None
     torch.testing.assert_close(file.read(), psf, rtol=0, atol=0)
     torch.testing.assert_close(file.read([5, 1]), psf[[5, 1]], rtol=0, atol=0)
     torch.testing.assert_close(file.read_shift(), psf_shift(psf))
@@ -122,7 +122,7 @@ def test_tensors_are_read(
     file = open_psf(path)
     assert (file.n_views, file.n_depths) == (4, 3)
     assert file.views is None
-    assert file.preset is None
+    assert file.microscope is None
     assert file.read().dtype == torch.float32
     torch.testing.assert_close(file.read([3, 1]), psf[[3, 1]], rtol=0, atol=0)
     torch.testing.assert_close(file.read_shift(), psf_shift(psf))

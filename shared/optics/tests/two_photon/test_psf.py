@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,23 @@ def test_radii_on_the_removable_singularity() -> None:
     psf, _ = gibson_lanni(**parameters)
     assert torch.isfinite(psf).all()
     assert np.abs(psf.numpy() - integrate(parameters)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "wrong", "right"),
+    [
+        (gibson_lanni, BEADS, "photon", "photons"),
+        (gibson_lanni, BEADS, "colour", None),
+        (gaussian_section, GAUSSIAN, "bet_x", "bet_xy"),
+    ],
+)
+def test_a_misspelt_parameter_is_refused(
+    section: Callable[..., object], values: dict[str, float], wrong: str, right: str | None
+) -> None:
+    with pytest.raises(TypeError, match=f"no parameter '{wrong}'") as refused:
+        section(**values, **{wrong: 2})
+    assert ("did you mean" in str(refused.value)) == (right is not None)
+    assert right is None or f"'{right}'" in str(refused.value)
 
 
 def test_a_whole_configuration_section_is_accepted(reference: Path) -> None:

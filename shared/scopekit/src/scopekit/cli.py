@@ -2,8 +2,10 @@
 
 import sys
 import warnings
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -60,19 +62,32 @@ FormatOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random numbers.")]
 
+# Earlier names of the option --microscope, still understood.
+MICROSCOPE_ALIASES = {"preset": "microscope", "optics": "microscope"}
+
 # Which package holds it depends on typer's version.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 _OUT_OF_MEMORY = "out of memory: give a smaller --max-memory-gb, or close other programs"
 
 
-def new_app(help_text: str) -> typer.Typer:
-    """Return an application without prompts, tracebacks or completion options."""
+def new_app(help_text: str, aliases: Mapping[str, str] = MappingProxyType({})) -> typer.Typer:
+    """Return an application without prompts, tracebacks or completion options.
+
+    Parameters
+    ----------
+    help_text
+        What it does.
+    aliases
+        Other names that options of any command are understood by, to the names in the help;
+        without dashes.
+    """
     return typer.Typer(
         help=help_text,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
+        context_settings={"token_normalize_func": lambda name: aliases.get(name, name)},
     )
 
 

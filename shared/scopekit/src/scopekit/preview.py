@@ -35,26 +35,19 @@ def orthogonal_projections(volume: Iterable[NDArray[np.float32]]) -> Projections
     return xy, np.stack(zx_rows), np.stack(zy_rows, axis=1)
 
 
-def save_preview(
-    path: Path,
+def draw_preview(
     volumes: Mapping[str, Iterable[NDArray[np.float32]]],
     voxel_um: VoxelSize,
-    *,
-    overwrite: bool,
     captions: Sequence[str] = (),
-) -> None:
+) -> Figure:
     """Draw orthogonal maximum projections of volumes side by side, each on its own grey scale.
 
     Parameters
     ----------
-    path
-        The PNG to write.
     volumes
         Title to volume (Z, Y, X); all of one shape.
     voxel_um
         (z, y, x) step in um, for the proportions and the scale bar.
-    overwrite
-        Whether an existing picture may be replaced.
     captions
         A line under each title.
     """
@@ -83,6 +76,29 @@ def save_preview(
         _draw(axes, panels, (width_um, height_um, depth_um), gap_um)
         figure.text(left, 1 - 0.28 / size[1], title, color="white", fontsize=11, weight="bold")
         figure.text(left, 1 - 0.50 / size[1], lines[column], color="0.8", fontsize=9)
+    return figure
+
+
+def save_preview(
+    path: Path,
+    volumes: Mapping[str, Iterable[NDArray[np.float32]]],
+    voxel_um: VoxelSize,
+    *,
+    overwrite: bool,
+    captions: Sequence[str] = (),
+) -> None:
+    """Write the picture of `draw_preview` as PNG.
+
+    Parameters
+    ----------
+    path
+        The PNG to write.
+    volumes, voxel_um, captions
+        As in `draw_preview`.
+    overwrite
+        Whether an existing picture may be replaced.
+    """
+    figure = draw_preview(volumes, voxel_um, captions)
     with whole_file(path, overwrite=overwrite) as partial:
         figure.savefig(partial, format="png", facecolor="black")
 

@@ -1,10 +1,11 @@
 """Settings files: read with clear errors, and the resolved ones saved beside results."""
 
+import importlib.util
 import json
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,8 +14,11 @@ from pydantic.fields import FieldInfo
 from scopekit.errors import UserError
 from scopekit.outputs import whole_file
 
+CONFIG_FOLDER = Path("experiments/configs")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 200
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -40,6 +44,48 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def find_config(path_or_name: str | Path, package: str) -> Path:
+    """Return the file of a configuration (JSON).
+
+    Parameters
+    ----------
+    path_or_name
+        Its path; or NAME for ``experiments/configs/NAME.json``, or of one that ships.
+    package
+        With which it may ship, see `shipped_configs`.
+
+    Raises
+    ------
+    UserError
+        If there is no such file.
+    """
+    path, name = Path(path_or_name), str(path_or_name)
+    if path.is_file():
+        return path
+    if path.name != name or path.suffix == ".json":
+        raise UserError(f"{path}: no such file; give the path of a JSON file or a model's name")
+    named, shipped = CONFIG_FOLDER / f"{name}.json", shipped_configs(package)
+    if named.is_file():
+        return named
+    if name in shipped:
+        return shipped[name]
+    ship = f", nor one that ships ({', '.join(shipped)})" if shipped else ""
+    raise UserError(
+        f"{name}: no such file, nor {named}{ship}; give the path of a JSON file or a model's name"
+    )
+
+
+def shipped_configs(package: str) -> dict[str, Path]:
+    """Return the configurations (JSON) in the folder ``shipped`` of a package: name to file.
+
+    None where it is not installed.
+    """
+    found = importlib.util.find_spec(package)
+    places = (found.submodule_search_locations if found else None) or ()
+    files = [path for place in places for path in Path(place, "shipped").glob("*.json")]
+    return {path.stem: path for path in sorted(files)}
+
+
 def _kind(content: Any) -> str:
     kinds = {"NoneType": "nothing", "list": "a list", "str": "a text"}
     return kinds.get(type(content).__name__, "a number")
@@ -57,6 +103,34 @@ def write_yaml(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> No
     with whole_file(path, overwrite=overwrite) as partial:
         text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
         partial.write_text(text, encoding="utf-8")
+
+
+def read_settings(path: Path, model: type[Model]) -> Model:
+    """Read a YAML file that describes a ``model``; `UserError` names every fault."""
+    try:
+        return model.model_validate(read_yaml(path))
+    except ValidationError as failure:
+        raise UserError(f"{path}: {describe_faults(failure, model)}") from failure
+
+
+def read_named_settings(
+    name_or_file: str, presets: Mapping[str, Model], model: type[Model]
+) -> Model:
+    """Return the preset of that name, or what a YAML file describes.
+
+    Raises
+    ------
+    UserError
+        If it is neither, or the file has faults: naming every one.
+    """
+    if name_or_file in presets:
+        return presets[name_or_file]
+    path = Path(name_or_file)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        raise UserError(
+            f"'{name_or_file}' is neither a preset ({', '.join(presets)}) nor a .yaml file"
+        )
+    return read_settings(path, model)
 
 
 def describe_faults(failure: ValidationError, model: type[BaseModel]) -> str:

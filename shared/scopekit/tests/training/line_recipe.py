@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from scopekit.checkpoints import read_checkpoint
-from scopekit.training.loop import Loop, Validation, train
+from scopekit.training.loop import train
 from scopekit.training.plateau import Plateau
 from scopekit.training.processes import World
+from scopekit.training.recipe import Loop, Validation
 from scopekit.training.run_folder import RunFolder, read_last
 
 LOSSES = [5.0, 4.0, 3.0, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5]

@@ -43,7 +43,7 @@ def predao(
     Returns
     -------
     Tensor
-        (A, h, w), aligned.
+        (A, h, w), aligned, not negative.
 
     Raises
     ------
@@ -51,7 +51,8 @@ def predao(
         If the central view is missing, the shape does not fit, or values are not finite.
     """
     shifts = view_shifts(views, view_indices, n_num, scale, subpixel=subpixel)
-    return shift_views(views, shifts / scale)
+    # Cubic interpolation overshoots.
+    return shift_views(views, shifts / scale).clamp_(min=0)
 
 
 def view_shifts(

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from scipy.signal.windows import tukey
 from torch import Tensor
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from optics.aberrations import wavefront, zernike_coefficients
 from scopekit.errors import UserError
 from serenet.aberrations.correlation import view_coordinates
@@ -49,7 +49,7 @@ _STRONGEST = 1.0
 _SMALLEST_SIDE = 16
 
 
-def fit_aberrations(views: Tensor, preset: LightFieldPreset) -> dict[str, float]:
+def fit_aberrations(views: Tensor, microscope: LightFieldMicroscope) -> dict[str, float]:
     """Find the aberrations whose removal makes the refocused views agree best at all depths.
 
     It maximises ``sum_z sum_k |sum_a V_a(k) exp(2 pi i k (z p_a + s_a))|^2``, the power of the
@@ -62,8 +62,8 @@ def fit_aberrations(views: Tensor, preset: LightFieldPreset) -> dict[str, float]
     Parameters
     ----------
     views
-        (A, h, w), background subtracted, those of ``preset.views``.
-    preset
+        (A, h, w), background subtracted, those of ``microscope.views``.
+    microscope
         The microscope; objects are looked for around its depths too.
 
     Returns
@@ -76,14 +76,14 @@ def fit_aberrations(views: Tensor, preset: LightFieldPreset) -> dict[str, float]
     UserError
         If shapes do not fit, the views are too small, or values are not finite.
     """
-    _check(views, preset)
+    _check(views, microscope)
     spectra, y, x = _band(views)
     power = float(spectra.abs().square().sum())
     if power == 0:
         return dict.fromkeys(FITTED, 0.0)
-    shifts = torch.stack([aberration_shifts({name: 1.0}, preset) for name in FITTED])
-    basis = (shifts / preset.lateral_scale).to(y)
-    refocusing = (_parallax(preset, shifts) / preset.lateral_scale).to(y)
+    shifts = torch.stack([aberration_shifts({name: 1.0}, microscope) for name in FITTED])
+    basis = (shifts / microscope.lateral_scale).to(y)
+    refocusing = (_parallax(microscope, shifts) / microscope.lateral_scale).to(y)
 
     def misfit(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         moved = torch.einsum("c,cad->ad", torch.from_numpy(coefficients).to(basis), basis)
@@ -101,17 +101,17 @@ def fit_aberrations(views: Tensor, preset: LightFieldPreset) -> dict[str, float]
         return -gained / scale, -gradient.cpu().double().numpy() / scale
 
     everywhere = _minimum(misfit, np.eye(len(FITTED)))
-    told = _determined(misfit, everywhere, shifts.flatten(1).numpy())
-    fitted = everywhere if told.shape[1] == len(FITTED) else _minimum(misfit, told)
+    directions = _find_directions(misfit, everywhere, shifts.flatten(1).numpy())
+    fitted = everywhere if directions.shape[1] == len(FITTED) else _minimum(misfit, directions)
     return dict(zip(FITTED, fitted.clip(-_STRONGEST, _STRONGEST).tolist(), strict=True))
 
 
-def _check(views: Tensor, preset: LightFieldPreset) -> None:
+def _check(views: Tensor, microscope: LightFieldMicroscope) -> None:
     if views.dim() != 3:
         raise UserError(f"aberrations: views of shape {tuple(views.shape)}; give (A, h, w)")
-    if len(views) != len(preset.views):
+    if len(views) != len(microscope.views):
         raise UserError(
-            f"aberrations: {len(views)} views; the microscope's preset names {len(preset.views)}"
+            f"aberrations: {len(views)} views; the microscope names {len(microscope.views)}"
         )
     if min(views.shape[-2:]) < _SMALLEST_SIDE:
         raise UserError(
@@ -122,19 +122,19 @@ def _check(views: Tensor, preset: LightFieldPreset) -> None:
         raise UserError("aberrations: the views hold NaN or infinite values; mend the file")
 
 
-def _parallax(preset: LightFieldPreset, shifts: Tensor) -> Tensor:
+def _parallax(microscope: LightFieldMicroscope, shifts: Tensor) -> Tensor:
     """Return the views' shifts (A, D, 2), object pixels, over depths that hold all objects.
 
     A ray of frequency f drifts by ``f / sqrt((n / lambda)^2 - f^2)`` per unit of depth. The depths
     go so far beyond the microscope's that an object which an aberration displaces, by ``shifts``
     (C, A, 2) at most, stays among them: at their ends agreement would be lost for nothing.
     """
-    frequency = view_coordinates(preset.views, preset.n_num) * preset.view_step
-    wave = preset.refractive_index / preset.wavelength_um
+    frequency = view_coordinates(microscope.views, microscope.n_num) * microscope.view_step
+    wave = microscope.refractive_index / microscope.wavelength_um
     along = (wave**2 - frequency.square().sum(1, keepdim=True)).clamp(min=1e-6).sqrt()
-    drift = frequency / along / preset.pixel_um
+    drift = frequency / along / microscope.pixel_um
     margin_um = 2 * float(shifts.abs().max() / drift.abs().max().clamp(min=1e-6)) * _STRONGEST
-    first, last = preset.depths_um[0] - margin_um, preset.depths_um[-1] + margin_um
+    first, last = microscope.depths_um[0] - margin_um, microscope.depths_um[-1] + margin_um
     depths = torch.linspace(first, last, _DEPTHS, dtype=drift.dtype)
     return drift[:, None] * depths[:, None]
 
@@ -153,7 +153,7 @@ def _minimum(misfit: Misfit, directions: NDArray[np.float64]) -> NDArray[np.floa
     return coefficients
 
 
-def _determined(
+def _find_directions(
     misfit: Misfit, minimum: NDArray[np.float64], shifts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the directions (C, K) in which the misfit is curved enough.
@@ -165,8 +165,8 @@ def _determined(
     rows = [(misfit(minimum + s)[1] - misfit(minimum - s)[1]) / (2 * _STEP) for s in steps]
     curvature = np.stack(rows)
     values, vectors = eigh((curvature + curvature.T) / 2, shifts @ shifts.T)
-    told: NDArray[np.float64] = vectors[:, values >= _DETERMINED * values[-1]]
-    return told
+    directions: NDArray[np.float64] = vectors[:, values >= _DETERMINED * values[-1]]
+    return directions
 
 
 def _turn(frequency: Tensor, shift: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ def _band(views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return spectra * band, y, x
 
 
-def aberration_shifts(aberrations: Mapping[str, float], preset: LightFieldPreset) -> Tensor:
+def aberration_shifts(aberrations: Mapping[str, float], microscope: LightFieldMicroscope) -> Tensor:
     """Return by how much aberrations move every view, ``-grad w(f)`` where it looks through f.
 
     The polynomials' own share of tilt and defocus is in it, so that undoing the shifts puts an
@@ -199,7 +199,7 @@ def aberration_shifts(aberrations: Mapping[str, float], preset: LightFieldPreset
     ----------
     aberrations
         Names to waves rms, see `optics.aberrations`.
-    preset
+    microscope
         The microscope.
 
     Returns
@@ -208,9 +208,9 @@ def aberration_shifts(aberrations: Mapping[str, float], preset: LightFieldPreset
         (A, 2), float64: row and column in object pixels. `correlation.shift_views` undoes them,
         `shift_map.write_shift_map` draws them.
     """
-    limit = preset.numerical_aperture / preset.wavelength_um
-    places = view_coordinates(preset.views, preset.n_num)
-    pupil = (places * preset.view_step / limit).requires_grad_()
+    limit = microscope.numerical_aperture / microscope.wavelength_um
+    places = view_coordinates(microscope.views, microscope.n_num)
+    pupil = (places * microscope.view_step / limit).requires_grad_()
     # Tilt of nothing keeps the gradient defined without aberrations.
     waves = wavefront({1: 0.0, **zernike_coefficients(aberrations)}, pupil[:, 0], pupil[:, 1])
-    return -torch.autograd.grad(waves.sum(), pupil)[0] / limit / preset.pixel_um
+    return -torch.autograd.grad(waves.sum(), pupil)[0] / limit / microscope.pixel_um

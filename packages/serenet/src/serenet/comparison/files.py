@@ -3,30 +3,20 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from scopekit.errors import UserError
 from scopekit.images.files import open_stack, stack_stem
-from scopekit.metrics import correlation, match_brightness, psnr, ssim
 from scopekit.outputs import require_new, require_writable, whole_file
 from scopekit.progress import say
+from serenet.comparison.measures import Comparison, Reference
 from serenet.comparison.picture import save_comparison
-from serenet.comparison.resolution import volume_resolution
 
-COLUMNS = (
-    "file",
-    "correlation",
-    "psnr_db",
-    "ssim",
-    "lateral_um",
-    "axial_um",
-    "truth_lateral_um",
-    "truth_axial_um",
-)
+COLUMNS = ("file", *(field.name for field in fields(Comparison)))
 
 
 def compare_files(
@@ -67,39 +57,25 @@ def compare_files(
     require_writable(out)
     for path in (table, figure):
         require_new(path, overwrite=overwrite)
-    reference, voxel_um = _read(truth)
-    shape = reference.shape
-    if blur is not None:
-        if not all(0 <= n < math.inf for n in blur):
-            raise UserError(f"--blur {' '.join(f'{n:g}' for n in blur)}: give numbers from 0")
-        reference = gaussian_filter(reference, blur)
-    window = _window(reference.shape, border)
-    reference = reference[window]
-    volumes = [reference]
-    rows: list[dict[str, str | float]] = []
+    whole, voxel_um = _read(truth)
+    volumes = []
     for path in results:
         volume, own_voxel_um = _read(path)
         voxel_um = voxel_um or own_voxel_um
-        if volume.shape != shape:
-            raise UserError(f"{path}: shape {volume.shape}; the truth {truth} has {shape}")
-        volume = volume[window]
-        fitted = match_brightness(reference, volume)
-        rows.append(
-            {
-                "file": str(path),
-                "correlation": correlation(reference, volume),
-                "psnr_db": psnr(reference, fitted),
-                "ssim": ssim(reference, fitted),
-            }
-        )
+        if volume.shape != whole.shape:
+            raise UserError(f"{path}: shape {volume.shape}; the truth {truth} has {whole.shape}")
         volumes.append(volume)
     if voxel_um is None:
         say("no file tells the voxel size: resolution is left out")
-    resolutions = [_resolution(volume, voxel_um, reference) for volume in volumes]
-    captions = [_microns(*resolutions[0])]
-    for row, found in zip(rows, resolutions[1:], strict=True):
-        row.update(zip(COLUMNS[4:], (*found, *resolutions[0]), strict=True))
-        captions.append(f"correlation {row['correlation']:.3f}\n{_microns(*found)}")
+    reference = Reference.of(whole, voxel_um, border, blur)
+    volumes = [volume[reference.window] for volume in volumes]
+    rows: list[dict[str, str | float]] = []
+    captions = [_microns(*reference.resolution)]
+    for path, volume in zip(results, volumes, strict=True):
+        found = reference.compare(volume)
+        rows.append({"file": str(path), **asdict(found)})
+        microns = _microns(found.lateral_um, found.axial_um)
+        captions.append(f"correlation {found.correlation:.3f}\n{microns}")
     with whole_file(table, overwrite=overwrite) as partial:
         with partial.open("w", newline="") as handle:
             writer = csv.DictWriter(handle, COLUMNS)
@@ -107,7 +83,7 @@ def compare_files(
             writer.writerows(rows)
         save_comparison(
             figure,
-            volumes,
+            [reference.values, *volumes],
             voxel_um or (1.0, 1.0, 1.0),
             titles=["truth", *_titles(results)],
             captions=captions,
@@ -135,16 +111,6 @@ def _number(value: str | float, digits: int) -> str:
     return "-" if math.isnan(float(value)) else f"{value:.{digits}f}"
 
 
-def _resolution(
-    volume: NDArray[np.float32],
-    voxel_um: tuple[float, float, float] | None,
-    chosen: NDArray[np.float32],
-) -> tuple[float, float]:
-    if voxel_um is None:
-        return math.nan, math.nan
-    return volume_resolution(volume, voxel_um, chosen)
-
-
 def _microns(lateral_um: float, axial_um: float) -> str:
     lateral, axial = (
         "not found" if math.isnan(n) else f"{n:.2f} µm" for n in (lateral_um, axial_um)
@@ -166,12 +132,3 @@ def _read(path: Path) -> tuple[NDArray[np.float32], tuple[float, float, float] |
     if len(stack.shape) != 3:
         raise UserError(f"{path}: shape {stack.shape}; expected one volume (Z, Y, X)")
     return stack.read(), stack.voxel_um
-
-
-def _window(shape: tuple[int, ...], border: tuple[int, int]) -> tuple[slice, ...]:
-    cuts = (border[0], border[1], border[1])
-    if min(border) < 0 or any(n <= 2 * cut for n, cut in zip(shape, cuts, strict=True)):
-        raise UserError(
-            f"--border {border[0]} {border[1]} does not fit {shape}; give smaller numbers, from 0"
-        )
-    return tuple(slice(cut, n - cut) for n, cut in zip(shape, cuts, strict=True))

@@ -138,7 +138,7 @@ def _spectrum(
             radius = np.broadcast_to(towards, radius.shape)
         inside &= radius < nyquist
         ring = (radius[inside] / nyquist * _RINGS).astype(int)
-        values = np.abs(fft2(_tapered(image)))[inside]
+        values = np.abs(fft2(_taper(image)))[inside]
         amplitude += np.bincount(ring, values, _RINGS)
         power += np.bincount(ring, values**2, _RINGS)
         count += np.bincount(ring, minlength=_RINGS)
@@ -147,7 +147,7 @@ def _spectrum(
     return Spectrum(amplitude, power, count)
 
 
-def _tapered(image: Image) -> Image:
+def _taper(image: Image) -> Image:
     """Subtract the mean and fade the edges, whose jumps would be taken for fine detail."""
     values = image.astype(np.float64)
     values -= values.mean()

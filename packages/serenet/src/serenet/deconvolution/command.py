@@ -14,17 +14,25 @@ from scopekit.cli import (
     OutputTypeOption,
     OverwriteOption,
 )
-from serenet.options import BackgroundOption, InputsArgument, PreviewOption, PSFOption
+from serenet.options import (
+    MICROSCOPE_HELP,
+    MICROSCOPE_METAVAR,
+    BackgroundOption,
+    InputsArgument,
+    PreviewOption,
+    PSFOption,
+)
 
 
 def deconvolve(
     inputs: InputsArgument,
     out: OutFolderOption,
     psf: PSFOption = None,
-    preset: Annotated[
+    microscope: Annotated[
         str | None,
         typer.Option(
-            help="nnum13, nnum15 or an optics YAML; without --psf the PSF is computed from it.",
+            metavar=MICROSCOPE_METAVAR,
+            help=f"{MICROSCOPE_HELP} Without --psf the PSF is computed for it.",
             show_default=False,
         ),
     ] = None,
@@ -56,7 +64,7 @@ def deconvolve(
     options = DeconvolveOptions(
         out=out,
         psf=psf,
-        preset=preset,
+        microscope=microscope,
         iterations=iterations,
         tv=tv,
         stop_at_change=stop_at_change,

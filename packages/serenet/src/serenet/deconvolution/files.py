@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from optics import LightFieldPreset, richardson_lucy
+from optics import LightFieldMicroscope, richardson_lucy
 from scopekit.images.files import StackFile
 from scopekit.inputs import run_all, sha256_of
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
@@ -20,12 +20,12 @@ from scopekit.series.pipeline import run_frames
 from serenet import __version__
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.resume import SavedSweeps
-from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start, oblique_first
+from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
 from serenet.deconvolution.windows import Window, plan_windows, room_beside
 from serenet.results.batch import Batch
 from serenet.results.zarr import run_as_series
 from serenet.views.files import find_stacks, open_views, read_views, warn_if_dark
-from serenet.views.microscope import load_preset
+from serenet.views.microscope import load_microscope
 from serenet.views.psf import ViewPSF, psf_of_views
 from serenet.views.refocusing import subtract_background
 
@@ -36,7 +36,7 @@ class DeconvolveOptions:
 
     out: Path
     psf: Path | None = None
-    preset: str | None = None
+    microscope: str | None = None
     iterations: int = 3
     tv: float = 0.0
     stop_at_change: float = 0.0
@@ -54,8 +54,8 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
     return_freed_memory()
     sources = find_stacks(inputs, folders_are_series=options.format == "zarr")
     device = choose_device(options.device)
-    preset = load_preset(options.preset) if options.preset else None
-    view_psf, microscope = psf_of_views(options.psf, preset)
+    told = load_microscope(options.microscope) if options.microscope else None
+    view_psf, microscope = psf_of_views(options.psf, told)
     settings = {
         "method": "deconvolved",
         "serenet_version": __version__,
@@ -73,7 +73,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
     batch = Batch(
         out=options.out,
         method="deconvolved",
-        voxel_um=(microscope.depth_step_um, microscope.pixel_um, microscope.pixel_um),
+        voxel_um=microscope.voxel_um,
         settings=settings,
         dtype=options.dtype,
         preview=options.preview,
@@ -83,11 +83,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
 
     def work(path: Path) -> Path:
         stack, pages = open_views(path, microscope)
-        scale = microscope.lateral_scale
-        shape = (
-            len(microscope.depths_um),
-            *(round(n * scale) for n in stack.shape[-2:]),
-        )
+        shape = microscope.volume_shape(stack.shape[-2:])
         state = SavedSweeps(batch.result(path), path, settings)
         solver = _Solver(view_psf, microscope, options, pages, state, device)
         if batch.lands_as_zarr(path):
@@ -103,9 +99,9 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
                 return solver(source, frame, target, release)
 
             make = partial(run_frames, stack, solve=solve)
-            result = run_as_series(batch, stack, (shape[0], shape[1], shape[2]), make)
+            result = run_as_series(batch, stack, shape, make)
         else:
-            result = batch.run(stack, (shape[0], shape[1], shape[2]), solver)
+            result = batch.run(stack, shape, solver)
         state.remove()
         return result
 
@@ -118,14 +114,14 @@ class _Solver:
     def __init__(
         self,
         view_psf: ViewPSF,
-        preset: LightFieldPreset,
+        microscope: LightFieldMicroscope,
         options: DeconvolveOptions,
         pages: list[int],
         state: SavedSweeps,
         device: torch.device,
     ) -> None:
-        self._operators = ViewOperators(view_psf, preset)
-        self._preset = preset
+        self._operators = ViewOperators(view_psf, microscope)
+        self._microscope = microscope
         self._options = options
         self._pages = pages
         self._state = state
@@ -145,7 +141,7 @@ class _Solver:
             self._windows = self._plan((views.shape[-2], views.shape[-1]))
         windows = self._windows
         volume_yx = (target.shape[-2], target.shape[-1])
-        order = oblique_first(self._preset)
+        order = self._microscope.oblique_first
         subsets = ViewSubsets(views, self._operators, volume_yx, order)
         label = stack.frame_name(frame)
         fits: list[list[float]] = []
@@ -164,8 +160,8 @@ class _Solver:
         size = max(self._operators.view_psf(0).shape[-2:])
         budget = memory_budget(self._device, self._options.max_memory_gb)
         tv = self._options.tv > 0
-        windows = plan_windows(field, self._preset, size, budget, tv=tv)
-        self._operators.room = room_beside(windows, self._preset, size, budget, tv=tv)
+        windows = plan_windows(field, self._microscope, size, budget, tv=tv)
+        self._operators.room = room_beside(windows, self._microscope, size, budget, tv=tv)
         return windows
 
     def _window(

@@ -1,19 +1,21 @@
 """The operators of single views, kept between sweeps and frames while there is room."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from optics import BandLimitedOperator, LightFieldPreset
+from optics import BandLimitedOperator, LightFieldMicroscope
 from optics.lightfield.band import Sampling
 from serenet.views.psf import ViewPSF
 
 Shape = tuple[int, int]
 
-# Highest frequency in cycles a view pixel. Sweeps amplify what is left out: volumes differ from
-# the full operator's by 0.8 % (L2) with 1, by 0.1 % with 2 (25 noisy views, 3 sweeps, nnum13).
-_BAND = 2.0
+# All frequencies: sweeps amplify what is left out. Volumes differ from the full operator's by 0.8 %
+# (L2) with `optics.lightfield.band_limited.BAND`, by 0.1 % with twice that (25 noisy views, 3
+# sweeps, nnum13), and windows from the whole by more than 0.5 % of the brightest voxel.
+_BAND = math.inf
 
 
 class ViewOperator(BandLimitedOperator):
@@ -28,10 +30,10 @@ class ViewOperator(BandLimitedOperator):
     """
 
     def __init__(
-        self, psf: Tensor, volume_yx: Shape, views_yx: Shape, preset: LightFieldPreset
+        self, psf: Tensor, volume_yx: Shape, views_yx: Shape, microscope: LightFieldMicroscope
     ) -> None:
         # Without scanning the lens positions are far apart.
-        sampling: Sampling = "point" if preset.scanning == 1 else "mean"
+        sampling: Sampling = "point" if microscope.scanning == 1 else "mean"
         super().__init__(psf, volume_yx, views_yx, sampling=sampling, band=_BAND)
         self.volume_bytes = psf.shape[1] * volume_yx[0] * volume_yx[1] * psf.itemsize
         self.keeps_sensitivity = False
@@ -56,14 +58,14 @@ class ViewOperators:
     ----------
     view_psf
         PSF of a channel.
-    preset
+    microscope
         The microscope.
     room
         Bytes that kept operators may take: transfer functions first, sensitivities in the rest.
     """
 
     view_psf: ViewPSF
-    preset: LightFieldPreset
+    microscope: LightFieldMicroscope
     room: float = 0
     _size: tuple[Shape, Shape, torch.device] | None = None
     _kept: dict[int, ViewOperator] = field(default_factory=dict)
@@ -79,10 +81,10 @@ class ViewOperators:
         if channel in self._kept:
             return self._kept[channel]
         psf = self.view_psf(channel).to(device)
-        operator = ViewOperator(psf, volume_yx, views_yx, self.preset)
+        operator = ViewOperator(psf, volume_yx, views_yx, self.microscope)
         count = len(self._kept) + 1
         if count * operator.n_bytes <= self.room:
-            rest = self.room - len(self.preset.views) * operator.n_bytes
+            rest = self.room - len(self.microscope.views) * operator.n_bytes
             operator.keeps_sensitivity = count * operator.volume_bytes <= rest
             self._kept[channel] = operator
         return operator

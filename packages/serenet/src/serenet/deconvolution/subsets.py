@@ -3,32 +3,18 @@
 Views are taken from the most oblique to the axial one: oblique views tell most about depth.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from optics import LightFieldPreset, Subset
+from optics import LightFieldMicroscope, Subset
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.windows import Window
 
 # Longer steps than Richardson-Lucy's own: the same fit in fewer sweeps.
 EXPONENT = 1.5
-
-
-def oblique_first(preset: LightFieldPreset) -> list[int]:
-    """Return the channels of the preset's views, the most oblique first."""
-    middle = preset.n_num // 2
-    return sorted(
-        range(len(preset.views)),
-        key=lambda i: (
-            -math.hypot(
-                preset.views[i] // preset.n_num - middle, preset.views[i] % preset.n_num - middle
-            )
-        ),
-    )
 
 
 @dataclass(frozen=True)
@@ -53,9 +39,9 @@ class ViewSubsets:
     order: Sequence[int]
 
     @property
-    def preset(self) -> LightFieldPreset:
+    def microscope(self) -> LightFieldMicroscope:
         """The microscope."""
-        return self.operators.preset
+        return self.operators.microscope
 
     def subset(self, channel: int) -> Subset:
         """Return one view's data and operator."""
@@ -74,7 +60,7 @@ class ViewSubsets:
 
 def flat_start(subsets: ViewSubsets) -> Tensor:
     """Return a flat volume (D, H, W) as bright as the first view."""
-    shape = (len(subsets.preset.depths_um), *subsets.volume_yx)
+    shape = (len(subsets.microscope.depths_um), *subsets.volume_yx)
     flat = torch.ones(shape, device=subsets.views.device)
     subset = subsets.subset(subsets.order[0])
     predicted = float(subset.operator.forward(flat).sum())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from optics.convolution import padded_size
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget
@@ -14,10 +14,8 @@ from serenet.views.psf import TOGETHER
 # Volumes held at once: start, estimate, last one, update, sensitivity; with total variation.
 _VOLUMES = 5
 _VOLUMES_TV = 8
-# Copies of one view's PSF while it is made, views that are made together, and buffers of the
-# transforms.
-_PSFS = 6
-_ALIKE = 8
+# Copies of one view's PSF while it is made, those made with it, and buffers of the transforms.
+_PSFS = 5 + TOGETHER
 _BUFFERS = 64e6
 # The rest is for libraries that load later and for what the allocator keeps.
 _PLANNED = 0.8
@@ -67,7 +65,7 @@ def _inside(core: tuple[slice, slice], whole: tuple[slice, slice]) -> tuple[slic
 
 def plan_windows(
     field: tuple[int, int],
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     psf_size: int,
     budget: MemoryBudget,
     *,
@@ -82,7 +80,7 @@ def plan_windows(
     ----------
     field
         Size of the views.
-    preset
+    microscope
         The microscope; windows start at multiples of its scan positions, where views and volume
         share a pixel border.
     psf_size
@@ -92,12 +90,12 @@ def plan_windows(
     tv
         Whether total variation is used, which needs more memory.
     """
-    scale, step = preset.lateral_scale, preset.scanning
+    scale, step = microscope.lateral_scale, microscope.scanning
     halo = math.ceil(psf_size / 2 / scale / step) * step
 
     def needed(views_yx: tuple[int, int]) -> float:
         size = (round(views_yx[0] * scale), round(views_yx[1] * scale))
-        return _bytes_of_window(size, len(preset.depths_um), psf_size, tv=tv) / _PLANNED
+        return _bytes_of_window(size, len(microscope.depths_um), psf_size, tv=tv) / _PLANNED
 
     core = max(field)
     if needed(field) > budget.available:
@@ -113,7 +111,7 @@ def plan_windows(
         least = budget.total - budget.available + needed((2 * halo + step, 2 * halo + step))
         raise UserError(
             f"--max-memory-gb {budget.total / GB:.2f} is too small for this PSF and "
-            f"{len(preset.depths_um)} depths; give at least {least / GB + 0.1:.1f}"
+            f"{len(microscope.depths_um)} depths; give at least {least / GB + 0.1:.1f}"
         )
     cores = [[(a, min(a + core, n)) for a in range(0, n, core)] for n in field]
     return [
@@ -123,7 +121,7 @@ def plan_windows(
 
 def room_beside(
     windows: list[Window],
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     psf_size: int,
     budget: MemoryBudget,
     *,
@@ -134,7 +132,7 @@ def room_beside(
     Parameters as for `plan_windows`, which gave the windows.
     """
     most = max(
-        _bytes_of_window(window.volume_yx, len(preset.depths_um), psf_size, tv=tv)
+        _bytes_of_window(window.volume_yx, len(microscope.depths_um), psf_size, tv=tv)
         for window in windows
     )
     return max(budget.available * _PLANNED - most, 0)
@@ -146,9 +144,7 @@ def _bytes_of_window(
     height, width = volume_yx
     volumes = (_VOLUMES_TV if tv else _VOLUMES) * height * width
     transfer = padded_size(height, psf_size) * (padded_size(width, psf_size) + 2)
-    psf = 4 * n_depths * psf_size**2
-    together = min(_ALIKE * psf, TOGETHER)
-    return 4 * n_depths * (volumes + transfer) + _PSFS * psf + together + _BUFFERS
+    return 4 * n_depths * (volumes + transfer + _PSFS * psf_size**2) + _BUFFERS
 
 
 def _window(

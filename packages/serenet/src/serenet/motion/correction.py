@@ -17,7 +17,7 @@ from torch import Tensor
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget, memory_budget
 from serenet.networks.twnet import TWNet
-from serenet.views.scan import MIDDLE_TIME, SCAN_ORDER, SIDE, check_scanned, checked_order
+from serenet.views.scan import MIDDLE_TIME, SCAN_ORDER, SIDE, check_scanned, require_order
 
 _LOW, _HIGH = 0.05, 0.99
 # Cubic convolution over 4 pixels, the position's whole part being the second; a = -0.75, as
@@ -44,7 +44,7 @@ def brightness_range(view: NDArray[np.float32]) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def normalise(views: Tensor, ranges: Sequence[tuple[float, float]]) -> Tensor:
+def scale_brightness(views: Tensor, ranges: Sequence[tuple[float, float]]) -> Tensor:
     """Return views (A, H, W) on the scale of the network, see `brightness_range`; 0 or more."""
     low, high = views.new_tensor(ranges)[..., None, None].unbind(1)
     return ((views - low) / (high - low)).clamp_(min=0)
@@ -74,21 +74,21 @@ def exposures_by_distance(
     """
     subs = sub_images(views)
     if border == "mirror":
-        rows, columns = (_mirrored(n, views.device) for n in subs.shape[-2:])
+        rows, columns = (_mirror_places(n, views.device) for n in subs.shape[-2:])
         padded = subs[..., rows[:, None], columns]
     else:
         padded = F.pad(subs, (_REACH,) * 4)
-    kernel = _enlarging_kernel(order).to(views)
+    kernel = _interpolation_kernel(order).to(views)
     return F.pixel_shuffle(F.conv2d(padded, kernel), SIDE)
 
 
-def _mirrored(size: int, device: torch.device) -> Tensor:
+def _mirror_places(size: int, device: torch.device) -> Tensor:
     """Return the pixel that stands at -2 ... size + 1 of a line of pixels mirrored at its ends."""
     place = torch.arange(-_REACH, size + _REACH, device=device) % (2 * size)
     return torch.minimum(place, 2 * size - 1 - place)
 
 
-def _enlarging_kernel(order: Sequence[int]) -> Tensor:
+def _interpolation_kernel(order: Sequence[int]) -> Tensor:
     """Return the convolution of `exposures_by_distance`: (5 x 9, 9, 5, 5).
 
     Its outputs are distances times positions in a 3 x 3 block, its inputs the sub-images.
@@ -209,7 +209,7 @@ def correct_motion(
     check_scanned(views.shape)
     if not torch.isfinite(views).all():
         raise UserError("views: NaN or infinite values; replace them by numbers first")
-    order = checked_order(scan_order)
+    order = require_order(scan_order)
     device = next(model.parameters()).device
     available = (budget or memory_budget(device)).available
     if device == views.device:
@@ -223,7 +223,7 @@ def correct_motion(
             part = views[first : first + step]
             on_device = part.to(device, torch.float32)
             ranges = [brightness_range(view.cpu().numpy()) for view in part]
-            mask = model(sub_images(normalise(on_device, ranges)))
+            mask = model(sub_images(scale_brightness(on_device, ranges)))
             by_distance = exposures_by_distance(on_device, order)
             corrected[first : first + step] = weight_times(on_device, by_distance, mask)
             advance(len(part))

@@ -22,7 +22,7 @@ from serenet.networks.checkpoints import load_checkpoint
 from serenet.networks.twnet import TWNet
 from serenet.results.batch import Batch
 from serenet.views.files import find_stacks, open_scanned
-from serenet.views.scan import checked_order
+from serenet.views.scan import require_order
 
 _VIEWS_READ_AT_ONCE = 16
 _ALL = slice(None)
@@ -61,7 +61,7 @@ def correct_files(inputs: list[Path], options: MotionOptions) -> list[Path]:
     """Correct every view stack among the inputs; return the results' paths."""
     return_freed_memory()
     sources = find_stacks(inputs)
-    order = checked_order(options.scan_order)
+    order = require_order(options.scan_order)
     device = choose_device(options.device)
     model = load_checkpoint(options.checkpoint, device)
     if not isinstance(model, TWNet):

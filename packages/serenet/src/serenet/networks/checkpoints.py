@@ -41,10 +41,27 @@ def build_model(name: str, **published_args: Any) -> Network:
         ``inChannels``, ``outChannels``. rlnet: ``kernel_size``. vsnet: ``angRes``, ``K``,
         ``n_block``, ``channels``, ``upscale_factor``. twnet: ``channels``.
 
+    Returns
+    -------
+    Network
+        In training mode, on the CPU; `serenet.load_checkpoint` reads one that is trained.
+
     Raises
     ------
     UserError
         If the name or an argument is unknown.
+
+    References
+    ----------
+    SeReNet: Lu et al., Nature Methods (2025). VCD-Net: Wang et al., Nature Methods (2021).
+    HyLFM-Net: Wagner et al., Nature Methods (2021). RL-Net: Li et al., Nature Methods (2022).
+
+    Examples
+    --------
+    >>> import serenet
+    >>> model = serenet.build_model("serenet", inChannels=49, negative_slope=0.1)
+    >>> sum(parameter.numel() for parameter in model.parameters())
+    194689
     """
     if name not in MODELS:
         raise UserError(f"unknown model '{name}'; known are {', '.join(MODELS)}")
@@ -73,6 +90,14 @@ def load_published_state(model: Network, state_dict: Mapping[str, Tensor]) -> No
     ------
     UserError
         If a parameter is missing, unknown, or of another shape.
+
+    Examples
+    --------
+    >>> import serenet
+    >>> model = serenet.build_model("serenet")
+    >>> serenet.load_published_state(model, {})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    scopekit.errors.UserError: these parameters are not those of a serenet: 18 missing ...
     """
     name = str(model.published_name)
     entry = MODELS[name]
@@ -131,6 +156,13 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Net
     ------
     UserError
         If the file is missing, damaged, holds code, or is not a checkpoint of a known model.
+
+    Examples
+    --------
+    >>> import serenet
+    >>> model = serenet.load_checkpoint("demo")
+    >>> model.method, model.training
+    ('serenet', False)
     """
     path = weights_file(str(path)) or Path(path)
     content = read_checkpoint(path, list(shipped_weights()))
@@ -166,5 +198,27 @@ def checkpoint_content(model: Network) -> dict[str, Any]:
 
 
 def save_checkpoint(path: str | Path, model: Network, *, overwrite: bool = False) -> None:
-    """Write a model made by `build_model` or `load_checkpoint` as this project's checkpoint."""
+    """Write a network as this project's checkpoint: plain tensors and plain values.
+
+    Parameters
+    ----------
+    path
+        The ``.pt`` or ``.pth`` to write; it appears when it is whole.
+    model
+        From `serenet.build_model` or `serenet.load_checkpoint`.
+    overwrite
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    UserError
+        If the file exists, or the disk is full.
+
+    Examples
+    --------
+    >>> import serenet
+    >>> serenet.save_checkpoint("mine.pt", serenet.build_model("serenet"))
+    >>> serenet.load_checkpoint("mine.pt").method
+    'serenet'
+    """
     write_checkpoint(Path(path), checkpoint_content(model), overwrite=overwrite)

@@ -76,7 +76,7 @@ class TWNet(Network):
         ----------
         inputs
             The sub-images (B, 9, h, w) of normalised views, position ``3 row + column`` first,
-            see `serenet.motion.correction.normalise` and `serenet.motion.correction.sub_images`.
+            see `scale_brightness` and `sub_images` in `serenet.motion.correction`.
 
         Returns
         -------

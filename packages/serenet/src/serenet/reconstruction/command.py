@@ -16,7 +16,14 @@ from scopekit.cli import (
     OutputTypeOption,
     OverwriteOption,
 )
-from serenet.options import BackgroundOption, InputsArgument, PreviewOption, PSFOption
+from serenet.options import (
+    MICROSCOPE_HELP,
+    MICROSCOPE_METAVAR,
+    BackgroundOption,
+    InputsArgument,
+    PreviewOption,
+    PSFOption,
+)
 
 
 class ViewAlignment(StrEnum):
@@ -36,9 +43,11 @@ def reconstruct(
         Path | None,
         typer.Option(help="PSF shift alone (.pt, .npy) instead of --psf.", show_default=False),
     ] = None,
-    preset: Annotated[
+    microscope: Annotated[
         str | None,
-        typer.Option(help="nnum13, nnum15 or an optics YAML.", show_default="by the checkpoint"),
+        typer.Option(
+            metavar=MICROSCOPE_METAVAR, help=MICROSCOPE_HELP, show_default="by the checkpoint"
+        ),
     ] = None,
     background: BackgroundOption = None,
     predao: Annotated[
@@ -99,7 +108,7 @@ def reconstruct(
 
     A stack holds all n_num x n_num views or the network's subset; series (T, A, Y, X) and any
     number of files and folders are welcome. Without --psf the PSF shift is computed from the
-    optics of the preset.
+    optics of the microscope.
 
     Example: **serenet reconstruct views.tif --checkpoint serenet.pth --out results**
     """
@@ -113,7 +122,7 @@ def reconstruct(
         out=out,
         psf=psf,
         psf_shift=psf_shift,
-        preset=preset,
+        microscope=microscope,
         background=background,
         virtual_scan=virtual_scan,
         predao=(predao_by or ViewAlignment.fit).value if predao else "no",

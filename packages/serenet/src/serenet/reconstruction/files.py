@@ -49,11 +49,11 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
     sources = find_stacks(inputs, folders_are_series=options.format == "zarr")
     # The workers of a cluster load their own.
     setup = set_up(replace(options, device="cpu") if options.dask else options)
-    microscope = setup.preset
+    microscope = setup.microscope
     batch = Batch(
         out=options.out,
         method=setup.model.method,
-        voxel_um=(microscope.depth_step_um, microscope.pixel_um, microscope.pixel_um),
+        voxel_um=microscope.voxel_um,
         settings=_settings(setup),
         dtype=options.dtype,
         preview=options.preview,
@@ -101,7 +101,7 @@ def _settings(setup: Setup) -> dict[str, Any]:
         "serenet_version": __version__,
         "checkpoint": str(options.checkpoint),
         "psf": str(options.psf or options.psf_shift or "computed from the optics"),
-        "optics": setup.preset.model_dump(mode="json"),
+        "optics": setup.microscope.model_dump(mode="json"),
         "background": "1 % quantile" if options.background is None else options.background,
         "virtual_scan": str(options.virtual_scan) if options.virtual_scan else None,
         "predao": options.predao,
@@ -114,11 +114,11 @@ def _settings(setup: Setup) -> dict[str, Any]:
 
 def _check_scanned(stack: StackFile, setup: Setup) -> None:
     """Warn if the pixel size says that a light field to be scanned virtually is scanned, or not."""
-    preset = setup.preset
-    scanned_um = preset.pixel_um * preset.lateral_scale
-    if stack.voxel_um is None or preset.scanning == 1:
+    microscope = setup.microscope
+    scanned_um = microscope.view_pixel_um
+    if stack.voxel_um is None or microscope.scanning == 1:
         return
-    found_um, unscanned_um = stack.voxel_um[2], scanned_um * preset.scanning
+    found_um, unscanned_um = stack.voxel_um[2], scanned_um * microscope.scanning
     expected_um, other_um = scanned_um, unscanned_um
     remedy = "not scanned, it seems: give --virtual-scan"
     if setup.scan is not None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile
 from scopekit.memory import choose_device, memory_budget, to_cpu
@@ -20,20 +20,20 @@ from serenet.aberrations.correlation import shift_views, view_shifts
 from serenet.aberrations.fit import aberration_shifts, fit_aberrations
 from serenet.aberrations.shift_map import write_shift_map
 from serenet.deconvolution.operators import ViewOperators
-from serenet.deconvolution.subsets import ViewSubsets, oblique_first
+from serenet.deconvolution.subsets import ViewSubsets
 from serenet.deconvolution.windows import plan_windows, room_beside
 from serenet.networks.base import Network, VolumeNetwork
 from serenet.networks.checkpoints import load_checkpoint
 from serenet.networks.rlnet import RLNet
-from serenet.networks.tiling import Tile, volume_shape
+from serenet.networks.tiling import Tile
 from serenet.networks.view_networks import HyLFMNet, VCDNet
 from serenet.networks.vsnet import VsNet
 from serenet.reconstruction.refinement import refine
 from serenet.reconstruction.virtual_scan import virtual_scan
 from serenet.reconstruction.volume import check_inputs, plan_tiles, prepare, reconstruct_tile
 from serenet.views.files import read_views, warn_if_dark
-from serenet.views.microscope import load_preset, microscope_of_views, shift_for_model
-from serenet.views.psf import psf_of_views
+from serenet.views.microscope import load_microscope, microscope_of_views
+from serenet.views.psf import psf_of_views, shift_for_model
 from serenet.views.refocusing import subtract_background
 
 # The networks were trained on camera counts; below this peak their biases would dominate.
@@ -49,7 +49,7 @@ class ReconstructOptions:
     out: Path
     psf: Path | None = None
     psf_shift: Path | None = None
-    preset: str | None = None
+    microscope: str | None = None
     background: float | None = None
     virtual_scan: Path | None = None
     predao: Literal["no", "fit", "correlation", "subpixel"] = "no"
@@ -76,7 +76,7 @@ class Setup:
         Makes an unscanned light field a scanned one first, or ``None``.
     shift
         PSF shift (A, D, 2), object pixels, where the model wants it.
-    preset
+    microscope
         The microscope, with the model's views and depths.
     options
         The command's.
@@ -85,7 +85,7 @@ class Setup:
     model: Network
     scan: VsNet | None
     shift: Tensor | None
-    preset: LightFieldPreset
+    microscope: LightFieldMicroscope
     options: ReconstructOptions
 
     @property
@@ -94,17 +94,17 @@ class Setup:
         return next(self.model.parameters()).device
 
     @property
-    def recorded(self) -> LightFieldPreset:
+    def recorded(self) -> LightFieldMicroscope:
         """The microscope with the views that are read from a file."""
         if self.scan is None:
-            return self.preset
-        return self.preset.model_copy(update={"views": tuple(range(self.preset.n_num**2))})
+            return self.microscope
+        return self.microscope.with_all_views()
 
     def volume_shape(self, field: tuple[int, ...]) -> tuple[int, int, int]:
         """Return the shape of the volume of views of that height and width."""
         if self.scan is not None:
             field = tuple(n * self.scan.factor for n in field)
-        return volume_shape(len(self.preset.depths_um), field, self.preset.lateral_scale)
+        return self.microscope.volume_shape(field)
 
 
 def set_up(options: ReconstructOptions) -> Setup:
@@ -128,7 +128,7 @@ def set_up(options: ReconstructOptions) -> Setup:
             f"--refine: a {model.method} gives relative brightness, which cannot be compared "
             "with the recorded views; use a network of the SeReNet family, or serenet deconvolve"
         )
-    preset = load_preset(options.preset) if options.preset else None
+    told = load_microscope(options.microscope) if options.microscope else None
     shift = None
     if isinstance(model, VCDNet | HyLFMNet):
         if options.predao == "fit":
@@ -136,10 +136,10 @@ def set_up(options: ReconstructOptions) -> Setup:
                 f"--predao: aberrations are fitted to the bright views that a serenet takes; a "
                 f"{model.method} takes all of them, add --predao-by subpixel"
             )
-        microscope = microscope_of_views(model.n_views, model.n_depths, options.psf, preset)
+        microscope = microscope_of_views(model.n_views, model.n_depths, options.psf, told)
     else:
         n_views = model.n_views if isinstance(model, VolumeNetwork) else None
-        shift, microscope = shift_for_model(n_views, options.psf, options.psf_shift, preset)
+        shift, microscope = shift_for_model(n_views, options.psf, options.psf_shift, told)
     scan = None
     if options.virtual_scan is not None:
         found = load_checkpoint(options.virtual_scan, device)
@@ -166,7 +166,7 @@ class FrameReconstructor:
     def __init__(self, setup: Setup, pages: list[int]) -> None:
         self._setup = setup
         self._options = setup.options
-        self._preset = setup.preset
+        self._microscope = setup.microscope
         self._pages = pages
         self.view_shifts: dict[int, Tensor] = {}
         self._tiles: list[Tile] | None = None
@@ -210,18 +210,22 @@ class FrameReconstructor:
                 max_memory_gb=options.max_memory_gb,
                 advance=advance,
             )
-        return finer[list(self._preset.views)]
+        return finer[list(self._microscope.views)]
 
     def _aligned(self, views: Tensor, frame: int) -> tuple[Tensor, dict[str, Any]]:
-        preset, scale, by = self._preset, self._preset.lateral_scale, self._options.predao
+        microscope, scale, by = (
+            self._microscope,
+            self._microscope.lateral_scale,
+            self._options.predao,
+        )
         record: dict[str, Any] = {}
         if by == "fit":
-            found = fit_aberrations(views, preset)
+            found = fit_aberrations(views, microscope)
             record["waves_rms"] = {name: round(value, 4) for name, value in found.items()}
-            shifts = aberration_shifts(found, preset)
+            shifts = aberration_shifts(found, microscope)
         else:
             shifts = view_shifts(
-                views, preset.views, preset.n_num, scale, subpixel=by == "subpixel"
+                views, microscope.views, microscope.n_num, scale, subpixel=by == "subpixel"
             )
         self.view_shifts[frame] = shifts
         # Cubic interpolation overshoots.
@@ -236,7 +240,7 @@ class FrameReconstructor:
         release: Callable[[], None],
         label: str,
     ) -> int:
-        model, shift, scale = self._setup.model, self._setup.shift, self._preset.lateral_scale
+        model, shift, scale = self._setup.model, self._setup.shift, self._microscope.lateral_scale
         half = self._options.half
         field = (views.shape[-2], views.shape[-1])
         if gain != 1:
@@ -258,15 +262,15 @@ class FrameReconstructor:
     def _refine(
         self, views: Tensor, target: NDArray[np.float32], release: Callable[[], None], label: str
     ) -> dict[str, Any]:
-        view_psf, _ = psf_of_views(self._options.psf, self._preset)
+        view_psf, _ = psf_of_views(self._options.psf, self._microscope)
         budget = memory_budget(self._setup.device, self._options.max_memory_gb)
         field = (views.shape[-2], views.shape[-1])
         size = max(view_psf(0).shape[-2:])
-        windows = plan_windows(field, self._preset, size, budget, tv=False)
+        windows = plan_windows(field, self._microscope, size, budget, tv=False)
         volume_yx = (target.shape[-2], target.shape[-1])
-        order = oblique_first(self._preset)
-        room = room_beside(windows, self._preset, size, budget, tv=False)
-        operators = ViewOperators(view_psf, self._preset, room)
+        order = self._microscope.oblique_first
+        room = room_beside(windows, self._microscope, size, budget, tv=False)
+        operators = ViewOperators(view_psf, self._microscope, room)
         subsets = ViewSubsets(views, operators, volume_yx, order)
         n_updates = self._options.refine
         with (
@@ -311,9 +315,9 @@ def draw_shifts(
         stem.with_name(f"{name}.png"),
         stem.with_name(f"{name}.csv"),
         shifts,
-        setup.preset.views,
-        setup.preset.n_num,
-        setup.preset.pixel_um,
+        setup.microscope.views,
+        setup.microscope.n_num,
+        setup.microscope.pixel_um,
         overwrite=True,
     )
 

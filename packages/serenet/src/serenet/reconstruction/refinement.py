@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from optics import poisson_deviance, update
+from optics import poisson_deviance, richardson_lucy_step
 from scopekit.errors import UserError
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets
 from serenet.deconvolution.windows import Window
@@ -155,7 +155,8 @@ class _Part:
         """Use some views; return the summed deviance of the held-out ones and their pixels."""
         estimate = self._read().mul_(gain)
         for channel in channels:
-            estimate, _ = update(estimate, self.subsets.subset(channel), exponent=EXPONENT)
+            subset = self.subsets.subset(channel)
+            estimate, _ = richardson_lucy_step(estimate, subset, exponent=EXPONENT)
             if advance is not None:
                 advance()
         np.save(self.path, estimate.cpu().numpy())

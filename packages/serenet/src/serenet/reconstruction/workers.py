@@ -80,8 +80,8 @@ def frame_job(path: Path, options: ReconstructOptions, series: FrameSeries, stem
         # A folder here may be named as weights that ship.
         and not (field.name in _WEIGHTS and weights_file(str(value)))
     }
-    if options.preset is not None and Path(options.preset).is_file():
-        options = replace(options, preset=str(Path(options.preset).resolve()))
+    if options.microscope is not None and Path(options.microscope).is_file():
+        options = replace(options, microscope=str(Path(options.microscope).resolve()))
     return FrameJob(
         path.resolve(),
         replace(options, **absolute),

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from scopekit.cli import OverwriteOption, whole_numbers
+from serenet.options import MICROSCOPE_HELP, MICROSCOPE_METAVAR
 
 
 def rectify(
     raw: Annotated[list[Path], typer.Argument(help="Camera frames (TIFF), in time order.")],
-    optics: Annotated[str, typer.Option(help="nnum13, nnum15 or an optics YAML.")],
+    microscope: Annotated[str, typer.Option(metavar=MICROSCOPE_METAVAR, help=MICROSCOPE_HELP)],
     out: Annotated[Path, typer.Option(help="View stack to write (TIFF).")],
     radiometry: Annotated[
         Path | None,
@@ -37,15 +38,15 @@ def rectify(
 ) -> None:
     """Turn raw camera frames into views: find the microlenses, flat-field, resample.
 
-    Example: **serenet rectify raw.tif --radiometry flat.tif --optics scope.yaml --out views.tif**
+    Example: **serenet rectify raw.tif --radiometry flat.tif --microscope my.yaml --out views.tif**
     """
     from serenet.rectification.files import rectify_files
-    from serenet.views.microscope import load_preset
+    from serenet.views.microscope import load_microscope
 
     lattice = rectify_files(
         raw,
         out,
-        load_preset(optics),
+        load_microscope(microscope),
         radiometry=radiometry,
         dark=dark,
         calibration=calibration,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile, VolumeWriter, open_frames
 from scopekit.inputs import sha256_of
@@ -16,11 +16,13 @@ from scopekit.progress import progress_bar
 from scopekit.settings import read_yaml, write_yaml
 from serenet.rectification.lattice import Lattice, find_lattice
 from serenet.rectification.picture import save_lattice_picture
-from serenet.rectification.resampling import flat_field, interlace, rectify
+from serenet.rectification.resampling import (
+    flat_field,
+    rectify_series,
+    require_fit,
+)
 from serenet.views.files import require_tiff
-from serenet.views.scan import SCAN_ORDER
-
-_MAX_RESAMPLING = 1.3
+from serenet.views.scan import require_order
 
 
 class Calibration(BaseModel):
@@ -48,7 +50,7 @@ class Calibration(BaseModel):
 def rectify_files(
     raw: Sequence[Path],
     out: Path,
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     *,
     radiometry: Path | None = None,
     dark: Path | None = None,
@@ -66,10 +68,10 @@ def rectify_files(
     ----------
     raw
         TIFF files of one or many frames, all in the order of exposure. A scanned microscope's
-        are merged by ``preset.scanning ** 2``.
+        are merged by ``microscope.scanning ** 2``.
     out
         The views to write.
-    preset
+    microscope
         The microscope.
     radiometry, dark
         TIFF files; several frames are averaged.
@@ -88,7 +90,7 @@ def rectify_files(
     Raises
     ------
     UserError
-        If a file is unfit, the lattice is missing or does not fit the preset, or a result exists.
+        If a file is unfit, the lattice is missing or not the microscope's, or a result exists.
     """
     yaml, picture = (out.with_name(out.stem + end) for end in ("_calibration.yaml", "_lattice.png"))
     require_tiff(out)
@@ -97,27 +99,32 @@ def rectify_files(
         require_new(path, overwrite=overwrite)
         if path.resolve() in inputs:
             raise UserError(f"{path}: is an input too; choose another name for the result")
-    order = _checked_order(scan_order, preset.scanning)
+    order = require_order(scan_order, microscope.scanning)
 
     setting = _calibrate(radiometry, dark, calibration)
     lattice = setting.lattice
-    _require_fit(lattice, preset, calibration or setting.radiometry)
+    require_fit(lattice, microscope, str(calibration or setting.radiometry))
     dark_frame = _mean_frame(setting.dark, lattice.frame_shape) if setting.dark else None
     bright_frame = _mean_frame(setting.radiometry, lattice.frame_shape)
     stacks = [open_frames(path) for path in raw]
     for stack in stacks:
         _require_shape(stack, lattice.frame_shape)
-    n_frames, n_scan = sum(stack.n_frames for stack in stacks), preset.scanning**2
+    n_frames, n_scan = sum(stack.n_frames for stack in stacks), microscope.scanning**2
     if n_frames == 0 or n_frames % n_scan:
         raise UserError(
-            f"{', '.join(map(str, raw))}: {n_frames} frames; the optics scan {preset.scanning} x "
-            f"{preset.scanning} positions, so give a multiple of {n_scan} frames"
+            f"{', '.join(map(str, raw))}: {n_frames} frames; the microscope scans "
+            f"{microscope.scanning} x {microscope.scanning} positions, so give a multiple of "
+            f"{n_scan} frames"
         )
 
-    flat = flat_field(bright_frame, lattice, preset.n_num, dark_frame)
+    flat = flat_field(bright_frame, lattice, microscope.n_num, dark_frame)
     n_times = n_frames // n_scan
-    shape = (preset.n_num**2, lattice.rows * preset.scanning, lattice.columns * preset.scanning)
-    step_um = preset.lateral_scale * preset.pixel_um
+    shape = (
+        microscope.n_num**2,
+        lattice.rows * microscope.scanning,
+        lattice.columns * microscope.scanning,
+    )
+    step_um = microscope.view_pixel_um
     frames = _frames(stacks)
     with (
         VolumeWriter(
@@ -128,33 +135,13 @@ def rectify_files(
         ) as writer,
         progress_bar("rectify", n_frames) as advance,
     ):
-        for views in writer.array.reshape(n_times, *shape):
-            scanned = np.empty((n_scan, len(flat), *flat.shape[1:]), np.float32)
-            for t in range(n_scan):
-                scanned[t] = rectify(next(frames), lattice, preset.n_num, dark=dark_frame) / flat
-                advance(1, "")
-            views[:] = interlace(scanned, order)
+        series = rectify_series(frames, lattice, flat, order, dark_frame, advance)
+        for target, views in zip(writer.array.reshape(n_times, *shape), series, strict=True):
+            target[:] = views
             writer.release()
     write_yaml(yaml, setting.model_dump(mode="json"), overwrite=overwrite)
     save_lattice_picture(picture, bright_frame, lattice, overwrite=overwrite)
     return lattice
-
-
-def _checked_order(order: Sequence[int] | None, scanning: int) -> tuple[int, ...]:
-    n_scan = scanning**2
-    if order is None:
-        if scanning not in (1, 3):
-            raise UserError(
-                f"the optics scan {scanning} x {scanning} positions: give their order, "
-                f"{n_scan} numbers from 0"
-            )
-        return SCAN_ORDER if scanning == 3 else (0,)
-    if sorted(order) != list(range(n_scan)):
-        raise UserError(
-            f"scan order {' '.join(map(str, order))}: the optics scan {scanning} x {scanning} "
-            f"positions, so give each of 0 to {n_scan - 1} once"
-        )
-    return tuple(order)
 
 
 def _calibrate(radiometry: Path | None, dark: Path | None, calibration: Path | None) -> Calibration:
@@ -222,14 +209,3 @@ def _require_shape(stack: StackFile, shape: tuple[int, ...]) -> None:
             f"{stack.path}: frames of {stack.shape[-2]} x {stack.shape[-1]} pixels, but the "
             f"radiometry frame has {shape[0]} x {shape[1]}; record them with one camera setting"
         )
-
-
-def _require_fit(lattice: Lattice, preset: LightFieldPreset, source: Path) -> None:
-    """Raise `UserError` if the optics are those of another camera."""
-    for pitch in (lattice.pitch_y, lattice.pitch_x):
-        if not 1 / _MAX_RESAMPLING < pitch / preset.n_num < _MAX_RESAMPLING:
-            raise UserError(
-                f"{source}: {pitch:.2f} pixels a microlens, but the optics have n_num "
-                f"{preset.n_num}; use the optics of this microscope, or n_num: "
-                f"{lattice.nearest_odd}"
-            )

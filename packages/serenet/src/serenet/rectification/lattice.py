@@ -147,7 +147,7 @@ def find_lattice(radiometry: Frame) -> Lattice:
         )
     frame = _without_hot_pixels(radiometry.astype(np.float64))
     coarse = _coarse_peaks(frame)
-    windowed = _tapered(frame, 1 / np.hypot(*coarse[0]))
+    windowed = _taper(frame, 1 / np.hypot(*coarse[0]))
     waves = np.array([_refine(windowed, k) for k in coarse])
     row_wave, column_wave = sorted(waves, key=lambda k: -abs(k[0]))
     waves = np.array([row_wave * np.sign(row_wave[0]), column_wave * np.sign(column_wave[1])])
@@ -181,7 +181,7 @@ def _without_hot_pixels(frame: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(outlying > 10 * np.median(outlying), smooth, frame)
 
 
-def _tapered(frame: NDArray[np.float64], pitch: float) -> NDArray[np.float64]:
+def _taper(frame: NDArray[np.float64], pitch: float) -> NDArray[np.float64]:
     """Return ``frame`` without its local mean, fading out over two pitches at every edge."""
     rows, columns = (signal.windows.tukey(n, min(4 * pitch / n, 1)) for n in frame.shape)
     detail: NDArray[np.float64] = frame - ndimage.gaussian_filter(frame, pitch)

@@ -9,12 +9,14 @@ positions and directions together, hence only the object. At z > 0 the model's w
 the microlenses, as those from a point farther from the objective than its focal plane do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from optics import LightFieldMicroscope
+from scopekit.errors import UserError
 from serenet.rectification.lattice import Lattice
 from serenet.views.scan import SCAN_ORDER
 
@@ -22,6 +24,7 @@ _LEAST_GAIN = 0.1
 
 
 _LEAST_LEVEL = 0.02
+_MAX_RESAMPLING = 1.3
 
 
 Frame = NDArray[np.floating]
@@ -30,7 +33,7 @@ Frame = NDArray[np.floating]
 Views = NDArray[np.float32]
 
 
-def rectify(
+def rectify_frame(
     raw: Frame,
     lattice: Lattice,
     n_num: int | None = None,
@@ -87,7 +90,7 @@ def flat_field(
     Parameters
     ----------
     radiometry, lattice, n_num, dark
-        As in `rectify`.
+        As in `rectify_frame`.
 
     Returns
     -------
@@ -124,6 +127,52 @@ def interlace(views: Views, order: Sequence[int] = SCAN_ORDER) -> Views:
         raise ValueError(f"order {tuple(order)} does not permute {n_times} = s^2 scan positions")
     by_position = views[np.argsort(order)].reshape(side, side, n_views, rows, columns)
     return by_position.transpose(2, 3, 0, 4, 1).reshape(n_views, side * rows, side * columns)
+
+
+def rectify_series(
+    frames: Iterator[Frame],
+    lattice: Lattice,
+    flat: Views,
+    order: Sequence[int],
+    dark: Frame | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[Views]:
+    """Yield the views of every time point, its exposures interlaced.
+
+    Parameters
+    ----------
+    frames
+        (Y, X) each, in the order of exposure, as many as ``order`` for each time point.
+    lattice
+        The microlenses.
+    flat
+        From `flat_field`.
+    order
+        The scan position at each exposure, see `interlace`.
+    dark
+        (Y, X), a frame without light.
+    advance
+        Called with 1 after every frame.
+    """
+    n_num = round(len(flat) ** 0.5)
+    scanned = np.empty((len(order), *flat.shape), np.float32)
+    for number, frame in enumerate(frames):
+        t = number % len(order)
+        scanned[t] = rectify_frame(frame, lattice, n_num, dark=dark) / flat
+        advance(1)
+        if t == len(order) - 1:
+            yield interlace(scanned, order)
+
+
+def require_fit(lattice: Lattice, microscope: LightFieldMicroscope, source: str) -> None:
+    """Raise `UserError`, naming the source of the lattice, if the optics are another camera's."""
+    for pitch in (lattice.pitch_y, lattice.pitch_x):
+        if not 1 / _MAX_RESAMPLING < pitch / microscope.n_num < _MAX_RESAMPLING:
+            raise UserError(
+                f"{source}: {pitch:.2f} pixels a microlens, but the optics have n_num "
+                f"{microscope.n_num}; use the optics of this microscope, or n_num: "
+                f"{lattice.nearest_odd}"
+            )
 
 
 def _less(frame: Frame, dark: Frame | None) -> NDArray[np.float32]:

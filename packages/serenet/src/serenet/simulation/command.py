@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from scopekit.cli import Device, DeviceOption, OverwriteOption, SeedOption
+from serenet.options import MICROSCOPE_HELP
 
 
 class ViewChoice(StrEnum):
@@ -17,9 +18,9 @@ class ViewChoice(StrEnum):
 
 
 def psf(
-    preset_or_yaml: Annotated[str, typer.Argument(help="nnum13, nnum15 or an optics YAML file.")],
+    microscope: Annotated[str, typer.Argument(metavar="MICROSCOPE", help=MICROSCOPE_HELP)],
     out: Annotated[Path, typer.Option(help="The file to write, ending in .h5.")],
-    views: Annotated[ViewChoice, typer.Option(help="The preset's views, or all.")] = (
+    views: Annotated[ViewChoice, typer.Option(help="The microscope's views in use, or all.")] = (
         ViewChoice.subset
     ),
     depths: Annotated[
@@ -54,8 +55,8 @@ def psf(
     """
     from serenet.simulation.psf_files import make_psf
 
-    preset = make_psf(
-        preset_or_yaml,
+    made = make_psf(
+        microscope,
         out,
         all_views=views is ViewChoice.all,
         n_depths=depths,
@@ -63,7 +64,7 @@ def psf(
         overwrite=overwrite,
         aberrations=aberration or (),
     )
-    print(f"{out}: {len(preset.views)} views, {len(preset.depths_um)} depths")
+    print(f"{out}: {len(made.views)} views, {len(made.depths_um)} depths")
 
 
 def project(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from optics import LightFieldOperator, LightFieldPreset, add_camera_noise, sample_views
+from optics import LightFieldMicroscope, LightFieldOperator, add_camera_noise, sample_views
 from scopekit.images.files import write_volume
 from scopekit.progress import progress_bar
 from serenet.simulation.moving_scan import scan_moving
@@ -40,7 +40,7 @@ def draw_drifts(rng: np.random.Generator) -> list[Drift]:
 
 
 def moving_scene(
-    seed: int, drifts: list[Drift], preset: LightFieldPreset, operator: LightFieldOperator
+    seed: int, drifts: list[Drift], microscope: LightFieldMicroscope, operator: LightFieldOperator
 ) -> tuple[Tensor, Tensor]:
     """Make a scene of 36 x 36 lenses and record it, at rest and moving.
 
@@ -50,7 +50,7 @@ def moving_scene(
         Of its tubes and bubbles.
     drifts
         Of its nine parts in raster order, (y, x) in view pixels per exposure.
-    preset
+    microscope
         The microscope, which scans 3 x 3 positions.
     operator
         Projection onto the views wanted.
@@ -61,16 +61,16 @@ def moving_scene(
         Interlaced views (A, h, w) of the scene as it is at the middle exposure, and as it moves;
         without noise.
     """
-    scale = preset.lateral_scale
-    border = _MARGIN_LENSES * preset.n_num
+    scale = microscope.lateral_scale
+    border = _MARGIN_LENSES * microscope.n_num
     at_rest, moving = [], []
     for part, (y, x) in enumerate(drifts):
-        volume = torch.from_numpy(tubes_and_bubbles(_PARTS**2 * seed + part, preset))
+        volume = torch.from_numpy(tubes_and_bubbles(_PARTS**2 * seed + part, microscope))
         volume = F.pad(volume, (border,) * 4).to(operator.psf.device)
         projected = operator.forward(volume)
         at_rest.append(sample_views(projected, scale).cpu())
         moving.append(scan_moving(projected, (scale * y, scale * x), scale))
-    margin = _MARGIN_LENSES * preset.scanning
+    margin = _MARGIN_LENSES * microscope.scanning
     return _assemble(at_rest, margin), _assemble(moving, margin)
 
 
@@ -87,7 +87,7 @@ def _assemble(parts: list[Tensor], margin: int) -> Tensor:
 
 
 def write_moving_scenes(
-    folder: Path, seeds: range, preset: LightFieldPreset, operator: LightFieldOperator
+    folder: Path, seeds: range, microscope: LightFieldMicroscope, operator: LightFieldOperator
 ) -> None:
     """Write ``views/sceneNNNN.tif``, noisy, and ``still/sceneNNNN.tif``, for every seed.
 
@@ -100,16 +100,16 @@ def write_moving_scenes(
         Where to; files of an earlier call are replaced.
     seeds
         One scene each.
-    preset
+    microscope
         The microscope, which scans 3 x 3 positions.
     operator
         Projection onto the views wanted.
     """
-    step_um = preset.pixel_um * preset.lateral_scale
+    step_um = microscope.view_pixel_um
     with progress_bar("simulating moving scenes", len(seeds)) as advance:
         for seed in seeds:
             rng = np.random.default_rng(seed)
-            still, moving = moving_scene(seed, draw_drifts(rng), preset, operator)
+            still, moving = moving_scene(seed, draw_drifts(rng), microscope, operator)
             peak = torch.quantile(moving, _PEAK_QUANTILE)
             background = peak * rng.uniform(0, _BRIGHTEST_BACKGROUND)
             photons = math.exp(rng.uniform(*np.log(_PHOTONS)))

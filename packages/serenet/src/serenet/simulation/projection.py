@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from optics import (
+    LightFieldMicroscope,
     LightFieldOperator,
-    LightFieldPreset,
     PSFFile,
     add_camera_noise,
     open_psf,
@@ -22,7 +22,7 @@ from scopekit.outputs import require_new
 from scopekit.progress import progress_bar, say
 from serenet.simulation.moving_scan import scan_moving
 from serenet.views.files import require_tiff
-from serenet.views.microscope import preset_for_model
+from serenet.views.microscope import microscope_for_model
 from serenet.views.scan import SIDE, check_scanned
 
 # Views projected together: they share the volume's transforms.
@@ -60,28 +60,28 @@ def project_file(
     if drift_um is not None:
         require_new(still_out, overwrite=overwrite)
     file = open_psf(psf)
-    preset = file.preset or preset_for_model(file.n_views)
+    microscope = file.microscope or microscope_for_model(file.n_views)
     stack = open_stack(volume)
     if len(stack.shape) != 3 or stack.shape[0] != file.n_depths:
         raise UserError(
             f"{volume}: shape {stack.shape}; the PSF has {file.n_depths} depths, so (Z, Y, X) "
             f"with Z = {file.n_depths} is needed. Crop the volume or make a PSF with --depths"
         )
-    _check_voxel(stack, preset)
+    _check_voxel(stack, microscope)
     drift = None
     if drift_um is not None:
-        if preset.scanning != SIDE:
+        if microscope.scanning != SIDE:
             raise UserError(f"--drift: {psf} is of a microscope that does not scan 3 x 3 positions")
         if not all(math.isfinite(step) for step in drift_um):
             raise UserError(f"--drift {drift_um[0]} {drift_um[1]}: give numbers of um")
-        view_yx = (sampled_size(n, preset.lateral_scale) for n in stack.shape[1:])
+        view_yx = (sampled_size(n, microscope.lateral_scale) for n in stack.shape[1:])
         check_scanned((file.n_views, *view_yx), f"views of {volume}")
-        drift = (drift_um[0] / preset.pixel_um, drift_um[1] / preset.pixel_um)
+        drift = (drift_um[0] / microscope.pixel_um, drift_um[1] / microscope.pixel_um)
         travelled = [abs(step) * (SIDE**2 - 1) for step in drift]
         if any(far > n for far, n in zip(travelled, stack.shape[1:], strict=True)):
             say(f"warning: --drift {drift_um[0]:g} {drift_um[1]:g}: beyond the field in one scan")
     scene = torch.from_numpy(stack.read()).to(device)
-    still, views = project(scene, file, preset.lateral_scale, drift)
+    still, views = project_volume(scene, file, microscope.lateral_scale, drift)
     if noise is not None:
         peak = float(views.max())
         views = add_camera_noise(
@@ -91,7 +91,7 @@ def project_file(
             generator=torch.Generator().manual_seed(noise.seed),
         )
         still = still * (noise.photons / peak if peak > 0 else 1.0)
-    step = preset.pixel_um * preset.lateral_scale
+    step = microscope.view_pixel_um
     size_um = (1.0, step, step)
     if drift_um is not None:
         write_volume(still_out, still.numpy(), size_um, overwrite=overwrite)
@@ -99,10 +99,10 @@ def project_file(
     return views
 
 
-def _check_voxel(stack: StackFile, preset: LightFieldPreset) -> None:
+def _check_voxel(stack: StackFile, microscope: LightFieldMicroscope) -> None:
     if stack.voxel_um is None:
         return
-    expected = (preset.depth_step_um, preset.pixel_um, preset.pixel_um)
+    expected = microscope.voxel_um
     if any(abs(a - b) > 0.05 * b for a, b in zip(stack.voxel_um, expected, strict=True)):
         say(
             f"warning: {stack.path} has voxels of {_um(stack.voxel_um)}, the PSF is made for "
@@ -114,7 +114,7 @@ def _um(voxel: tuple[float, ...]) -> str:
     return " x ".join(f"{n:.4g}" for n in voxel) + " um"
 
 
-def project(
+def project_volume(
     volume: Tensor,
     file: PSFFile,
     lateral_scale: float,

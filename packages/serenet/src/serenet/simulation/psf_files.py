@@ -4,16 +4,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from optics import LightFieldPreset, phase_space_psf, write_psf
+from optics import LightFieldMicroscope, phase_space_psf, write_psf
 from scopekit.errors import UserError
 from scopekit.outputs import require_new, require_space, whole_file
-from serenet.views.microscope import load_preset
+from serenet.views.microscope import load_microscope
 
 _HDF5_OVERHEAD = 2**16
 
 
 def make_psf(
-    preset_or_file: str,
+    microscope: str,
     out: Path,
     *,
     all_views: bool,
@@ -21,21 +21,21 @@ def make_psf(
     size: int | None,
     overwrite: bool,
     aberrations: Sequence[str] = (),
-) -> LightFieldPreset:
+) -> LightFieldMicroscope:
     """Compute a phase-space PSF and write it with its shift as HDF5.
 
     Parameters
     ----------
-    preset_or_file
-        Name of a preset or YAML file of the optics.
+    microscope
+        Name of a preset, or YAML file of the microscope.
     out
         The ``.h5`` file.
     all_views
-        All n_num^2 views instead of the preset's.
+        All n_num^2 views instead of the microscope's.
     n_depths
-        Keep this many planes around the middle of the preset's range.
+        Keep this many planes around the middle of the microscope's range.
     size
-        Lateral support in object pixels; default: the preset's ``psf_size``.
+        Lateral support in object pixels; default: the microscope's ``psf_size``.
     overwrite
         Whether to replace an existing file.
     aberrations
@@ -43,25 +43,22 @@ def make_psf(
 
     Returns
     -------
-    LightFieldPreset
+    LightFieldMicroscope
         The microscope with the views and depths of the file.
     """
     if out.suffix.lower() not in (".h5", ".hdf5"):
         raise UserError(f"{out}: PSF files are HDF5; give a name ending in .h5")
-    preset = load_preset(preset_or_file)
+    resolved = load_microscope(microscope)
     coefficients = _read_aberrations(aberrations)
     require_new(out, overwrite=overwrite)
     if n_depths is not None:
-        if n_depths > len(preset.depths_um):
-            raise UserError(
-                f"--depths {n_depths}: the preset has {len(preset.depths_um)}; give fewer"
-            )
-        preset = preset.with_middle_depths(n_depths)
-    views = tuple(range(preset.n_num**2)) if all_views else preset.views
-    resolved = preset.model_copy(update={"views": views})
-    size = size or preset.psf_size
+        resolved = resolved.with_middle_depths(n_depths)
+    # What the views in use need: those beyond would make it much larger.
+    size = size or resolved.psf_size
+    if all_views:
+        resolved = resolved.with_all_views()
     with whole_file(out, overwrite=overwrite) as partial:
-        _take_space(partial, len(views) * len(resolved.depths_um) * size**2 * 4)
+        _take_space(partial, len(resolved.views) * len(resolved.depths_um) * size**2 * 4)
         psf = phase_space_psf(resolved, size=size, aberrations=coefficients)
         write_psf(partial, psf, resolved, coefficients)
     return resolved

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.metrics import correlation
-from scopekit.training.loop import Validation
+from scopekit.training.recipe import Validation
 from serenet.networks.rlnet import RLNet
 from serenet.networks.view_networks import HyLFMNet, VCDNet
 from serenet.networks.vsnet import VsNet
@@ -44,19 +44,19 @@ class _FromVolumes(CropRecipe):
 
     def validate(self) -> Validation:
         """Reconstruct the middle of every validation field; correlate it with the truth."""
-        preset, data = self.preset, self.validation
+        microscope, data = self.microscope, self.validation
         scores: dict[str, list[float]] = {"correlation": []}
         drawn: dict[str, NDArray[np.float32]] = {}
         for index in range(len(data)):
             origin = data.middle(index)
             views = torch.from_numpy(data.views(index, origin))
-            volume = reconstruct(views, self.model, self.shift(), preset.lateral_scale).numpy()
+            volume = reconstruct(views, self.model, self.shift(), microscope.lateral_scale).numpy()
             truth = data.volume(index, origin)
             scores["correlation"].append(correlation(truth, volume))
             if not drawn:
                 # Of one brightness, to be seen side by side.
                 drawn = {"reconstructed": volume, "truth": _share(truth)}
-        voxel_um = (preset.depth_step_um, preset.pixel_um, preset.pixel_um)
+        voxel_um = microscope.voxel_um
         return Validation(mean_scores(scores), drawn, voxel_um)
 
 
@@ -85,7 +85,7 @@ class FromViews(_FromVolumes):
         device = next(self.model.parameters()).device
         inputs = torch.stack([normalise(s.inputs, 10, 99.9) for s in samples]).to(device)
         targets = torch.stack([relative_volume(s.target, 99.9) for s in samples]).to(device)
-        volumes, _ = network(inputs, self.preset.lateral_scale)
+        volumes, _ = network(inputs, self.microscope.lateral_scale)
         return {"mse": F.mse_loss(volumes[:, 0].float(), targets)}
 
 
@@ -108,7 +108,7 @@ class FromRefocused(_FromVolumes):
     def losses(self, network: Callable[..., Any], samples: Sequence[Crop]) -> dict[str, Tensor]:
         """Return the terms ``estimate``, ``mse`` and ``ssim``."""
         device = self._shift.device
-        shift = self._shift / self.preset.lateral_scale
+        shift = self._shift / self.microscope.lateral_scale
         refocused = torch.stack([refocused_share(s.inputs.to(device), shift) for s in samples])
         truth = torch.stack([relative_volume(s.target, 99.99) for s in samples]).to(device)
         size = truth.shape[-2:]
@@ -140,10 +140,10 @@ class VirtualScanning(CropRecipe):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         factor = self.model.factor
-        if self.preset.scanning != factor:
+        if self.microscope.scanning != factor:
             raise UserError(
                 f"vsnet learns from light fields scanned {factor} x {factor}; the optics have "
-                f"scanning {self.preset.scanning}"
+                f"scanning {self.microscope.scanning}"
             )
         if self.settings.crop % factor:
             raise UserError(f"crop {self.settings.crop}: vsnet needs a multiple of {factor}")
@@ -174,10 +174,10 @@ class VirtualScanning(CropRecipe):
             scanned = data.views(index, data.middle(index))
             virtual = virtual_scan(torch.from_numpy(self._unscanned(scanned)), self.model)
             scores["psnr"].append(peak_signal_to_noise(torch.from_numpy(scanned), virtual))
-            centre = slice(self.preset.central_view, self.preset.central_view + 1)
+            centre = slice(self.microscope.central_view, self.microscope.central_view + 1)
             drawn = drawn or {
                 "virtual scan, central view": virtual[centre].numpy(),
                 "real scan": scanned[centre],
             }
-        step_um = self.preset.pixel_um * self.preset.lateral_scale
+        step_um = self.microscope.view_pixel_um
         return Validation(mean_scores(scores), drawn, (1.0, step_um, step_um))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile, open_stack, stack_stem
 from scopekit.memory import memory_budget
@@ -55,7 +55,7 @@ class TrainingData:
     ----------
     data
         Folders and selection.
-    preset
+    microscope
         The microscope, with the views and depths of the network.
     crop
         Side of the crops, view pixels.
@@ -69,11 +69,13 @@ class TrainingData:
         smaller than a crop, or has no volume of the right size.
     """
 
-    def __init__(self, data: Data, preset: LightFieldPreset, crop: int, *, paired: bool) -> None:
+    def __init__(
+        self, data: Data, microscope: LightFieldMicroscope, crop: int, *, paired: bool
+    ) -> None:
         assert data.views is not None
-        self._scale = preset.lateral_scale
-        self._scanning = preset.scanning
-        self._n_depths = len(preset.depths_um)
+        self._scale = microscope.lateral_scale
+        self._scanning = microscope.scanning
+        self._n_depths = len(microscope.depths_um)
         self.crop = crop
         self.paired = paired
         files = find_stacks([data.views])[: data.first]
@@ -82,7 +84,7 @@ class TrainingData:
         volumes = _volumes_by_stem(data.volumes) if paired and data.volumes else {}
         self.fields: list[LightField] = []
         for path in files:
-            stack, pages = open_views(path, preset)
+            stack, pages = open_views(path, microscope)
             if min(stack.shape[-2:]) < crop:
                 raise UserError(
                     f"{path}: views of {stack.shape[-2]} x {stack.shape[-1]} pixels, the crop is "

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scopekit.metrics import psnr
-from scopekit.training.loop import Validation
+from scopekit.training.recipe import Validation
 from serenet.motion.correction import (
     correct_motion,
     exposures_by_distance,
-    normalise,
+    scale_brightness,
     sub_images,
     weight_times,
 )
@@ -83,7 +83,7 @@ class MotionCorrection:
         crop = self.settings.crop
         top, left = (SIDE * int(rng.integers((n - crop) // SIDE + 1)) for n in field.view.shape)
         view = torch.from_numpy(field.view[top : top + crop, left : left + crop])
-        (bright,) = normalise(view[None], [field.dark_and_bright])
+        (bright,) = scale_brightness(view[None], [field.dark_and_bright])
         return ScanCrop(field.source, view, bright)
 
     def losses(self, network: Callable[..., Any], samples: Sequence[ScanCrop]) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from optics import LightFieldPreset
-from scopekit.training.loop import Validation
+from optics import LightFieldMicroscope
+from scopekit.training.recipe import Validation
 from serenet.networks.base import Network
 from serenet.networks.checkpoints import checkpoint_content
 from serenet.training.crops import Array, Origin, TrainingData
@@ -48,7 +48,7 @@ class CropRecipe:
     ----------
     model
         The network to train.
-    preset
+    microscope
         The microscope, with the network's views and depths.
     data, validation
         Light fields to learn from, and to judge by.
@@ -61,12 +61,12 @@ class CropRecipe:
     def __init__(
         self,
         model: Network,
-        preset: LightFieldPreset,
+        microscope: LightFieldMicroscope,
         data: TrainingData,
         validation: TrainingData,
         settings: TrainingSettings,
     ) -> None:
-        self.model, self.preset, self.settings = model, preset, settings
+        self.model, self.microscope, self.settings = model, microscope, settings
         self.data, self.validation = data, validation
         self.n_samples = len(data) * settings.data.repeat
         self.memory_settings = f"crop (now {settings.crop}) or batch_size ({settings.batch_size})"

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from optics import LightFieldOperator, LightFieldPreset, phase_space_psf, psf_shift
+from optics import LightFieldMicroscope, LightFieldOperator, phase_space_psf, psf_shift
 from scopekit.errors import UserError
 from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.progress import say
-from scopekit.training.loop import Recipe, train
+from scopekit.training.loop import train
 from scopekit.training.processes import World, process_group
+from scopekit.training.recipe import Recipe
 from scopekit.training.run_folder import RunFolder, read_last
 from serenet import __version__
 from serenet.networks.base import Network
@@ -31,7 +32,7 @@ from serenet.training.motion_views import read_scanned_views
 from serenet.training.perceptual import load_lpips
 from serenet.training.serenet_family import AxialFineTuning, Optics, SelfSupervised, Supervised
 from serenet.training.settings import FAMILY, Data, TrainingSettings, load_settings
-from serenet.views.microscope import load_preset
+from serenet.views.microscope import load_microscope
 from serenet.views.psf import psf_of_views
 from serenet.views.scan import SIDE
 
@@ -86,64 +87,64 @@ def train_method(
 
 
 def _recipe(settings: TrainingSettings, name: str, out: Path, world: World) -> Recipe[Any]:
-    preset, make_psf = _microscope(settings)
+    microscope, make_psf = _microscope(settings)
     psf = functools.cache(make_psf)
     try:
-        model = _model(settings, preset).to(world.device)
+        model = _model(settings, microscope).to(world.device)
     except UserError as failure:
         raise UserError(f"{name}: {failure}") from failure
     model.lay_out()
     if isinstance(model, TWNet):
-        return _motion_recipe(settings, model, preset, psf, out, world)
-    training, validation = _data(settings, preset, psf, out, world)
+        return _motion_recipe(settings, model, microscope, psf, out, world)
+    training, validation = _data(settings, microscope, psf, out, world)
     rest = (training, validation, settings)
     if isinstance(model, SeReNet):
         operator = LightFieldOperator(psf().to(world.device))
-        parts = (model, Optics(preset, operator, psf_shift(psf()).to(world.device)), *rest)
+        parts = (model, Optics(microscope, operator, psf_shift(psf()).to(world.device)), *rest)
         if settings.method == "renet":
             return Supervised(*parts)
         if settings.method == "fserenet":
             return AxialFineTuning(*parts)
         return SelfSupervised(*parts, perceptual=_perceptual(settings, world))
     if isinstance(model, RLNet):
-        return FromRefocused(model, preset, *rest, psf_shift=psf_shift(psf()).to(world.device))
+        return FromRefocused(model, microscope, *rest, psf_shift=psf_shift(psf()).to(world.device))
     if isinstance(model, VsNet):
-        return VirtualScanning(model, preset, *rest)
-    return FromViews(model, preset, *rest)
+        return VirtualScanning(model, microscope, *rest)
+    return FromViews(model, microscope, *rest)
 
 
-def _microscope(settings: TrainingSettings) -> tuple[LightFieldPreset, Callable[[], Tensor]]:
+def _microscope(settings: TrainingSettings) -> tuple[LightFieldMicroscope, Callable[[], Tensor]]:
     """Return the microscope with the network's views and depths, and its PSF if it is needed."""
-    preset = load_preset(settings.optics)
+    microscope = load_microscope(settings.optics)
     if settings.method in _TAKES_ALL_VIEWS:
-        preset = preset.model_copy(update={"views": tuple(range(preset.n_num**2))})
+        microscope = microscope.with_all_views()
     elif settings.method == "twnet":
-        preset = preset.model_copy(update={"views": (preset.central_view,)})
+        microscope = microscope.with_views((microscope.central_view,))
     if settings.depths is not None:
-        preset = preset.with_middle_depths(settings.depths)
+        microscope = microscope.with_middle_depths(settings.depths)
     if settings.psf is not None:
-        view_psf, preset = psf_of_views(settings.psf, preset)
-        return preset, lambda: torch.cat([view_psf(a) for a in range(len(preset.views))])
-    size = settings.psf_size or preset.psf_size
-    return preset, lambda: phase_space_psf(preset, size=size)
+        view_psf, microscope = psf_of_views(settings.psf, microscope)
+        return microscope, lambda: torch.cat([view_psf(a) for a in range(len(microscope.views))])
+    size = settings.psf_size or microscope.psf_size
+    return microscope, lambda: phase_space_psf(microscope, size=size)
 
 
 def _data(
     settings: TrainingSettings,
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     psf: Callable[[], Tensor],
     out: Path,
     world: World,
 ) -> tuple[TrainingData, TrainingData]:
     def write(folder: Path, seeds: range) -> None:
-        write_scenes(folder, seeds, preset, psf().to(world.device))
+        write_scenes(folder, seeds, microscope, psf().to(world.device))
 
     wanted = _wanted_data(settings, out, world, write, "volumes")
     volumes = settings.needs_volumes
-    training = TrainingData(wanted["training"], preset, settings.crop, paired=volumes)
+    training = TrainingData(wanted["training"], microscope, settings.crop, paired=volumes)
     # serenet needs none, but is judged by them where they are given.
     volumes = volumes or (settings.method == "serenet" and wanted["validation"].volumes is not None)
-    validation = TrainingData(wanted["validation"], preset, settings.crop, paired=volumes)
+    validation = TrainingData(wanted["validation"], microscope, settings.crop, paired=volumes)
     return training, validation
 
 
@@ -170,20 +171,21 @@ def _wanted_data(
 def _motion_recipe(
     settings: TrainingSettings,
     model: TWNet,
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     psf: Callable[[], Tensor],
     out: Path,
     world: World,
 ) -> MotionCorrection:
-    if preset.scanning != SIDE:
+    if microscope.scanning != SIDE:
         raise UserError(
-            f"twnet learns from {SIDE} x {SIDE} scans; the optics have scanning {preset.scanning}"
+            f"twnet learns from {SIDE} x {SIDE} scans; the optics have scanning "
+            f"{microscope.scanning}"
         )
     if settings.crop % SIDE:
         raise UserError(f"crop {settings.crop}: twnet needs a multiple of {SIDE}")
 
     def write(folder: Path, seeds: range) -> None:
-        write_moving_scenes(folder, seeds, preset, LightFieldOperator(psf().to(world.device)))
+        write_moving_scenes(folder, seeds, microscope, LightFieldOperator(psf().to(world.device)))
 
     wanted = _wanted_data(settings, out, world, write, "still")
     training, validation = (
@@ -192,16 +194,16 @@ def _motion_recipe(
     return MotionCorrection(model, training, validation, settings)
 
 
-def _model(settings: TrainingSettings, preset: LightFieldPreset) -> Network:
+def _model(settings: TrainingSettings, microscope: LightFieldMicroscope) -> Network:
     torch.manual_seed(settings.seed)
     start = load_checkpoint(settings.start_from) if settings.start_from else None
     if settings.method in FAMILY:
-        return _family_model(settings, preset, start)
+        return _family_model(settings, microscope, start)
     arguments: dict[str, Any] = {}
     if settings.method in ("vcdnet", "hylfmnet"):
-        arguments = {"inChannels": len(preset.views), "outChannels": len(preset.depths_um)}
+        arguments = {"inChannels": len(microscope.views), "outChannels": len(microscope.depths_um)}
     elif settings.method == "vsnet":
-        arguments = {"angRes": preset.n_num}
+        arguments = {"angRes": microscope.n_num}
     elif settings.method == "twnet":
         arguments = {"channels": list(TWNet.published_channels)}
     try:
@@ -220,12 +222,12 @@ def _model(settings: TrainingSettings, preset: LightFieldPreset) -> Network:
 
 
 def _family_model(
-    settings: TrainingSettings, preset: LightFieldPreset, start: Network | None
+    settings: TrainingSettings, microscope: LightFieldMicroscope, start: Network | None
 ) -> SeReNet:
-    n_views = len(preset.views)
+    n_views = len(microscope.views)
     name = "fserenet"
     if settings.method != "fserenet":
-        name = network_for_scale(preset.lateral_scale)
+        name = network_for_scale(microscope.lateral_scale)
     model = build_model(name, inChannels=n_views)
     assert isinstance(model, SeReNet)
     model.method = settings.method

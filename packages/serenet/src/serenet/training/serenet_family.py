@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from optics import NLLMPG, LightFieldOperator, LightFieldPreset
+from optics import NLLMPG, LightFieldMicroscope, LightFieldOperator
 from scopekit.metrics import correlation
-from scopekit.training.loop import Validation
-from serenet.deconvolution.subsets import oblique_first
+from scopekit.training.recipe import Validation
 from serenet.networks.serenet import SeReNet
 from serenet.reconstruction.volume import reconstruct
 from serenet.training.crops import TrainingData
@@ -30,7 +29,7 @@ class Optics:
 
     Attributes
     ----------
-    preset
+    microscope
         With the network's views and depths.
     operator
         Projection onto its views.
@@ -38,7 +37,7 @@ class Optics:
         PSF shift (A, D, 2), object pixels.
     """
 
-    preset: LightFieldPreset
+    microscope: LightFieldMicroscope
     operator: LightFieldOperator
     shift: Tensor
 
@@ -65,7 +64,7 @@ class _FamilyRecipe(CropRecipe):
         validation: TrainingData,
         settings: TrainingSettings,
     ) -> None:
-        super().__init__(model, optics.preset, data, validation, settings)
+        super().__init__(model, optics.microscope, data, validation, settings)
         self.optics = optics
 
     def sample(self, item: int, rng: np.random.Generator) -> Crop:
@@ -83,13 +82,13 @@ class _FamilyRecipe(CropRecipe):
         count = min(self.settings.projected_views, n_views)
         drawn: list[int] = rng.permutation(n_views).tolist()
         if self.settings.central_view:
-            centre = oblique_first(self.optics.preset)[-1]
+            centre = self.optics.microscope.oblique_first[-1]
             drawn = [centre, *(a for a in drawn if a != centre)]
         return drawn[:count]
 
     def losses(self, network: Callable[..., Any], samples: Sequence[Crop]) -> dict[str, Tensor]:
         """Return the terms of the loss, see the methods' own."""
-        scale, device = self.optics.preset.lateral_scale, self.optics.shift.device
+        scale, device = self.optics.microscope.lateral_scale, self.optics.shift.device
         shift = self.optics.shift / scale
         decomposed = torch.stack([decompose(s.inputs.to(device), shift) for s in samples])
         volumes, enlarged = network(
@@ -114,15 +113,15 @@ class _FamilyRecipe(CropRecipe):
         ``psnr``: of the projected central view against the recorded one, dB. ``correlation``:
         of the volume with the truth, where there is one.
         """
-        preset = self.optics.preset
+        microscope = self.optics.microscope
         data = self.validation
-        centre = oblique_first(preset)[-1]
+        centre = microscope.oblique_first[-1]
         scores: dict[str, list[float]] = {}
         drawn: dict[str, NDArray[np.float32]] = {}
         for index in range(len(data)):
             origin = data.middle(index)
             views = torch.from_numpy(data.views(index, origin))
-            volume = reconstruct(views, self.model, self.optics.shift, preset.lateral_scale)
+            volume = reconstruct(views, self.model, self.optics.shift, microscope.lateral_scale)
             on_device = volume.to(self.optics.shift.device)
             projected = self.optics.project(on_device, [centre], data.crop)[0]
             psnr = peak_signal_to_noise(views[centre], projected.cpu())
@@ -133,7 +132,7 @@ class _FamilyRecipe(CropRecipe):
                 scores.setdefault("correlation", []).append(correlation(truth, volume.numpy()))
                 pictures["truth"] = truth
             drawn = drawn or pictures
-        voxel_um = (preset.depth_step_um, preset.pixel_um, preset.pixel_um)
+        voxel_um = microscope.voxel_um
         return Validation(mean_scores(scores), drawn, voxel_um)
 
 

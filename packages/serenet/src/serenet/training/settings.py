@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from scopekit.errors import UserError
 from scopekit.settings import describe_faults, read_yaml
-from scopekit.training.loop import Loop, Precision
+from scopekit.training.recipe import Loop, Precision
 
 Method = Literal["serenet", "renet", "fserenet", "vcdnet", "hylfmnet", "rlnet", "vsnet", "twnet"]
 FAMILY = ("serenet", "renet", "fserenet")

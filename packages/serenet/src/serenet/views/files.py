@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile, is_zarr, open_frames, open_stack, stack_stem
 from scopekit.images.folder import open_folder_series
@@ -35,15 +35,15 @@ def require_tiff(out: Path) -> None:
         raise UserError(f"{out}: view stacks are TIFF; give a name ending in .tif")
 
 
-def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[int]]:
-    """Inspect a view stack and say which of its pages are the preset's views.
+def open_views(path: Path, microscope: LightFieldMicroscope) -> tuple[StackFile, list[int]]:
+    """Inspect a view stack and say which of its pages are the microscope's views.
 
     Parameters
     ----------
     path
-        (A, h, w) or (T, A, h, w), A = all n_num^2 views or the preset's subset; or a folder, a
+        (A, h, w) or (T, A, h, w), A = all n_num^2 views or the microscope's subset; or a folder, a
         series of the stacks inside.
-    preset
+    microscope
         The microscope, its views in the order wanted.
 
     Raises
@@ -56,19 +56,19 @@ def open_views(path: Path, preset: LightFieldPreset) -> tuple[StackFile, list[in
         stack: StackFile = open_folder_series(path, files_inside(path, _STACKS, _is_result))
     else:
         stack = open_stack(path)
-    n_pages, n_all, n_subset = stack.shape[-3], preset.n_num**2, len(preset.views)
+    n_pages, n_all, n_subset = stack.shape[-3], microscope.n_num**2, len(microscope.views)
     if n_pages == n_all:
-        return stack, list(preset.views)
+        return stack, list(microscope.views)
     if n_pages == n_subset:
         return stack, list(range(n_subset))
     if n_subset == n_all:
         raise UserError(
             f"{path}: {n_pages} views; all {n_all} of this microscope are needed: give them, or "
-            "the --preset or PSF of the microscope that recorded them"
+            "the name, the YAML file or the PSF of the microscope that recorded them"
         )
     raise UserError(
         f"{path}: {n_pages} views; this microscope has {n_all}, of which {n_subset} are used: give "
-        "all or those, or the --preset or PSF of the microscope that recorded them"
+        "all or those, or the name, the YAML file or the PSF of the microscope that recorded them"
     )
 
 

@@ -1,65 +1,77 @@
-"""The PSF one view at a time, from a file or computed, so that it need not fit in memory."""
+"""The PSF and the PSF shift of views: from a file, or computed, so that it need not fit in memory.
+
+The PSF comes one view at a time; the shift is where the light of each view's points goes.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from optics import LightFieldPreset, PSFFile, open_psf, phase_space_psf
+from optics import LightFieldMicroscope, PSFFile, open_psf, phase_space_psf, presets, psf_shift
+from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
-from serenet.views.microscope import channels_of, preset_for_model, require_same_microscope
+from scopekit.progress import say
+from serenet.views.microscope import (
+    microscope_for_model,
+    preset_of,
+    require_depths,
+    require_same_microscope,
+    require_views,
+)
 
-TOGETHER = 64 * 10**6
-"""Most bytes of the PSFs that are computed together."""
+_DEPTHS_AT_ONCE = 9
+
+TOGETHER = 3
+"""Most views whose PSFs are computed at once."""
 
 ViewPSF = Callable[[int], Tensor]
-"""``view_psf(channel)`` gives (1, D, h, w) for a channel of the preset's views."""
+"""``view_psf(channel)`` gives (1, D, h, w) for a channel of the microscope's views."""
 
 
 def psf_of_views(
-    psf: Path | None, preset: LightFieldPreset | None
-) -> tuple[ViewPSF, LightFieldPreset]:
+    psf: Path | None, told: LightFieldMicroscope | None
+) -> tuple[ViewPSF, LightFieldMicroscope]:
     """Return the PSF of single views, and the microscope with the views and depths of it.
 
     Parameters
     ----------
     psf
-        PSF file, or ``None`` to compute it from ``preset``.
-    preset
+        PSF file, or ``None`` to compute it.
+    told
         The microscope; may be ``None`` if the file tells it.
+
+    Raises
+    ------
+    UserError
+        If there is neither, or they do not fit each other.
     """
     if psf is None:
-        if preset is None:
-            raise UserError("give the PSF with --psf FILE, or the optics with --preset")
-        return _computed(preset), preset
+        if told is None:
+            raise UserError("give the PSF as a file, or the microscope to compute it for")
+        return _computed(told), told
     file = open_psf(psf)
-    require_same_microscope(file, preset)
-    base = preset or file.preset or preset_for_model(file.n_views)
-    # A file of all views serves for the preset's own.
-    wanted = base.views if preset or file.preset is None else file.preset.views
-    channels = channels_of(file, wanted)
-    depths = (file.preset or base).depths_um
-    if file.n_depths != len(depths):
-        raise UserError(
-            f"{psf}: {file.n_depths} depths; the preset has {len(depths)}. "
-            "Describe the microscope with --preset FILE.yaml"
-        )
-    return _from_file(file, channels), base.model_copy(
-        update={"views": tuple(wanted), "depths_um": depths}
-    )
+    require_same_microscope(file, told)
+    # A file of all views serves for those of the microscope.
+    microscope = told or file.microscope or microscope_for_model(file.n_views)
+    if file.microscope is not None:
+        microscope = microscope.with_depths(file.microscope.depths_um)
+    channels = channels_of(file, microscope.views)
+    require_depths(psf, file.n_depths, microscope)
+    return _from_file(file, channels), microscope
 
 
-def _computed(preset: LightFieldPreset) -> ViewPSF:
+def _computed(microscope: LightFieldMicroscope) -> ViewPSF:
     """Return PSFs that are computed when they are asked for.
 
     Views at one distance from the axis are mirror images, and cost as little together as one. In
     the order that deconvolution takes them they follow one another.
     """
-    middle = preset.n_num // 2
-    distances = [
-        (a // preset.n_num - middle) ** 2 + (a % preset.n_num - middle) ** 2 for a in preset.views
-    ]
-    most = max(TOGETHER // (4 * len(preset.depths_um) * preset.psf_size**2), 1)
+    views, middle, n_num = microscope.views, microscope.n_num // 2, microscope.n_num
+    distances = [(a // n_num - middle) ** 2 + (a % n_num - middle) ** 2 for a in views]
     made: dict[int, Tensor] = {}
 
     def view_psf(channel: int) -> Tensor:
@@ -67,10 +79,8 @@ def _computed(preset: LightFieldPreset) -> ViewPSF:
             made.clear()
             alike = [c for c, far in enumerate(distances) if far == distances[channel]]
             first = alike.index(channel)
-            chosen = alike[first : first + most]
-            psf = phase_space_psf(
-                preset, views=[preset.views[c] for c in chosen], size=preset.psf_size
-            )
+            chosen = alike[first : first + TOGETHER]
+            psf = phase_space_psf(microscope, views=[views[c] for c in chosen])
             made.update(zip(chosen, psf.split(1), strict=True))
         return made[channel]
 
@@ -82,3 +92,136 @@ def _from_file(file: PSFFile, channels: list[int]) -> ViewPSF:
         return file.read([channels[channel]])
 
     return view_psf
+
+
+def shift_for_model(
+    n_views: int | None, psf: Path | None, shift: Path | None, told: LightFieldMicroscope | None
+) -> tuple[Tensor, LightFieldMicroscope]:
+    """Find the PSF shift for a network: from a PSF file, a table, or computed from the optics.
+
+    Parameters
+    ----------
+    n_views
+        Views that the network takes; ``None``: any number, those of the microscope.
+    psf
+        PSF file, or ``None``.
+    shift
+        Table (A, D, 2) in object pixels, ``.pt`` or ``.npy``, or ``None``.
+    told
+        The microscope, or ``None`` to take it from the PSF file or the number of views.
+
+    Returns
+    -------
+    tuple
+        The shift (A, D, 2) in object pixels, and the microscope with the depths of the volume
+        and the network's views.
+
+    Raises
+    ------
+    UserError
+        If they do not fit each other.
+    """
+    if psf is not None and shift is not None:
+        raise UserError(f"{psf} and {shift}: a PSF and a PSF shift; give one of them")
+    if n_views is None:
+        n_views = len(_views_usually_used(psf, told))
+    if psf is not None:
+        return _shift_from_psf(n_views, open_psf(psf), told)
+    microscope = told or microscope_for_model(n_views)
+    require_views(microscope, n_views)
+    if shift is None:
+        name = next((n for n, p in presets.items() if p == microscope), "the microscope given")
+        say(f"no PSF given: computing the PSF shift for the optics of {name}")
+        return _computed_shift(microscope), microscope
+    table = read_shift_table(shift)
+    if table.shape[0] != n_views:
+        raise UserError(f"{shift}: {table.shape[0]} views; the checkpoint takes {n_views}")
+    require_depths(shift, table.shape[1], microscope)
+    return table, microscope
+
+
+def _views_usually_used(psf: Path | None, told: LightFieldMicroscope | None) -> tuple[int, ...]:
+    if told is not None:
+        return told.views
+    microscope = open_psf(psf).microscope if psf else None
+    if microscope is None:
+        raise UserError(
+            "the network does not tell its microscope: give that, or a PSF file that tells it"
+        )
+    # A PSF file may hold all views.
+    return (preset_of(microscope) or microscope).views
+
+
+def _computed_shift(microscope: LightFieldMicroscope) -> Tensor:
+    """Return the PSF shift without holding the PSF of all depths."""
+    depths = torch.tensor(microscope.depths_um)
+    # +z and -z are computed together, one from the other.
+    parts = torch.split(depths.abs().argsort(stable=True), _DEPTHS_AT_ONCE)
+    shift = torch.empty((len(microscope.views), len(depths), 2))
+    for part in parts:
+        psf = phase_space_psf(microscope, depths_um=[microscope.depths_um[d] for d in part])
+        shift[:, part] = psf_shift(psf)
+    return shift
+
+
+def _shift_from_psf(
+    n_views: int, file: PSFFile, told: LightFieldMicroscope | None
+) -> tuple[Tensor, LightFieldMicroscope]:
+    require_same_microscope(file, told)
+    microscope = file.microscope or told or microscope_for_model(n_views)
+    if told is None:
+        wanted = _views_for_network(n_views, file, microscope)
+    else:
+        require_views(told, n_views)
+        wanted = told.views
+    require_depths(file.path, file.n_depths, microscope)
+    return file.read_shift(channels_of(file, wanted)), microscope.with_views(wanted)
+
+
+def _views_for_network(
+    n_views: int, file: PSFFile, microscope: LightFieldMicroscope
+) -> tuple[int, ...]:
+    """Return the views in the network's channel order: a preset's, or else the file's."""
+    preset = preset_of(microscope)
+    for views in (preset.views if preset else (), microscope.views):
+        if len(views) == n_views and set(views) <= set(file.views or views):
+            return views
+    raise UserError(
+        f"{file.path}: a PSF of {file.n_views} views (n_num {microscope.n_num}); the checkpoint "
+        f"takes {n_views}: give the PSF of the checkpoint's microscope, or name the views in a "
+        "YAML file of the microscope"
+    )
+
+
+def channels_of(file: PSFFile, wanted: tuple[int, ...]) -> list[int]:
+    """Return the file's channels that are the wanted views."""
+    if file.views is None and file.n_views == len(wanted):
+        return list(range(file.n_views))  # the file does not tell: taken to be in order
+    names = file.views or ()
+    missing = [a for a in wanted if a not in names]
+    if missing:
+        raise UserError(
+            f"{file.path}: a PSF of {file.n_views} views; of the {len(wanted)} needed, "
+            f"{len(missing)} are not in it (make it with 'serenet psf')"
+        )
+    return [names.index(a) for a in wanted]
+
+
+def read_shift_table(path: Path) -> Tensor:
+    """Read a PSF shift (A, D, 2) in object pixels from ``.npy`` or ``.pt``."""
+    if path.suffix.lower() == ".npy":
+        try:
+            content: Any = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+        except FileNotFoundError as failure:
+            raise UserError(f"{path}: no such file; check the path") from failure
+        except (ValueError, OSError, EOFError, TypeError) as failure:
+            raise UserError(f"{path}: not a NumPy array file, or damaged") from failure
+    else:
+        content = read_checkpoint(path)
+    if not isinstance(content, Tensor) or content.dim() != 3 or content.shape[2] != 2:
+        found = tuple(content.shape) if isinstance(content, Tensor) else type(content).__name__
+        raise UserError(f"{path}: expected a PSF shift (views, depths, 2), found {found}")
+    table: Tensor = content.float()
+    if not torch.isfinite(table).all():
+        raise UserError(f"{path}: the PSF shift holds NaN or infinite values")
+    return table

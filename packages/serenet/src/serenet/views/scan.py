@@ -10,19 +10,26 @@ SCAN_ORDER = (6, 7, 8, 5, 2, 1, 0, 3, 4)
 MIDDLE_TIME = 4
 
 
-def checked_order(order: Sequence[int] | None) -> tuple[int, ...]:
-    """Return the scan order, by default `SCAN_ORDER`.
+def require_order(order: Sequence[int] | None, side: int = SIDE) -> tuple[int, ...]:
+    """Return the order of a scan of ``side`` x ``side`` positions, by default that of 3 x 3 or 1.
 
     Raises
     ------
     UserError
-        If it is not made of the numbers 0 to 8.
+        If it does not name every position once, or there is no default.
     """
+    n_scan = side**2
     if order is None:
-        return SCAN_ORDER
-    if sorted(order) != list(range(SIDE**2)):
+        if side not in (1, SIDE):
+            raise UserError(
+                f"the microscope scans {side} x {side} positions: give their order, {n_scan} "
+                "numbers from 0"
+            )
+        return SCAN_ORDER if side == SIDE else (0,)
+    if sorted(order) != list(range(n_scan)):
         raise UserError(
-            f"scan order {' '.join(map(str, order))}: give the position 3 row + column, 0 to 8, "
+            f"scan order {' '.join(map(str, order))}: the microscope scans {side} x {side} "
+            f"positions; give the position {side} row + column, each of 0 to {n_scan - 1} once, "
             "of every exposure in turn"
         )
     return tuple(order)

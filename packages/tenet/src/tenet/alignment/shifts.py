@@ -6,8 +6,10 @@ aligning takes away what jumps from slice to slice, and leaves the mean and the 
 z as recorded, unless the drift is known to be none of the structure's.
 """
 
+import warnings
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -19,40 +21,81 @@ from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.vibration import shift_slices
+from tenet.array_kinds import Array, like, to_tensor
 
 SHIPPED = Path(__file__).parents[1] / "shipped" / "alignment.pt"
 _PER_PIXEL = 20  # the correlation is refined to this part of a pixel
 
 
+@overload
 def align(
-    stack: Tensor, model: DeepAlignNet | None, *, remove_drift: bool = False
-) -> tuple[Tensor, Tensor]:
+    stack: Tensor,
+    model: DeepAlignNet | Literal["shipped"] | None = ...,
+    *,
+    remove_drift: bool = ...,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def align(
+    stack: NDArray[Any],
+    model: DeepAlignNet | Literal["shipped"] | None = ...,
+    *,
+    remove_drift: bool = ...,
+) -> tuple[Array, Array]: ...
+def align(
+    stack: NDArray[Any] | Tensor,
+    model: DeepAlignNet | Literal["shipped"] | None = "shipped",
+    *,
+    remove_drift: bool = False,
+) -> tuple[Array | Tensor, Array | Tensor]:
     """Align the slices of stacks by resampling, bilinearly.
 
     Parameters
     ----------
     stack
-        (B, 1, Z, Y, X).
+        (Z, Y, X), or several as (B, 1, Z, Y, X), in any unit; at least 16 x 16 pixels.
     model
-        Estimates the shifts; ``None``: `correlate_neighbours` does.
+        Estimates the shifts; by default the network that ships; ``None``: `correlate_neighbours`
+        does.
     remove_drift
         Take away the linear trend over z too: straightens slanting structure as well.
 
     Returns
     -------
-    aligned : Tensor
-        (B, 1, Z, Y, X).
-    shifts : Tensor
-        (B, Z, 2), pixels: what was taken away, along y and x.
+    aligned : ndarray or Tensor
+        Of the shape of ``stack``, float32.
+    shifts : ndarray or Tensor
+        (Z, 2), or (B, Z, 2), pixels: what was taken away, along y and x.
+
+    Raises
+    ------
+    UserError
+        If the stack has other axes, or its slices are too small.
+
+    Examples
+    --------
+    >>> import numpy as np, tenet
+    >>> stack = np.random.default_rng(0).random((5, 32, 32))
+    >>> aligned, shifts = tenet.align(stack)
+    >>> aligned.shape, shifts.shape
+    ((5, 32, 32), (5, 2))
     """
+    if stack.ndim not in (3, 5):
+        raise UserError(f"a stack of shape {tuple(stack.shape)}; allowed: (Z, Y, X)")
+    volumes = to_tensor(stack)
+    single = volumes.dim() == 3
+    volumes = volumes[None, None] if single else volumes
     with torch.no_grad():
-        if model is not None:
-            shifts = model(stack)[-1]
+        estimate = shipped_alignment() if model == "shipped" else model
+        if estimate is not None:
+            shifts = estimate.to(volumes.device)(volumes)[-1]
         else:
-            found = [correlate_neighbours(s[0].cpu().numpy()) for s in stack]
-            shifts = torch.from_numpy(np.stack(found)).to(stack)
+            found = [correlate_neighbours(s[0].cpu().numpy()) for s in volumes]
+            shifts = torch.from_numpy(np.stack(found)).to(volumes)
         shifts = shifts if remove_drift else remove_trend(shifts)
-        return shift_slices(stack, -shifts), shifts
+        aligned = shift_slices(volumes, -shifts)
+    if single:
+        aligned, shifts = aligned[0, 0], shifts[0]
+    return like(aligned, stack), like(shifts, stack)
 
 
 def remove_trend(shifts: Tensor) -> Tensor:
@@ -106,6 +149,18 @@ def load_alignment(path: Path = SHIPPED, device: torch.device | str = "cpu") -> 
     model = DeepAlignNet(**content["arguments"])
     model.load_state_dict(content["state"])
     return model.to(device).eval()
+
+
+def shipped_alignment() -> DeepAlignNet | None:
+    """Return the network that ships; ``None``, with a warning, where its file is missing."""
+    if SHIPPED.is_file():
+        return load_alignment()
+    warnings.warn(
+        f"{SHIPPED}: no such file: slices are aligned by correlating neighbours, which leaves more "
+        "of the shifts; install tenet again",
+        stacklevel=3,
+    )
+    return None
 
 
 def alignment_content(model: DeepAlignNet) -> dict[str, object]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from optics import add_two_photon_noise
 from scopekit.images.files import VoxelSize
-from scopekit.training.loop import Validation
+from scopekit.training.recipe import Validation
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import alignment_content, remove_trend
 from tenet.alignment.vibration import Strength, draw_shifts, shift_slices

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from scopekit.cli import new_app, run, version_option
 from tenet import __version__
+from tenet.cli import demo as cli_demo
 from tenet.cli import enhance as cli_enhance
 from tenet.cli import evaluate as cli_evaluate
 from tenet.cli import psf as cli_psf
@@ -17,7 +18,7 @@ def _options(version: Annotated[bool, version_option("tenet", __version__)] = Fa
     pass
 
 
-app.command()(cli_training.demo)
+app.command()(cli_demo.demo)
 app.command()(cli_psf.psf)
 app.command()(cli_training.pretrain)
 app.command()(cli_training.finetune)

@@ -57,13 +57,14 @@ def enhance(
     Example: **tenet enhance tenet_demo/image.tif --config demo --checkpoint demo_pretrain
     --value-range 0 1 --out enhanced**
     """
-    from tenet.enhancement.files import EnhanceOptions, enhance_files
+    from tenet.enhancement.files import enhance_files
 
     points = whole_numbers(time_points, "--time-points")
-    options = EnhanceOptions(
-        config=config,
-        checkpoint=checkpoint,
-        out=out,
+    enhance_files(
+        inputs,
+        config,
+        checkpoint,
+        out,
         time_points=None if points is None else tuple(points),
         threshold=threshold,
         value_range=value_range,
@@ -72,4 +73,3 @@ def enhance(
         dtype=dtype.value,
         overwrite=overwrite,
     )
-    enhance_files(inputs, options)

@@ -1,12 +1,11 @@
-"""The commands ``tenet demo``, ``tenet pretrain`` and ``tenet finetune``."""
+"""``tenet pretrain`` and ``tenet finetune``."""
 
-from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from scopekit.cli import Device, DeviceOption, OverwriteOption, SeedOption
+from tenet.training.modes import Mode
 
 ConfigArgument = Annotated[
     str,
@@ -17,36 +16,6 @@ ConfigArgument = Annotated[
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")]
-
-
-class TrainMode(StrEnum):
-    """What is learnt."""
-
-    all = "all"
-    encoder = "encoder"
-    decoder = "decoder"
-    old = "old"
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("tenet_demo"),
-    seed: SeedOption = 0,
-    device: DeviceOption = Device.auto,
-    overwrite: OverwriteOption = False,
-) -> None:
-    """Make a phantom, image it, enhance the image, and show all beside the truth.
-
-    The network is small and ships with this package; tenet pretrain demo made it.
-
-    Example: **tenet demo --out tenet_demo**
-    """
-    from scopekit.memory import choose_device
-    from tenet.demo import run_demo
-
-    scores = run_demo(out, choose_device(device.value), seed=seed, overwrite=overwrite)
-    for name, score in scores.items():
-        print(f"{name}: IoU {score['iou']:.3f}, volume error {100 * score['volume_error']:+.1f} %")
-    print(f"picture: {out / 'demo.png'}")
 
 
 def pretrain(
@@ -66,23 +35,20 @@ def pretrain(
 
     Example: **tenet pretrain JNet_beads**
     """
-    from tenet.config.files import load_config
-    from tenet.training.runs import RunOptions
-    from tenet.training.runs import pretrain as run_pretrain
+    from tenet.training.pretraining import pretrain as run
 
-    options = RunOptions(device.value, seed, resume=resume, overwrite=overwrite)
-    run_pretrain(load_config(config), options)
+    run(config, device=device.value, seed=seed, resume=resume, overwrite=overwrite)
 
 
 def finetune(
     config: ConfigArgument,
     mode: Annotated[
-        TrainMode,
+        Mode,
         typer.Option(
             help="all; encoder: the network; decoder: the microscope (PSF and noise); old: all, "
             "with the optimizer's state from pre-training."
         ),
-    ] = TrainMode.old,
+    ] = Mode.old,
     fold: Annotated[
         str | None,
         typer.Option(
@@ -120,17 +86,24 @@ def finetune(
 
     Example: **tenet finetune JNet_beads --mode all**
     """
-    from tenet.config.files import load_config
-    from tenet.training.finetune_run import FinetuneOptions, Mode, evaluate_losses
-    from tenet.training.finetune_run import finetune as run_finetune
-    from tenet.training.runs import RunOptions
+    from tenet.training.finetuning import FinetuneOptions, evaluate_losses
+    from tenet.training.finetuning import finetune as run
 
-    wanted = FinetuneOptions(Mode(mode.value), fold, simulation=simulation, align=align)
-    options = RunOptions(device.value, seed, resume=resume, overwrite=overwrite)
     if not loss_only:
-        run_finetune(load_config(config), wanted, options)
+        run(
+            config,
+            mode=mode,
+            fold=fold,
+            simulation=simulation,
+            align=align,
+            device=device.value,
+            seed=seed,
+            resume=resume,
+            overwrite=overwrite,
+        )
         return
-    path, terms = evaluate_losses(load_config(config), wanted, options)
+    wanted = FinetuneOptions(mode, fold, simulation, align)
+    path, terms = evaluate_losses(config, wanted, device=device.value, seed=seed)
     print(f"{path}:")
     for name, value in terms.items():
         print(f"    {name.removeprefix('val_')}: {value:.6g}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from scopekit.errors import UserError
-from scopekit.settings import describe_faults, read_json
+from scopekit.settings import describe_faults, find_config, read_json
 from tenet.config.sections import (
     LabelCrops,
     Params,
@@ -21,7 +21,8 @@ from tenet.config.sections import (
     Visualization,
 )
 
-CONFIG_FOLDER = Path("experiments/configs")
+# Configurations and weights that come with the package.
+SHIPPED = Path(__file__).parents[1] / "shipped"
 S = TypeVar("S", bound=Section)
 
 
@@ -69,6 +70,19 @@ class Config(Section):
         assert isinstance(found, kind)
         return found
 
+    @property
+    def told_visualization(self) -> Visualization | None:
+        """The section ``visualization``, where there is one."""
+        return self.visualization if "visualization" in self.model_fields_set else None
+
+    def labels(self, name: str) -> LabelCrops:
+        """Return a section of labels, its ``scale`` that of their images: 1 without ``superres``.
+
+        Images have the labels' planes then, see `tenet.microscope.model.sampling`.
+        """
+        data = self.section(name, LabelCrops)
+        return data if self.params.superres else data.model_copy(update={"scale": 1})
+
 
 def load_config(path_or_name: str | Path) -> Config:
     """Read a configuration.
@@ -76,14 +90,21 @@ def load_config(path_or_name: str | Path) -> Config:
     Parameters
     ----------
     path_or_name
-        A JSON file, or NAME for ``experiments/configs/NAME.json``, or of one that ships.
+        A JSON file, or NAME for ``experiments/configs/NAME.json``, or of one that ships (demo).
 
     Raises
     ------
     UserError
         Naming every wrong section and key, its value and what is allowed.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> config = tenet.load_config("demo")
+    >>> config.pretrained_model, config.params.res_lateral
+    ('demo_pretrain', 0.2)
     """
-    path = find_config(path_or_name)
+    path = find_config(path_or_name, "tenet")
     content = {**_without_comments(read_json(path)), "name": path.stem}
     try:
         # Its JSON mode takes lists for tuples, and no text for a number.
@@ -92,28 +113,9 @@ def load_config(path_or_name: str | Path) -> Config:
         raise UserError(f"{path}: {describe_faults(failure, Config)}") from failure
 
 
-def shipped_configs() -> dict[str, Path]:
-    """Return the configurations that ship: name to file."""
-    return {path.stem: path for path in sorted(Path(__file__).parents[1].glob("shipped/*.json"))}
-
-
-def find_config(path_or_name: str | Path) -> Path:
-    """Return the file of a path or name, see `load_config`."""
-    path, name = Path(path_or_name), str(path_or_name)
-    named = CONFIG_FOLDER / f"{name}.json"
-    if path.is_file():
-        return path
-    if path.name != name or path.suffix == ".json":
-        raise UserError(f"{path}: no such file; give the path of a JSON file or a model's name")
-    shipped = shipped_configs()
-    if named.is_file():
-        return named
-    if name in shipped:
-        return shipped[name]
-    raise UserError(
-        f"{name}: no such file, nor {named}, nor one that ships ({', '.join(shipped)}); give the "
-        "path of a JSON file or a model's name"
-    )
+def as_config(config: Config | str | Path) -> Config:
+    """Return a configuration that is given, or that of a path or name, see `load_config`."""
+    return config if isinstance(config, Config) else load_config(config)
 
 
 def _without_comments(content: Any) -> Any:

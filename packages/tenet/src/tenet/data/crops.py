@@ -1,8 +1,8 @@
 """Crops to train with: of labelled volumes, and of recorded stacks."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -10,12 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scopekit.errors import UserError
-from tenet.alignment.shifts import SHIPPED, align, load_alignment
+from tenet.alignment.shifts import shipped_alignment
 from tenet.alignment.vibration import Strength, draw_shifts, strength_at
+from tenet.config.files import Config
 from tenet.config.sections import LabelCrops, StackCrops, Vibration
 from tenet.data.augmentation import clear_margin, draw_mask, draw_turn, turned
 from tenet.data.labels import LabelVolumes
-from tenet.data.recordings import Recording, find_recordings, read_recording, split_recordings
+from tenet.data.recordings import (
+    align_recording,
+    find_recordings,
+    read_recording,
+    split_recordings,
+)
+from tenet.data.value_range import ValueRange
 
 Array = NDArray[np.float32]
 _TRIES = 10
@@ -31,32 +38,55 @@ class Crop:
         The file.
     mask
         Of the image: 0 where the network is not shown it.
-    noise_seed
-        Of the noise, where the image is made.
     shifts
         (slices, 2), displacement of the image's slices in pixels, (y, x); ``None``: none.
-    image
-        Of a recording, 0 to 1.
-    labelx, labelz
-        Structure and brightness, where the image is yet to be made of them.
     """
 
     source: str
     mask: Tensor
+    shifts: Tensor | None
+
+
+@dataclass(frozen=True)
+class LabelCrop(Crop):
+    """A crop whose image is yet to be made.
+
+    Attributes
+    ----------
+    labelx, labelz
+        Structure and brightness.
+    noise_seed
+        Of the image's noise.
+    """
+
+    labelx: Tensor
+    labelz: Tensor
     noise_seed: int
-    shifts: Tensor | None = None
-    image: Tensor | None = None
-    labelx: Tensor | None = None
-    labelz: Tensor | None = None
 
 
-class Crops(Protocol):
+@dataclass(frozen=True)
+class RecordingCrop(Crop):
+    """A crop of a recording.
+
+    Attributes
+    ----------
+    image
+        From 0 to 1.
+    """
+
+    image: Tensor
+
+
+C = TypeVar("C", bound=Crop, covariant=True)
+
+
+class Crops(Protocol[C]):
     """Where crops come from."""
 
     data: LabelCrops | StackCrops
     number: int
 
-    def draw(self, rng: np.random.Generator) -> Crop:
+    def draw(self, rng: np.random.Generator) -> C:
         """Draw a crop."""
 
     def begin_epoch(self, epoch: int) -> None:
@@ -78,7 +108,11 @@ class _Augmented:
         if self._vibration is not None:
             self._strength = strength_at(self._vibration, epoch)
 
-    def mask(self, rng: np.random.Generator) -> Tensor:
+    def _augmentation(self, rng: np.random.Generator) -> tuple[Tensor, int, Tensor | None]:
+        """Draw a mask, a seed of the noise, and shifts."""
+        return self._mask(rng), int(rng.integers(2**31)), self._shifts(rng)
+
+    def _mask(self, rng: np.random.Generator) -> Tensor:
         data = self.data
         number = data.mask_num if data.mask else 0
         mask = draw_mask(data.image_crop, number, data.mask_size, rng)
@@ -87,7 +121,7 @@ class _Augmented:
             clear_margin(mask, (z // data.scale, y, x))
         return torch.from_numpy(mask)[None]
 
-    def shifts(self, rng: np.random.Generator) -> Tensor | None:
+    def _shifts(self, rng: np.random.Generator) -> Tensor | None:
         if self._strength is None:
             return None
         return torch.from_numpy(draw_shifts(self._strength, self.data.image_crop[0], rng))
@@ -111,7 +145,7 @@ class PhantomCrops(_Augmented):
         self._volumes = LabelVolumes(data)
         self._turn = turn
 
-    def draw(self, rng: np.random.Generator) -> Crop:
+    def draw(self, rng: np.random.Generator) -> LabelCrop:
         """Draw a crop at a uniform place."""
         index, corner = self._volumes.draw(rng)
         x, z = self._volumes.read(index, corner)
@@ -119,14 +153,17 @@ class PhantomCrops(_Augmented):
             turn = draw_turn(rng, square=x.shape[1] == x.shape[2])
             x, z = turned(x, turn), turned(z, turn)
         labelx, labelz = (torch.from_numpy(np.ascontiguousarray(v))[None] for v in (x, z))
-        return Crop(
-            source=self._volumes.files[index].name,
-            mask=self.mask(rng),
-            noise_seed=int(rng.integers(2**31)),
-            shifts=self.shifts(rng),
-            labelx=labelx,
-            labelz=labelz,
-        )
+        mask, seed, shifts = self._augmentation(rng)
+        return LabelCrop(self._volumes.files[index].name, mask, shifts, labelx, labelz, seed)
+
+
+def label_crops(config: Config, *, vibrate: bool) -> tuple[PhantomCrops, PhantomCrops]:
+    """Return crops of labels, to train with and to validate with."""
+    vibration = config.vibration if vibrate else None
+    return (
+        PhantomCrops(config.labels("pretrain_dataset"), turn=True, vibration=vibration),
+        PhantomCrops(config.labels("pretrain_val_dataset"), turn=False),
+    )
 
 
 class RecordingCrops(_Augmented):
@@ -160,14 +197,15 @@ class RecordingCrops(_Augmented):
         vibration: Vibration | None = None,
         *,
         align: bool = False,
-        value_range: tuple[float, float] | None = None,
+        value_range: ValueRange | None = None,
     ) -> None:
         super().__init__(data, vibration)
         files = find_recordings(Path(data.folderpath), left_out=left_out)
         files = split_recordings(files, train=data.train)
         self.stacks = [read_recording(path, value_range=value_range) for path in files]
         if align:
-            self.stacks = [align_recording(stack) for stack in self.stacks]
+            model = shipped_alignment()
+            self.stacks = [align_recording(stack, model) for stack in self.stacks]
         for stack in self.stacks:
             if any(n < c for n, c in zip(stack.volume.shape, data.image_crop, strict=True)):
                 raise UserError(
@@ -175,7 +213,7 @@ class RecordingCrops(_Augmented):
                     f"{data.image_crop}: lower cropsize"
                 )
 
-    def draw(self, rng: np.random.Generator) -> Crop:
+    def draw(self, rng: np.random.Generator) -> RecordingCrop:
         """Draw a crop."""
         stack = self.stacks[int(rng.integers(len(self.stacks)))]
         best, brightest = stack.volume, -1.0
@@ -190,17 +228,5 @@ class RecordingCrops(_Augmented):
                 best, brightest = crop, mean
             if brightest >= float(stack.volume.mean()):
                 break
-        return Crop(
-            source=stack.path.name,
-            mask=self.mask(rng),
-            noise_seed=int(rng.integers(2**31)),
-            shifts=self.shifts(rng),
-            image=torch.from_numpy(best.copy())[None],
-        )
-
-
-def align_recording(stack: Recording) -> Recording:
-    """Return a recording with its slices aligned, by the network that ships."""
-    model = load_alignment() if SHIPPED.is_file() else None
-    aligned, _ = align(torch.from_numpy(stack.volume)[None, None], model)
-    return replace(stack, volume=aligned[0, 0].numpy().clip(0, 1))
+        mask, _, shifts = self._augmentation(rng)
+        return RecordingCrop(stack.path.name, mask, shifts, torch.from_numpy(best.copy())[None])

@@ -3,7 +3,6 @@
 import re
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,71 +11,70 @@ import torch
 from scopekit.errors import UserError
 from scopekit.images.files import VoxelSize, stack_stem
 from scopekit.inputs import find_inputs, run_all
-from scopekit.memory import choose_device, return_freed_memory
+from scopekit.memory import return_freed_memory
 from scopekit.outputs import describe_write_failure, make_folder, require_writable
 from scopekit.progress import say
 from scopekit.settings import read_yaml
 from tenet import __version__
-from tenet.config.files import Config, load_config
-from tenet.data.recording_files import (
-    SUFFIXES,
-    RecordingFile,
-    differ,
-    open_recording,
-    require_range,
-)
+from tenet.config.files import Config, as_config
+from tenet.data.recordings import SUFFIXES, RecordingFile, differ, open_recording
+from tenet.data.value_range import ValueRange, require_range
 from tenet.enhancement.chunks import halo
-from tenet.enhancement.results import ENDINGS, StackTask, enhance_stack
+from tenet.enhancement.results import ENDINGS, StackOptions, StackTask, enhance_stack
 from tenet.network.jnet import JNet
-from tenet.network.weights import checkpoint_file, load_model
+from tenet.network.weights import load_model, weights_file
 from tenet.objects.labelling import CONNECTIVITY
 
 _RESULT = re.compile(r"(_t\d+)?_tenet_[a-z]+$")
 
 
-@dataclass(frozen=True)
-class EnhanceOptions:
-    """The command's options, see ``tenet enhance --help``."""
-
-    config: str
-    checkpoint: Path
-    out: Path
-    time_points: tuple[int, ...] | None = None
-    threshold: float | None = None
-    value_range: tuple[float, float] | None = None
-    max_memory_gb: float | None = None
-    device: str = "auto"
-    dtype: str = "float32"
-    overwrite: bool = False
-
-
-def enhance_files(inputs: list[Path], options: EnhanceOptions) -> None:
+def enhance_files(
+    inputs: list[Path],
+    config: Config | str | Path,
+    checkpoint: str | Path,
+    out: Path,
+    *,
+    time_points: tuple[int, ...] | None = None,
+    threshold: float | None = None,
+    value_range: ValueRange | None = None,
+    max_memory_gb: float | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    overwrite: bool = False,
+) -> None:
     """Enhance every time point of every recording among the inputs.
+
+    See ``tenet enhance --help``; a threshold that is not given is the configuration's.
 
     Raises
     ------
     UserError
         At once if nothing can be done; at the end, if some could not be.
     """
-    if options.value_range is not None:
-        require_range(options.value_range)
+    require_range(value_range)
     return_freed_memory()
     sources = find_inputs(inputs, SUFFIXES, _is_result)
-    config = load_config(options.config)
-    device = choose_device(options.device)
-    model = load_model(checkpoint_file(options.checkpoint), config.params).to(device)
-    require_writable(options.out)
-    if options.value_range is None and options.checkpoint.stem == config.pretrained_model:
+    config = as_config(config)
+    weights = weights_file(checkpoint)
+    model = load_model(weights, config, device=device)
+    require_writable(out)
+    if value_range is None and weights.stem == config.pretrained_model:
         say(
-            f"warning: {options.checkpoint} was only pre-trained, on the brightness of simulated "
+            f"warning: {checkpoint} was only pre-trained, on the brightness of simulated "
             "images: stacks scaled to their own maximum may come out too thick; fine-tune, or name "
             "with --value-range the recorded values that were 0 and 1 there"
         )
-    work = _Work(config, model, options)
+    options = StackOptions(
+        config.params.threshold if threshold is None else threshold,
+        value_range,
+        max_memory_gb,
+        dtype,
+    )
+    work = _Work(config, model, weights, options, out, time_points, overwrite=overwrite)
     done = run_all(sources, work)
     if not work.enhanced:
         raise UserError(
-            f"{options.out}: all results exist ({len(done)} inputs): add --overwrite to replace "
+            f"{out}: all results exist ({len(done)} inputs): add --overwrite to replace "
             "them, or choose another --out"
         )
 
@@ -95,14 +93,26 @@ class _Work:
         How many time points were.
     """
 
-    def __init__(self, config: Config, model: JNet, options: EnhanceOptions) -> None:
-        self._config, self._model, self._options = config, model, options
+    def __init__(
+        self,
+        config: Config,
+        model: JNet,
+        weights: Path,
+        options: StackOptions,
+        out: Path,
+        time_points: tuple[int, ...] | None,
+        *,
+        overwrite: bool,
+    ) -> None:
+        self._config, self._model, self._weights = config, model, weights
+        self._options, self._out, self._time_points = options, out, time_points
+        self._overwrite = overwrite
         self.enhanced = 0
 
     def __call__(self, path: Path) -> Path:
         recording = open_recording(path)
         voxel_um, origin = self._voxel(recording)
-        frames = self._options.time_points or range(recording.n_frames)
+        frames = self._time_points or range(recording.n_frames)
         for frame in frames:
             recording.require_time_point(frame)
         failures = []
@@ -127,23 +137,14 @@ class _Work:
     def _one(
         self, recording: RecordingFile, frame: int, name: str, voxel_um: VoxelSize, origin: str
     ) -> None:
-        options, out = self._options, self._options.out
+        out = self._out
         last = out / f"{name}{ENDINGS[-1]}"
-        settings = self._settings(recording, frame, origin)
-        if last.exists() and not options.overwrite:
-            other = ", ".join(_other_settings(out / f"{name}.yaml", settings))
+        noted = self._noted(recording, frame, origin)
+        if last.exists() and not self._overwrite:
+            other = ", ".join(_other_settings(out / f"{name}.yaml", noted))
             say(f"{last} exists{f', made with another {other}' if other else ''}: skipped")
             return
-        task = StackTask(
-            recording=recording,
-            frame=frame,
-            voxel_um=voxel_um,
-            threshold=settings["threshold"],
-            value_range=options.value_range,
-            max_memory_gb=options.max_memory_gb,
-            dtype=options.dtype,
-            settings=settings,
-        )
+        task = StackTask(recording, frame, voxel_um, self._options, noted)
         make_folder(out)
         # Left by a run that was killed, if it is there.
         landing = out / f".{name}.partial"
@@ -164,8 +165,7 @@ class _Work:
 
     def _voxel(self, recording: RecordingFile) -> tuple[VoxelSize, str]:
         """Return the (z, y, x) step of the recording in um, and who tells it."""
-        params = self._config.params
-        trained = (params.res_axial, params.res_lateral, params.res_lateral)
+        trained = self._model.recorded_voxel_um
         found = recording.voxel_um
         if found is None:
             say(f"{recording.path.name}: tells no voxel size; taken from the configuration")
@@ -178,8 +178,8 @@ class _Work:
             )
         return found, "the file"
 
-    def _settings(self, recording: RecordingFile, frame: int, origin: str) -> dict[str, Any]:
-        options, threshold = self._options, self._config.params.threshold
+    def _noted(self, recording: RecordingFile, frame: int, origin: str) -> dict[str, Any]:
+        options = self._options
         return {
             "method": "tenet",
             "tenet_version": __version__,
@@ -187,15 +187,15 @@ class _Work:
             "time_point": frame,
             "recorded_shape": list(recording.shape),
             "voxel_size_from": origin,
-            "checkpoint": str(checkpoint_file(options.checkpoint)),
+            "checkpoint": str(self._weights),
             "configuration": self._config.name,
-            "threshold": threshold if options.threshold is None else options.threshold,
+            "threshold": options.threshold,
             "value_range": options.value_range and list(options.value_range),
             "dtype": options.dtype,
             "params": self._config.params.model_dump(mode="json"),
             "connectivity": CONNECTIVITY,
             "halo_voxels": list(halo(self._config.params)),
-            "device": str(next(self._model.parameters()).device),
+            "device": str(self._model.device),
             "torch_version": str(torch.__version__),
         }
 

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scopekit.errors import UserError
 from scopekit.images.files import VoxelSize
 from scopekit.images.plane_file import PlaneFile, scaled_to_uint16
 from scopekit.memory import memory_budget
 from scopekit.preview import save_preview
 from scopekit.progress import progress_bar, say
 from scopekit.settings import write_yaml
-from tenet.data.recording_files import RecordingFile
+from tenet.data.recordings import RecordingFile
+from tenet.data.value_range import ValueRange, scale_of
 from tenet.enhancement.stack import enhance_into, fine_shape, plan_enhancement
 from tenet.network.jnet import JNet
-from tenet.objects.labelling import Labels, label_objects, slabs
+from tenet.objects.labelling import Labels, label_on_disk, plane_slabs
 from tenet.objects.table import measured_objects, write_table
 
 Array = NDArray[np.float32]
@@ -43,15 +43,11 @@ _OBJECT_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class StackTask:
-    """What to do.
+class StackOptions:
+    """How to enhance a stack.
 
     Attributes
     ----------
-    recording, frame
-        The file, and which of its time points.
-    voxel_um
-        (z, y, x) step of the recording in um.
     threshold
         Structure that counts as an object.
     value_range
@@ -60,24 +56,47 @@ class StackTask:
         See `scopekit.memory.memory_budget`.
     dtype
         ``float32`` or ``uint16``.
-    settings
-        What to note beside the results.
+    """
+
+    threshold: float
+    value_range: ValueRange | None
+    max_memory_gb: float | None
+    dtype: str
+
+
+@dataclass(frozen=True)
+class StackTask:
+    """What to enhance.
+
+    Attributes
+    ----------
+    recording, frame
+        The file, and which of its time points.
+    voxel_um
+        (z, y, x) step of the recording in um.
+    options
+        How.
+    noted
+        What else to note beside the results.
     """
 
     recording: RecordingFile
     frame: int
     voxel_um: VoxelSize
-    threshold: float
-    value_range: tuple[float, float] | None
-    max_memory_gb: float | None
-    dtype: str
-    settings: dict[str, Any]
+    options: StackOptions
+    noted: dict[str, Any]
 
     @property
     def label(self) -> str:
         """The file's name, with the time point where there are several."""
         name = self.recording.path.name
         return name + (f" [{self.frame}]" if self.recording.n_frames > 1 else "")
+
+    @property
+    def where(self) -> str:
+        """The file, with the time point where there are several, for messages."""
+        series = self.recording.n_frames > 1
+        return str(self.recording.path) + (f", time point {self.frame}" if series else "")
 
 
 def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
@@ -88,14 +107,10 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
     UserError
         If the stack is constant or holds NaN, or if memory or disk are too small.
     """
-    device = next(model.parameters()).device
-    volume, own_range = copy_recorded(task.recording, task.frame, folder / "recorded.raw")
-    value_range = task.value_range or own_range
-    if own_range[1] <= value_range[0] or own_range[0] >= value_range[1]:
-        raise UserError(
-            f"{task.label}: its values, {own_range[0]:g} to {own_range[1]:g}, all lie outside "
-            f"--value-range {value_range[0]:g} {value_range[1]:g}"
-        )
+    options = task.options
+    volume, least, largest = copy_recorded(task.recording, task.frame, folder / "recorded.raw")
+    where, full_scale = task.where, task.recording.full_scale
+    value_range = scale_of(where, least, largest, options.value_range, full_scale)
     scale = model.image.scale
     fine_um = (task.voxel_um[0] / scale, *task.voxel_um[1:])
     fine = fine_shape(model, volume.shape)
@@ -105,66 +120,59 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
             _IMAGES, (fine, fine, volume.shape), (fine_um, fine_um, task.voxel_um), strict=True
         )
     ]
-    plan = plan_enhancement(model, volume.shape, memory_budget(device, task.max_memory_gb))
+    plan = plan_enhancement(model, volume.shape, memory_budget(model.device, options.max_memory_gb))
     with progress_bar(task.label, plan.steps) as advance:
         enhance_into(
             model, volume, value_range, structure, brightness, reconstruction, plan, advance
         )
     labels = _label(task, structure, folder, fine_um)
-    room = memory_budget(torch.device("cpu"), task.max_memory_gb).available * _OBJECT_SHARE
+    room = memory_budget(torch.device("cpu"), options.max_memory_gb).available * _OBJECT_SHARE
     with progress_bar(f"{task.label} objects", len(labels.boxes)) as advance:
         rows = measured_objects(labels, brightness, volume, scale, fine_um, room)
         unmeasured = write_table(folder / "result_objects.csv", rows, advance)
     if unmeasured:
         say(
             f"{task.label}: {unmeasured} objects are too large for the memory: no surface, "
-            "sphericity and axial ratio; give a larger --max-memory-gb, or a higher --threshold"
+            "sphericity and axial ratio; give more memory, or a higher threshold"
         )
     _draw(folder / "result.png", volume, images, fine_um)
     settings = {
-        **task.settings,
+        **task.noted,
         "recorded_range": list(value_range),
         "voxel_um": dict(zip("zyx", map(float, fine_um), strict=True)),
         "shape": list(fine),
         "chunks": len(plan.chunks),
         "objects": len(labels.boxes),
     }
-    if task.dtype == "uint16":
+    if options.dtype == "uint16":
         settings["uint16_factors"] = _to_uint16(images, task, fine_um)
     write_yaml(folder / "result.yaml", settings, overwrite=True)
 
 
 def copy_recorded(
     recording: RecordingFile, frame: int, path: Path
-) -> tuple[PlaneFile, tuple[float, float]]:
-    """Copy a time point to a plain file of float32; return it and the values that count as 0 and 1.
+) -> tuple[PlaneFile, float, float]:
+    """Copy a time point to a plain file of float32; return it, and its least and largest value.
 
-    Raises
-    ------
-    UserError
-        If the stack is constant or holds NaN or infinite values.
+    Those are NaN or infinite if any value is.
     """
-    label = str(recording.path) + (f", time point {frame}" if recording.n_frames > 1 else "")
     volume = PlaneFile.create_raw(path, recording.shape, np.float32)
     depth, height, width = recording.shape
     step = max(_READ_BYTES // (4 * height * width), 1)
-    low, high = np.inf, -np.inf
+    lows, highs = [], []
     for start in range(0, depth, step):
         planes = recording.planes(frame, start, min(start + step, depth))
-        if not np.isfinite(planes).all():
-            raise UserError(f"{label}: NaN or infinite values; replace them by numbers first")
-        low, high = min(low, float(planes.min())), max(high, float(planes.max()))
+        lows.append(planes.min())
+        highs.append(planes.max())
         volume[start : start + step,] = planes
-    if low == high:
-        raise UserError(f"{label}: constant, every voxel is {low:g}; leave it out")
-    return volume, (low, high) if recording.full_scale is None else (0.0, recording.full_scale)
+    return volume, float(np.min(lows)), float(np.max(highs))
 
 
 def _label(task: StackTask, structure: PlaneFile, folder: Path, fine_um: VoxelSize) -> Labels:
     mask = PlaneFile.create(folder / "result_mask.tif", structure.shape, np.uint8, fine_um)
     path = folder / "result_labels.tif"
-    with progress_bar(f"{task.label} labels", 2 * len(slabs(structure.shape))) as advance:
-        return label_objects(structure, task.threshold, mask, path, fine_um, advance)
+    with progress_bar(f"{task.label} labels", 2 * len(plane_slabs(structure.shape))) as advance:
+        return label_on_disk(structure, task.options.threshold, mask, path, fine_um, advance)
 
 
 def _draw(path: Path, volume: PlaneFile, images: list[PlaneFile], fine_um: VoxelSize) -> None:

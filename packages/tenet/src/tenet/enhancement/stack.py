@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Generic, overload
 
 import numpy as np
 import torch
@@ -10,18 +11,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scopekit.errors import UserError
+from scopekit.images.files import VoxelSize
 from scopekit.images.plane_file import Planes, WritablePlanes
-from scopekit.memory import GB, MemoryBudget, memory_budget
+from scopekit.memory import MemoryBudget, memory_budget
+from tenet.array_kinds import Array, Kind, like, to_array
+from tenet.data.recordings import Recording
+from tenet.data.value_range import ValueRange, scale_of
 from tenet.enhancement.chunks import Chunk, plan_chunks
 from tenet.enhancement.reimaging import Window, plan_windows, reimage_window
 from tenet.network.jnet import JNet, hill
 
-Array = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
-class Enhanced:
-    """What JNet makes of a stack; float32, on the CPU.
+class Enhanced(Generic[Kind]):
+    """What JNet makes of a stack; arrays or tensors of float32, as the stack was.
 
     Attributes
     ----------
@@ -30,53 +33,97 @@ class Enhanced:
     reconstruction
         (Z, Y, X), from 0 to 1: their product, or that of the quantised structure where
         ``use_x_quantized`` says so, as the microscope would image it.
+    voxel_um
+        (z, y, x) step of structure and brightness; the reconstruction has that of the stack.
     """
 
-    structure: Tensor
-    brightness: Tensor
-    reconstruction: Tensor
+    structure: Kind
+    brightness: Kind
+    reconstruction: Kind
+    voxel_um: VoxelSize
 
 
+@overload
 def enhance(
     model: JNet,
     stack: Tensor,
     *,
-    full_range: tuple[float, float] | None = None,
-    max_memory_bytes: int | None = None,
+    voxel_um: VoxelSize | None = ...,
+    value_range: ValueRange | None = ...,
+    max_memory_gb: float | None = ...,
+    on_progress: Callable[[int, int], None] | None = ...,
+) -> Enhanced[Tensor]: ...
+@overload
+def enhance(
+    model: JNet,
+    stack: NDArray[Any] | Recording,
+    *,
+    voxel_um: VoxelSize | None = ...,
+    value_range: ValueRange | None = ...,
+    max_memory_gb: float | None = ...,
+    on_progress: Callable[[int, int], None] | None = ...,
+) -> Enhanced[Array]: ...
+def enhance(
+    model: JNet,
+    stack: NDArray[Any] | Tensor | Recording,
+    *,
+    voxel_um: VoxelSize | None = None,
+    value_range: ValueRange | None = None,
+    max_memory_gb: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Enhanced:
+) -> Enhanced[Array] | Enhanced[Tensor]:
     """Enhance a stack, in chunks where it does not fit the memory.
 
     Parameters
     ----------
     model
-        The network, on the device where it is to run; it runs in evaluation mode.
+        The network, as from `tenet.load_model`, on the device where it is to run; it runs in
+        evaluation mode.
     stack
-        (Z, Y, X), of any size.
-    full_range
-        Values that become 0 and 1, others are clipped; by default the stack's minimum and maximum.
-    max_memory_bytes
+        (Z, Y, X) as recorded, of any size and in any unit; or what `tenet.read_recording` read,
+        whose 0 and 1 stay what they are, and which tells its voxel size.
+    voxel_um
+        (z, y, x) step of the stack; by default that of the recording, else the configuration's.
+    value_range
+        Values that become 0 and 1, others are clipped; by default a stack's least and largest.
+    max_memory_gb
         Peak of the process on the CPU, or of the device's memory on CUDA; by default what it holds
         and 80 % of what is free.
     on_progress
         Called with the number of parts done, and of all.
 
+    Returns
+    -------
+    Enhanced
+        Structure, brightness, reconstruction, and the voxel size of the former two.
+
     Raises
     ------
     UserError
         If the stack has other axes, holds NaN or is constant, or if the memory is too small.
+
+    Examples
+    --------
+    >>> import numpy as np, tenet
+    >>> model = tenet.load_model("demo_pretrain")
+    >>> stack = np.random.default_rng(0).integers(90, 400, (4, 24, 24))
+    >>> found = tenet.enhance(model, stack, voxel_um=(0.8, 0.2, 0.2))
+    >>> found.structure.shape, found.reconstruction.shape, found.voxel_um
+    ((16, 24, 24), (4, 24, 24), (0.2, 0.2, 0.2))
     """
-    if stack.dim() != 3:
+    if isinstance(stack, Recording):
+        voxel_um = voxel_um or stack.voxel_um
+        value_range = value_range or (0.0, 1.0)
+        stack = stack.volume
+    if stack.ndim != 3:
         raise UserError(f"a stack of shape {tuple(stack.shape)}; expected (Z, Y, X)")
-    volume = stack.detach().cpu().numpy()
-    low, high = value_range(volume) if full_range is None else full_range
+    volume = to_array(stack)
+    zero, one = scale_of("the stack", *_extremes(volume), value_range)
     fine = fine_shape(model, volume.shape)
     structure, brightness = (np.empty(fine, np.float32) for _ in range(2))
     reconstruction = np.empty(volume.shape, np.float32)
-    device = next(model.parameters()).device
-    limit = None if max_memory_bytes is None else max_memory_bytes / GB
-    budget = memory_budget(device, limit)
-    if device.type == "cpu":
+    budget = memory_budget(model.device, max_memory_gb)
+    if model.device.type == "cpu":
         taken = 2 * structure.nbytes + reconstruction.nbytes
         budget = MemoryBudget(budget.available - taken, budget.total)
     plan = plan_enhancement(model, volume.shape, budget)
@@ -88,8 +135,10 @@ def enhance(
         if on_progress is not None:
             on_progress(done, plan.steps)
 
-    enhance_into(model, volume, (low, high), structure, brightness, reconstruction, plan, advance)
-    return Enhanced(*map(torch.from_numpy, (structure, brightness, reconstruction)))
+    enhance_into(model, volume, (zero, one), structure, brightness, reconstruction, plan, advance)
+    z_um, y_um, x_um = voxel_um or model.recorded_voxel_um
+    made = [like(torch.from_numpy(v), stack) for v in (structure, brightness, reconstruction)]
+    return Enhanced(made[0], made[1], made[2], (z_um / model.image.scale, y_um, x_um))
 
 
 @dataclass(frozen=True)
@@ -111,15 +160,14 @@ def plan_enhancement(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) 
     The results themselves are not part of the budget.
     """
     z, y, x = shape
-    device = next(model.parameters()).device.type
-    chunks = plan_chunks(model.params, (z, y, x), budget, device)
+    chunks = plan_chunks(model.params, (z, y, x), budget, model.device.type)
     return Plan(chunks, plan_windows(model, shape, budget))
 
 
 def enhance_into(
     model: JNet,
     volume: Planes,
-    value_range: tuple[float, float],
+    value_range: ValueRange,
     structure: WritablePlanes,
     brightness: WritablePlanes,
     reconstruction: WritablePlanes,
@@ -160,18 +208,10 @@ def fine_shape(model: JNet, shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0] * model.image.scale, shape[1], shape[2]
 
 
-def value_range(volume: NDArray) -> tuple[float, float]:
-    """Return minimum and maximum; raise `UserError` if all values are one, or some are no numbers.
-
-    Planes are looked at one by one.
-    """
+def _extremes(volume: NDArray[Any]) -> tuple[float, float]:
+    """Return minimum and maximum, planes looked at one by one; NaN if any value is."""
     lows, highs = zip(*((plane.min(), plane.max()) for plane in volume), strict=True)
-    low, high = float(np.min(lows)), float(np.max(highs))
-    if not np.isfinite([low, high]).all():
-        raise UserError("NaN or infinite values; replace them by numbers first")
-    if low == high:
-        raise UserError(f"constant, every voxel is {low:g}; leave it out")
-    return low, high
+    return float(np.min(lows)), float(np.max(highs))
 
 
 @contextmanager
@@ -187,15 +227,14 @@ def _evaluating(model: JNet) -> Iterator[None]:
 
 
 def _enhance_chunk(
-    model: JNet, volume: Planes, value_range: tuple[float, float], chunk: Chunk
+    model: JNet, volume: Planes, value_range: ValueRange, chunk: Chunk
 ) -> tuple[Array, Array]:
     """Return structure and brightness of the core of a chunk, which alone is read."""
     low, high = value_range
     part = volume[chunk.source(model.image.scale)].astype(np.float32)
     part -= np.float32(low)
     part /= np.float32(high - low)
-    device = next(model.parameters()).device
-    image = torch.from_numpy(part)[None, None].to(device).clamp_(0, 1)
+    image = torch.from_numpy(part)[None, None].to(model.device).clamp_(0, 1)
     structure, brightness = model.enhance(hill(image))
     inner = chunk.inner()
     return structure[0, 0][inner].cpu().numpy(), brightness[0, 0][inner].cpu().numpy()

@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, overload
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from optics import Subset, TwoPhotonOperator, richardson_lucy, section_to_kernel
+from tenet.array_kinds import Array, like, to_tensor
+from tenet.config.files import Config, as_config
 from tenet.config.sections import Params
 from tenet.microscope.model import analytic_section, sampling
 
@@ -49,14 +54,32 @@ def interpolate(image: Tensor, scale: int) -> Tensor:
     return F.interpolate(image[None, None], size=size, mode="trilinear", align_corners=False)[0, 0]
 
 
+@overload
 def rl_tv(
     image: Tensor,
-    operator: TwoPhotonOperator,
+    microscope: TwoPhotonOperator | Config | str | Path,
+    *,
+    iterations: int = ...,
+    tv_weight: float = ...,
+    on_iteration: Callable[[int], None] | None = ...,
+) -> Tensor: ...
+@overload
+def rl_tv(
+    image: NDArray[Any],
+    microscope: TwoPhotonOperator | Config | str | Path,
+    *,
+    iterations: int = ...,
+    tv_weight: float = ...,
+    on_iteration: Callable[[int], None] | None = ...,
+) -> Array: ...
+def rl_tv(
+    image: NDArray[Any] | Tensor,
+    microscope: TwoPhotonOperator | Config | str | Path,
     *,
     iterations: int = ITERATIONS,
     tv_weight: float = TV_WEIGHT,
     on_iteration: Callable[[int], None] | None = None,
-) -> Tensor:
+) -> Array | Tensor:
     """Deconvolve an image straight to finer planes: Richardson-Lucy with total variation.
 
     The microscope records only some of the finer planes, so that those between are found rather
@@ -65,9 +88,10 @@ def rl_tv(
     Parameters
     ----------
     image
-        (Z, Y, X), not negative, on the device where it is to run.
-    operator
-        The microscope, see `microscope_operator`.
+        (Z, Y, X), not negative; a tensor on the device where it is to run.
+    microscope
+        That of a configuration (itself, its path or name), by its analytic PSF; or an operator,
+        see `microscope_operator`.
     iterations, tv_weight
         See `optics.richardson_lucy`.
     on_iteration
@@ -75,9 +99,20 @@ def rl_tv(
 
     Returns
     -------
-    Tensor
-        (Z scale, Y, X), not negative.
+    ndarray or Tensor
+        (Z scale, Y, X), not negative, in the unit of the image.
+
+    Examples
+    --------
+    >>> import numpy as np, tenet
+    >>> image = np.random.default_rng(0).random((3, 12, 12))
+    >>> tenet.rl_tv(image, "demo", iterations=5).shape
+    (12, 12, 12)
     """
+    given, image = image, to_tensor(image)
+    operator = microscope
+    if not isinstance(operator, TwoPhotonOperator):
+        operator = microscope_operator(as_config(operator).params)
     scale, reach = operator.scale, operator.padding
     # What shines in from more than half the kernel's reach is faint.
     margin = (math.ceil(reach[0] / scale / 2), reach[1] // 2, reach[2] // 2)
@@ -92,4 +127,5 @@ def rl_tv(
         on_sweep=None if on_iteration is None else lambda sweep, *_: on_iteration(sweep),
     )
     inside = zip((margin[0] * scale, *margin[1:]), size, strict=True)
-    return found[tuple(slice(m, n - m) for m, n in inside)]
+    sharp: Array | Tensor = like(found[tuple(slice(m, n - m) for m, n in inside)], given)
+    return sharp

@@ -2,37 +2,28 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from scopekit.preview import draw_scale_bar
+from tenet.array_kinds import Array, to_array
+from tenet.config.files import Config
 from tenet.config.sections import Visualization
-from tenet.evaluation.kinds import Result, Summary, brightness_gain
-from tenet.objects.measurements import Statistics
+from tenet.evaluation.scores import SCORES, Result, Summary
+from tenet.evaluation.statistics import Statistics
+from tenet.metrics import brightness_gain
+from tenet.microscope.psf import Profiles, draw_sections
+from tenet.network.jnet import JNet
+from tenet.network.weights import load_model, pretrained_file
 
-Array = NDArray[np.float32]
+Views = tuple[Array, Array, Array]
 _COLUMN_INCHES, _SPACE_INCHES, _HEADER_INCHES = 1.9, 0.1, 0.72
 _PERCENTILE = 99.9
-_NAMES = {
-    "volume_um3": "volume (µm³)",
-    "sphericity": "sphericity",
-    "z_xy_ratio": "z / xy diameter",
-    "iou": "IoU",
-    "volume_error": "error of the volume",
-}
-
-_RANGES: dict[str, tuple[float, float | None]] = {
-    "volume_um3": (0, None),
-    "sphericity": (0, 1.05),
-    "z_xy_ratio": (0, 6),
-    "iou": (0, 1.05),
-    "volume_error": (-1, 3),
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ class Windows:
             shares.append((first / n, (first + width) / n))
         return cls(*shares)
 
-    def views(self, volume: Array, project: Callable[..., Array]) -> tuple[Array, Array, Array]:
+    def views(self, volume: Array, project: Callable[..., Array] = np.max) -> Views:
         """Return the projections (Y, X), (Z, X) and (Z, Y) of a volume."""
         found = []
         for axis, (low, high) in enumerate((self.z, self.y, self.x)):
@@ -69,6 +60,57 @@ class Windows:
             part = volume.take(range(first, max(round(high * n), first + 1)), axis=axis)
             found.append(project(part, axis=axis))
         return found[0], found[1], found[2]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One volume of a picture.
+
+    Attributes
+    ----------
+    title
+        Above it.
+    views
+        Its projections along z, y and x.
+    limits
+        Values that are drawn darkest and brightest.
+    colours
+        Of what is between them.
+    outlined_at
+        Level of an outline, if there is one.
+    """
+
+    title: str
+    views: Views
+    limits: tuple[float, float] = (0, 1)
+    colours: str = "gray"
+    outlined_at: float | None = None
+
+
+def _columns(results: Sequence[Result], threshold: float, windows: Windows) -> list[_Column]:
+    """Return what `draw_results` draws, from left to right."""
+    first, *others = results
+    fitted = brightness_gain(first.reconstruction, first.image) * first.reconstruction
+    recorded = (0, max(float(np.percentile(first.image, _PERCENTILE)), 1e-6))
+    columns = [_Column("image", windows.views(first.image), recorded)]
+    if first.truth is not None:
+        columns.append(_Column("truth", windows.views(first.truth)))
+    structure = windows.views(first.structure)
+    columns.append(_Column("structure", structure, outlined_at=threshold))
+    if first.brightness is not None:
+        bright = windows.views(first.structure * first.brightness)
+        columns.append(_Column("structure × brightness", bright))
+    columns.append(_Column("reconstruction", windows.views(fitted), recorded))
+    difference = windows.views(fitted - first.image, np.mean)
+    most = max(*(float(np.abs(view).max()) for view in difference), 1e-6)
+    title = f"difference\n± {most:.2g} of the peak"
+    columns.append(_Column(title, difference, (-most, most), "RdBu_r"))
+    for other in others:
+        views = windows.views(other.structure)
+        # The brightest voxel of another method may be a spike.
+        high = max(float(np.percentile(views[0], _PERCENTILE)), 1e-6)
+        columns.append(_Column(other.method, views, (0, high)))
+    return columns
 
 
 def draw_results(
@@ -89,18 +131,8 @@ def draw_results(
     section
         What is projected, see `Windows.of`.
     """
-    first, *others = results
-    gain = brightness_gain(first.reconstruction, first.image)
-    fitted = (gain * first.reconstruction).astype(np.float32)
-    columns: list[tuple[str, Array]] = [("image", first.image)]
-    if first.truth is not None:
-        columns.append(("truth", first.truth))
-    columns.append(("structure", first.structure))
-    if first.brightness is not None:
-        columns.append(("structure × brightness", first.structure * first.brightness))
-    columns += [("reconstruction", fitted), ("difference", fitted - first.image)]
-    columns += [(result.method, result.structure) for result in others]
-
+    first = results[0]
+    columns = _columns(results, threshold, Windows.of(section, first.image.shape))
     z_um, y_um, x_um = (
         n * step for n, step in zip(first.structure.shape, first.voxel_um, strict=True)
     )
@@ -120,54 +152,33 @@ def draw_results(
     figure.text(
         _SPACE_INCHES / size[0], 1 - 0.2 / size[1], first.name, color="white", weight="bold"
     )
-    windows = Windows.of(section, first.image.shape)
-    peak = max(float(np.percentile(first.image, _PERCENTILE)), 1e-6)
-    for column, (title, volume) in enumerate(columns):
-        left = (_SPACE_INCHES + column * step) / size[0]
+    for number, column in enumerate(columns):
+        left = (_SPACE_INCHES + number * step) / size[0]
         axes = figure.add_axes((left, 0, _COLUMN_INCHES / size[0], high * inches / size[1]))
-        views = windows.views(volume, np.mean if title == "difference" else np.max)
-        limits = _limits(title, views, peak)
-        for view, box in zip(views, boxes, strict=True):
-            _show(axes, view, box, limits, threshold if title == "structure" else None)
-        axes.set(xlim=(0, wide), ylim=(high, 0))
+        for view, box in zip(column.views, boxes, strict=True):
+            _show(axes, view, box, column)
+        axes.set(xlim=(0, wide), ylim=(high, 0), label=column.title)
         axes.set_axis_off()
-        if not column:
+        if not number:
             draw_scale_bar(axes, (x_um, y_um), 0.012 * y_um, gap, fontsize=7)
             for (x, y, _, _), name in zip(boxes, ("xy", "xz", "yz"), strict=True):
                 axes.text(x + gap / 2, y + gap / 2, name, color="0.7", fontsize=7, va="top")
-        note = f"\n± {limits['vmax']:.2g} of the peak" if title == "difference" else ""
-        figure.text(left, 1 - 0.36 / size[1], title + note, color="0.9", fontsize=8, va="top")
+        figure.text(left, 1 - 0.36 / size[1], column.title, color="0.9", fontsize=8, va="top")
     return figure
 
 
-def _limits(title: str, views: Sequence[Array], peak: float) -> dict[str, Any]:
-    if title == "difference":
-        limit = max(*(float(np.abs(view).max()) for view in views), 1e-6)
-        return {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    if title in ("image", "reconstruction"):
-        return {"cmap": "gray", "vmin": 0, "vmax": peak}
-    if title in ("truth", "structure", "structure × brightness"):
-        return {"cmap": "gray", "vmin": 0, "vmax": 1}
-    # The brightest voxel of another method may be a spike.
-    high = max(float(np.percentile(views[0], _PERCENTILE)), 1e-6)
-    return {"cmap": "gray", "vmin": 0, "vmax": high}
-
-
-def _show(
-    axes: Axes,
-    view: Array,
-    box: tuple[float, float, float, float],
-    limits: Mapping[str, Any],
-    outline: float | None,
-) -> None:
-    """Draw a view in its box, in um, and the outline of what is above a threshold."""
+def _show(axes: Axes, view: Array, box: tuple[float, float, float, float], column: _Column) -> None:
+    """Draw a view in its box, in um, and its outline."""
     left, top, width, height = box
     extent = (left, left + width, top + height, top)
-    axes.imshow(view, extent=extent, aspect="auto", interpolation="nearest", **limits)
-    if outline is not None and view.min() < outline < view.max():
+    low, high = column.limits
+    how: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest", "cmap": column.colours}
+    axes.imshow(view, extent=extent, vmin=low, vmax=high, **how)
+    level = column.outlined_at
+    if level is not None and view.min() < level < view.max():
         rows, columns = ((np.arange(n) + 0.5) / n for n in view.shape)
         places = (left + columns * width, top + rows * height)
-        axes.contour(*places, view, levels=[outline], colors="tab:orange", linewidths=0.8)
+        axes.contour(*places, view, levels=[level], colors="tab:orange", linewidths=0.8)
 
 
 def draw_sweep(
@@ -201,9 +212,26 @@ def draw_sweep(
             if best is not None:
                 panel.plot(best, by_threshold[best][score].mean, "o", color=colour)
         panel.axhline(ideal, color="0.5", linestyle=":", linewidth=1)
-        panel.set(xlabel="threshold", title=_NAMES[score], xlim=(0, 1))
-        panel.set_ylim(*_RANGES[score])
+        panel.set(xlabel="threshold", title=SCORES[score].heading, xlim=(0, 1))
+        panel.set_ylim(*SCORES[score].axis)
         if score == "volume_um3":
             panel.set_ylim(0, 4 * ideal)
     panels[0].legend(frameon=False, fontsize=8)
     return figure
+
+
+def draw_psf(model: JNet, config: Config, weights: Path) -> Figure:
+    """Draw the PSF before and after fine-tuning: of the pre-trained weights, and of the model.
+
+    Where there are no others, the analytic PSF is what was before.
+    """
+    earlier = pretrained_file(config)
+    if earlier.is_file() and earlier.resolve() != weights.resolve():
+        titles = ("before", "after fine-tuning")
+        before = load_model(earlier, model.params).image.section()
+    else:
+        titles, before = ("analytic", "neural"), model.image.analytic
+    axial, _, lateral = model.recorded_voxel_um
+    pair = (before, model.image.section())
+    profiles = [Profiles(to_array(section), axial, lateral) for section in pair]
+    return draw_sections(dict(zip(titles, profiles, strict=True)), f"PSF of {weights.stem}")

@@ -1,9 +1,8 @@
 """One evaluation: methods applied to images, scores, tables, pictures and the report."""
 
-import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,72 +12,158 @@ from scopekit.errors import UserError
 from scopekit.outputs import require_new, require_writable, whole_file
 from scopekit.progress import progress_bar
 from scopekit.settings import write_yaml
-from tenet.config.sections import Visualization
-from tenet.evaluation.kinds import Kind, Record, Summary, best_threshold
-from tenet.evaluation.methods import TENET, Methods, Sample
-from tenet.evaluation.pictures import draw_results, draw_sweep
+from tenet.config.sections import LabelCrops
+from tenet.data.value_range import ValueRange, require_range
+from tenet.evaluation.kinds import Kind, Simulation, best_threshold
+from tenet.evaluation.methods import TENET
+from tenet.evaluation.pictures import draw_psf, draw_results, draw_sweep
 from tenet.evaluation.report import report
+from tenet.evaluation.samples import (
+    Failures,
+    label_files,
+    recorded_samples,
+    recording_files,
+    simulated_crops,
+    simulated_samples,
+)
+from tenet.evaluation.scores import Record, Row, Sample, Summary
+from tenet.evaluation.setting import EvaluationOptions, Setting
+from tenet.evaluation.tables import images_csv, objects_csv, scores_csv
 
 THRESHOLDS = (0.01, 0.02, *(round(0.05 * n, 2) for n in range(1, 20)), 0.98)
 _LARGEST_IN_REPORT = 12  # pictures
 _STEPS = 100  # of the progress bar, for a method
 
-ByThreshold = dict[float, list[Record]]
+Summaries = Mapping[str, Mapping[float, Summary]]
 
 
 @dataclass(frozen=True)
-class Row:
-    """Scores of a method at a threshold.
+class Outcome:
+    """What an evaluation left.
 
     Attributes
     ----------
-    method, threshold
-        Of what.
-    chosen
-        ``given``, or ``best`` for the threshold that the evaluation found best.
-    summary
-        The scores.
-    note
-        What is to be known of them, if anything.
+    rows
+        Every method, at the threshold asked for, and at its best one where there is a truth.
+    page
+        The report.
+    failures
+        Files that could not be used.
     """
 
-    method: str
-    threshold: float
-    chosen: str
-    summary: Summary
-    note: str = ""
+    rows: list[Row]
+    page: Path
+    failures: Failures
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Where results go.
+def evaluate_recordings(
+    kind: Kind,
+    inputs: Sequence[Path],
+    options: EvaluationOptions,
+    *,
+    aligned: bool = False,
+    value_range: ValueRange | None = None,
+) -> Outcome:
+    """Evaluate recordings.
 
-    Attributes
+    Parameters
     ----------
-    folder, overwrite
-        Where, and whether earlier results may be replaced.
-    settings
-        To be told in the report and in ``KIND.yaml``.
-    psf
-        Picture of the PSF.
-    visualization
-        What is projected in pictures.
-    """
+    kind
+        What to measure.
+    inputs
+        Files and folders.
+    options
+        See there.
+    aligned, value_range
+        See `recorded_samples`.
 
-    folder: Path
-    overwrite: bool
-    settings: Mapping[str, Any]
-    psf: Figure
-    visualization: Visualization | None = None
+    Raises
+    ------
+    UserError
+        If no file can be used, or options, configuration or weights are wrong.
+    """
+    setting = Setting.of(options)
+    files = recording_files(inputs)
+    failures = Failures(len(files))
+    samples = recorded_samples(
+        files,
+        setting.model.params,
+        aligned=aligned,
+        value_range=value_range,
+        failures=failures,
+    )
+    if not samples:
+        failures.require_none()
+    told = {} if value_range is None else {"value_range": list(value_range)}
+    rows = evaluate(kind, setting, samples, len(samples), told)
+    return Outcome(rows, setting.file(kind, "_report.html"), failures)
+
+
+def evaluate_simulation(
+    labels: Sequence[Path],
+    options: EvaluationOptions,
+    *,
+    images: Path | None = None,
+    value_range: ValueRange | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """Evaluate images of labels, whose structure is known.
+
+    Parameters
+    ----------
+    labels
+        Files NNNN_labelx.npy, or folders of them; none: crops of ``pretrain_val_dataset``.
+    options
+        See there.
+    images
+        Folder of the labels' images, in the same order; by default they are made.
+    value_range
+        Values of ``images`` that are 0 and 1 to the network.
+    seed
+        Of the noise of images that are made: the first one's, the next has the next.
+
+    Raises
+    ------
+    UserError
+        If no file can be used, or options, configuration or weights are wrong.
+    """
+    kind = Simulation()
+    files = label_files(labels)
+    pictures = [] if images is None else recording_files([images])
+    if images is not None and len(pictures) != len(files):
+        raise UserError(f"{images}: {len(pictures)} images of {len(files)} labels; give all")
+    if value_range is not None and images is None:
+        raise UserError("value range: labels are imaged in the right scale; leave it out")
+    require_range(value_range)
+    setting = Setting.of(options)
+    failures = Failures(len(files))
+    if files:
+        number = len(files)
+        samples = simulated_samples(
+            files, setting.model, seed, pictures, value_range=value_range, failures=failures
+        )
+    else:
+        number = setting.config.section("pretrain_val_dataset", LabelCrops).I
+        samples = simulated_crops(setting.config, setting.model, None)
+    told = {} if value_range is None else {"value_range": list(value_range)}
+    rows = evaluate(kind, setting, samples, number, told)
+    return Outcome(rows, setting.file(kind, "_report.html"), failures)
+
+
+@dataclass
+class _Measured:
+    """What is measured of all images: method to threshold to records; and pictures, by image."""
+
+    records: dict[str, dict[float, list[Record]]]
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
 
 def evaluate(
     kind: Kind,
-    methods: Methods,
+    setting: Setting,
     samples: Iterable[Sample],
     number: int,
-    threshold: float,
-    outputs: Outputs,
+    told: Mapping[str, Any],
 ) -> list[Row]:
     """Evaluate methods on images, and write tables, pictures and a report.
 
@@ -92,80 +177,97 @@ def evaluate(
     ----------
     kind
         What to measure.
-    methods
-        What to try.
+    setting
+        What to try, and where results go.
     samples, number
         Images, and how many.
-    threshold
-        What counts as structure.
-    outputs
-        Where results go.
+    told
+        What else to note in the report and in ``KIND.yaml``.
 
     Returns
     -------
     list of Row
         Every method, at the given threshold, and at its best one where there is a truth.
     """
-    folder, name = outputs.folder, kind.name
-    for part in (f"{name}_report.html", f"{name}_scores.csv", f"{name}.yaml"):
-        require_new(folder / part, overwrite=outputs.overwrite)
-    require_writable(folder)
+    options, threshold = setting.options, setting.threshold
+    for ending in ("_report.html", "_scores.csv", ".yaml"):
+        require_new(setting.file(kind, ending), overwrite=options.overwrite)
+    require_writable(options.out)
     thresholds = sorted({*THRESHOLDS, threshold}) if kind.objective else [threshold]
-    records: dict[str, ByThreshold] = {m: {t: [] for t in thresholds} for m in methods.names}
-    pictures: dict[str, bytes] = {}
+    measured = _measure(kind, setting, samples, number, thresholds)
+    summaries = {
+        method: {t: kind.summarise(found) for t, found in by_threshold.items()}
+        for method, by_threshold in measured.records.items()
+    }
+    best = {method: best_threshold(kind, scores) for method, scores in summaries.items()}
+    rows = _rows(kind, measured, summaries, best, threshold)
+    settings = {**setting.told(kind), **told, "images": len(measured.pictures)}
+
+    psf = _png(draw_psf(setting.model, setting.config, setting.weights))
+    sweep = _png(draw_sweep(summaries, best, kind.ideals)) if kind.objective else None
+    shown = {} if sweep is None else {"Scores over the threshold": sweep}
+    shown |= dict(list(measured.pictures.items())[:_LARGEST_IN_REPORT])
+    files: dict[str, str | bytes] = {
+        **{f"_{image}.png": png for image, png in measured.pictures.items()},
+        "_psf.png": psf,
+        **({} if sweep is None else {"_thresholds.png": sweep}),
+        "_scores.csv": scores_csv(summaries, best),
+        "_images.csv": images_csv(measured.records, rows),
+        "_report.html": report(kind, rows, settings, {**shown, "PSF": psf}),
+    }
+    objects = objects_csv(measured.records, rows)
+    if objects:
+        files["_objects.csv"] = objects
+    for ending in files:
+        require_new(setting.file(kind, ending), overwrite=options.overwrite)
+    write_yaml(setting.file(kind, ".yaml"), settings, overwrite=options.overwrite)
+    for ending, content in files.items():
+        with whole_file(setting.file(kind, ending), overwrite=options.overwrite) as partial:
+            partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return rows
+
+
+def _measure(
+    kind: Kind,
+    setting: Setting,
+    samples: Iterable[Sample],
+    number: int,
+    thresholds: Sequence[float],
+) -> _Measured:
+    methods = setting.methods
+    measured = _Measured({method: {t: [] for t in thresholds} for method in methods.names})
     total = number * len(methods.names) * _STEPS
-    with progress_bar(f"evaluating {name}", total) as advance:
+    with progress_bar(f"evaluating {kind.name}", total) as advance:
         for sample in samples:
             results = []
             for result in methods.apply(sample, _Steps(advance)):
                 errors = kind.errors(result)
                 for t in thresholds:
                     record = kind.measure(result, t, errors)
-                    records[result.method][t].append(record)
+                    measured.records[result.method][t].append(record)
                 results.append(result)
-            figure = draw_results(results, threshold, outputs.visualization)
-            pictures[f"{name}_{sample.name}.png"] = _png(figure)
-    if not pictures:
+            figure = draw_results(results, setting.threshold, setting.visualization)
+            measured.pictures[sample.name] = _png(figure)
+    if not measured.pictures:
         raise UserError("no image to evaluate; give one or more")
-    settings = {**outputs.settings, "images": len(pictures)}
+    return measured
 
-    summaries = {
-        method: {t: kind.summarise(found) for t, found in by_threshold.items()}
-        for method, by_threshold in records.items()
-    }
-    best = {method: best_threshold(kind, scores) for method, scores in summaries.items()}
+
+def _rows(
+    kind: Kind,
+    measured: _Measured,
+    summaries: Summaries,
+    best: Mapping[str, float | None],
+    threshold: float,
+) -> list[Row]:
     rows = []
     for method, scores in summaries.items():
-        note = _why_none(scores[threshold], threshold, records[method][threshold])
-        rows.append(Row(method, threshold, "given", scores[threshold], note))
+        note = _why_none(scores[threshold], threshold, measured.records[method][threshold])
+        rows.append(Row(method, threshold, False, scores[threshold], note))
         found = best[method]
         if found is not None:
-            note = _at_the_end(method, kind) if found in (thresholds[0], thresholds[-1]) else ""
-            rows.append(Row(method, found, "best", scores[found], note))
-    shown = dict(list(pictures.items())[:_LARGEST_IN_REPORT])
-    headed = {Path(file).stem.removeprefix(f"{name}_"): png for file, png in shown.items()}
-    others = {f"{name}_psf.png": _png(outputs.psf)}
-    headed = {**headed, "PSF": others[f"{name}_psf.png"]}
-    if kind.objective:
-        sweep = _png(draw_sweep(summaries, best, kind.lines))
-        others[f"{name}_thresholds.png"] = sweep
-        headed = {"Scores over the threshold": sweep, **headed}
-    files: dict[str, str | bytes] = {
-        **pictures,
-        **others,
-        f"{name}_scores.csv": _scores_table(summaries, best),
-        f"{name}_images.csv": _images_table(records, rows),
-        f"{name}_report.html": report(kind, rows, settings, headed),
-    }
-    objects = _objects_table(records, rows)
-    if objects:
-        files[f"{name}_objects.csv"] = objects
-    for file in files:
-        require_new(folder / file, overwrite=outputs.overwrite)
-    write_yaml(folder / f"{name}.yaml", settings, overwrite=outputs.overwrite)
-    for file, content in files.items():
-        with whole_file(folder / file, overwrite=outputs.overwrite) as partial:
-            partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+            note = _at_the_end(method, kind) if found in (min(scores), max(scores)) else ""
+            rows.append(Row(method, found, True, scores[found], note))
     return rows
 
 
@@ -182,8 +284,7 @@ def _at_the_end(method: str, kind: Kind) -> str:
     note = "best threshold is the end of the scan"
     if method != TENET:
         return note
-    where = "images given by --images" if kind.name == "simulation" else "recordings"
-    return f"{note}: {where} may be in another scale than training, see --value-range"
+    return f"{note}: {kind.images} may be in another scale than in training; name the value range"
 
 
 class _Steps:
@@ -203,55 +304,4 @@ class _Steps:
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _scores_table(
-    summaries: Mapping[str, Mapping[float, Summary]], best: Mapping[str, float | None]
-) -> str:
-    rows = []
-    for method, by_threshold in summaries.items():
-        for threshold, summary in by_threshold.items():
-            row: dict[str, Any] = {"method": method, "threshold": threshold}
-            row["best"] = int(best[method] == threshold)
-            for score, found in summary.items():
-                row |= {f"{score}_{part}": value for part, value in asdict(found).items()}
-            rows.append(row)
-    return _csv(rows)
-
-
-def _reported(records: Mapping[str, ByThreshold], rows: Sequence[Row]) -> list[Record]:
-    places = dict.fromkeys((row.method, row.threshold) for row in rows)
-    return [record for method, threshold in places for record in records[method][threshold]]
-
-
-def _images_table(records: Mapping[str, ByThreshold], rows: Sequence[Row]) -> str:
-    return _csv([_head(record) | dict(record.values) for record in _reported(records, rows)])
-
-
-def _objects_table(records: Mapping[str, ByThreshold], rows: Sequence[Row]) -> str:
-    table = []
-    for record in _reported(records, rows):
-        for one in record.objects:
-            values = asdict(one)
-            values["mean_brightness"] = values.pop("mean_intensity")
-            values["touches_border"] = values.pop("touches_border")  # last, as in enhance
-            places = zip("zyx", values.pop("centroid_um"), strict=True)
-            row = _head(record) | {"label": values.pop("label")}
-            row |= {f"centroid_{axis}_um": place for axis, place in places}
-            table.append(row | values)
-    return _csv(table)
-
-
-def _head(record: Record) -> dict[str, Any]:
-    return {"image": record.name, "method": record.method, "threshold": record.threshold}
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    buffer = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
     return buffer.getvalue()

@@ -8,23 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.images.files import is_zarr
 from scopekit.progress import say
+from tenet.alignment.shifts import shipped_alignment
+from tenet.array_kinds import Array
 from tenet.config.files import Config
-from tenet.config.sections import LabelCrops, Params, StackCrops
-from tenet.data.crops import PhantomCrops, RecordingCrops, align_recording
+from tenet.config.sections import Params, StackCrops
+from tenet.data.crops import PhantomCrops, RecordingCrops
 from tenet.data.labels import open_label
-from tenet.data.recording_files import differ, require_range
-from tenet.data.recordings import Recording, find_recordings, read_recording, split_recordings
-from tenet.evaluation.methods import Sample
+from tenet.data.recordings import (
+    Recording,
+    align_recording,
+    differ,
+    find_recordings,
+    read_recording,
+)
+from tenet.data.value_range import ValueRange, require_range
+from tenet.evaluation.scores import Sample
 from tenet.microscope.imaging import Microscope
 from tenet.network.jnet import JNet
 
-Array = NDArray[np.float32]
-ValueRange = tuple[float, float] | None
 _LABEL = "_labelx.npy"
 _ANY_LABEL = re.compile(r"\d+_label[xz]\.npy$")
 
@@ -77,7 +82,7 @@ def recorded_samples(
     params: Params,
     *,
     aligned: bool = False,
-    value_range: ValueRange = None,
+    value_range: ValueRange | None = None,
     failures: Failures | None = None,
 ) -> list[Sample]:
     """Read stacks, of series the first time point; with ``aligned``, align their slices.
@@ -103,18 +108,20 @@ def recorded_samples(
     UserError
         If a file cannot be used and there is no ``failures``, or if two have the same name.
     """
-    if value_range is not None:
-        require_range(value_range)
+    require_range(value_range)
     names = [path.stem for path in files]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{name}: two files of that name; rename one of them")
     samples = []
+    alignment = shipped_alignment() if aligned else None
     for path in files:
         try:
             recording = read_recording(path, value_range=value_range)
             _tell_voxels(recording, params)
-            samples.append(_sample(recording, aligned=aligned))
+            if aligned:
+                recording = align_recording(recording, alignment)
+            samples.append(_sample(recording))
         except UserError as failure:
             if failures is None:
                 raise
@@ -139,30 +146,21 @@ def _tell_voxels(recording: Recording, params: Params) -> None:
         )
 
 
-def _sample(recording: Recording, *, aligned: bool) -> Sample:
+def _sample(recording: Recording) -> Sample:
     if recording.n_frames > 1:
         say(
             f"{recording.path.name}: a series of {recording.n_frames} time points; time point 0 "
             "alone is evaluated"
         )
-    volume = (align_recording(recording) if aligned else recording).volume
-    return Sample(recording.path.stem, volume)
-
-
-def held_out_recordings(config: Config) -> list[Path]:
-    """Return the stacks that training leaves out, ``test_dataset.test_images``; else validation's.
-
-    From the folder of ``val_dataset``.
-    """
-    folder = Path(config.section("val_dataset", StackCrops).folderpath)
-    wanted = config.test_dataset.test_images
-    everything = find_recordings(folder)
-    kept = [path for path in everything if wanted and path.stem.endswith(wanted)]
-    return kept or split_recordings(everything, train=False)
+    return Sample(recording.path.stem, recording.volume)
 
 
 def recorded_crops(
-    config: Config, number: int | None, *, aligned: bool = False, value_range: ValueRange = None
+    config: Config,
+    number: int | None,
+    *,
+    aligned: bool = False,
+    value_range: ValueRange | None = None,
 ) -> list[Sample]:
     """Return crops of the recordings of ``val_dataset``, always the same.
 
@@ -174,7 +172,6 @@ def recorded_crops(
     samples = []
     for n in range(number or data.I):
         crop = crops.draw(np.random.default_rng([data.seed, n]))
-        assert crop.image is not None
         samples.append(Sample(f"{Path(crop.source).stem}_{n:02d}", crop.image[0].numpy()))
     return samples
 
@@ -204,7 +201,7 @@ def simulated_samples(
     seed: int,
     images: Sequence[Path] = (),
     *,
-    value_range: ValueRange = None,
+    value_range: ValueRange | None = None,
     failures: Failures | None = None,
 ) -> Iterator[Sample]:
     """Yield images of labels, by the configuration's PSF and noise; or those of ``images``.
@@ -236,9 +233,9 @@ def _whole_planes(path: Path, scale: int) -> Array:
     return labelx[: len(labelx) // scale * scale]
 
 
-def _labelled(path: Path, image: Path, scale: int, value_range: ValueRange) -> Sample:
+def _labelled(path: Path, image: Path, scale: int, value_range: ValueRange | None) -> Sample:
     labelx = _whole_planes(path, scale)
-    sample = _sample(read_recording(image, value_range=value_range), aligned=False)
+    sample = _sample(read_recording(image, value_range=value_range))
     shape = (len(labelx) // scale, *labelx.shape[1:])
     if sample.image.shape != shape:
         raise UserError(f"{image}: {sample.image.shape}, {path} gives {shape}")
@@ -260,19 +257,17 @@ def simulated_crops(config: Config, model: JNet, number: int | None) -> Iterator
 
     As many as it says (``I``), or ``number``.
     """
-    data = config.section("pretrain_val_dataset", LabelCrops)
+    data = config.labels("pretrain_val_dataset")
     crops = PhantomCrops(data, turn=False)
     for n in range(number or data.I):
         crop = crops.draw(np.random.default_rng([data.seed, n]))
-        assert crop.labelx is not None
-        assert crop.labelz is not None
         image = _image_of(crop.labelz[0].numpy(), model, crop.noise_seed)
         name = crop.source.removesuffix(_LABEL)
         yield Sample(f"{name}_{n:02d}", image, crop.labelx[0].numpy())
 
 
 def _image_of(labelz: Array, model: JNet, seed: int) -> Array:
-    params, device = model.params, model.a.device
+    params, device = model.params, model.device
     a, sigma = (torch.tensor(v, device=device) for v in (params.poisson_weight, params.sig_eps))
     microscope = Microscope(model.image, model.image.analytic, a, sigma)
     image = microscope.record(torch.from_numpy(labelz)[None, None].to(device), [seed])

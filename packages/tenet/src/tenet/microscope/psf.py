@@ -95,7 +95,7 @@ def write_psf(config: Config, folder: Path, *, seed: int, overwrite: bool) -> li
         voxel_um = (lateral, axial, lateral)
         section = profiles.section[None]
         write_volume(paths[f"_{name}.tif"], section, voxel_um, overwrite=overwrite)
-    fine = (axial / params.scale, lateral, lateral)
+    fine = (axial / imaging.scale, lateral, lateral)
     write_volume(paths["_kernel.tif"], kernel.numpy(), fine, overwrite=overwrite)
     with whole_file(paths[".png"], overwrite=overwrite) as partial:
         title = f"PSF of {config.name}" + (", two photons" if params.photons == 2 else "")

@@ -1,14 +1,13 @@
 """JNet: structure and brightness of a two-photon stack, and the image that they explain."""
 
-from collections.abc import Mapping
 from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scopekit.errors import UserError
 from tenet.config.sections import Params
+from tenet.microscope.imaging import Microscope
 from tenet.microscope.model import ImagingModel
 from tenet.network.unet import Head, RecursiveLayer, Tail, blocks
 
@@ -60,7 +59,18 @@ class JNet(nn.Module):
     Notes
     -----
     Parameters are named as in published checkpoints. The neural PSF starts random: fit it with
-    ``model.image.fit``, or load a checkpoint.
+    ``model.image.fit``, or load a checkpoint. Recordings go through `tenet.enhance`, which scales
+    them, applies `hill`, and works in chunks; the model itself wants what `hill` returned.
+
+    Examples
+    --------
+    >>> import tenet, torch
+    >>> from tenet.network.jnet import hill
+    >>> model = tenet.JNet(tenet.load_config("demo").params).eval()
+    >>> with torch.no_grad():
+    ...     out = model(hill(torch.rand(1, 1, 6, 16, 16)))
+    >>> out["enhanced_image"].shape
+    torch.Size([1, 1, 24, 16, 16])
     """
 
     def __init__(self, params: Params) -> None:
@@ -134,48 +144,47 @@ class JNet(nn.Module):
         features: Tensor = self.mid(self.prev(self.prev0(image)))
         return features
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.a.device
+
+    @property
+    def recorded_voxel_um(self) -> tuple[float, float, float]:
+        """The (z, y, x) step of the recordings that the configuration is for, um."""
+        lateral = self.params.res_lateral
+        return self.params.res_axial, lateral, lateral
+
+    @property
+    def voxel_um(self) -> tuple[float, float, float]:
+        """The (z, y, x) step of what is made of those, um."""
+        axial, y, x = self.recorded_voxel_um
+        return axial / self.image.scale, y, x
+
+    def microscope(self, *, noisy: bool = True) -> Microscope:
+        """Return the microscope inside, as it is now: neural PSF and noise."""
+        training = self.image.training
+        with torch.no_grad():
+            section = self.image.eval().section().clone()
+            a, sigma = (torch.sigmoid(p).clone() for p in (self.a, self.sigma))
+        self.image.train(training)
+        return Microscope(self.image, section, a, sigma, noisy)
+
     def imaging_parameters(self) -> list[nn.Parameter]:
         """Return the learnable parameters of the microscope: neural PSF and noise."""
         return [self.a, self.sigma, *self.image.blur.parameters()]
 
-    def network_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the U-Net."""
-        names = ("prev0", "prev", "mid", "postx", "postz")
-        return [p for name in names for p in getattr(self, name).parameters()]
+    def network_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the parameters of the U-Net by name."""
+        parts = ("prev0.", "prev.", "mid.", "postx.", "postz.")
+        return {name: p for name, p in self.named_parameters() if name.startswith(parts)}
 
+    def freeze_microscope(self) -> None:
+        """Let neural PSF and noise stay as they are in training."""
+        for parameter in self.imaging_parameters():
+            parameter.requires_grad_(False)
 
-def load_published_state(model: JNet, state: Mapping[str, Tensor]) -> None:
-    """Fill a model from a published checkpoint's state.
-
-    Parameters
-    ----------
-    model
-        Of the checkpoint's channels and PSF.
-    state
-        Names to tensors, as `torch.save` stored them.
-
-    Raises
-    ------
-    UserError
-        If names or shapes differ.
-    """
-    own = model.state_dict()
-    missing = [name for name in own if name not in state]
-    foreign = [name for name in state if name not in own]
-    if missing or foreign:
-        raise UserError(
-            f"the checkpoint is of another network: {len(missing)} names are missing"
-            f"{_first(missing)}, {len(foreign)} are unknown{_first(foreign)}; check "
-            "hidden_channels_list, nblocks and attn_list"
-        )
-    for name, tensor in state.items():
-        if own[name].shape != tensor.shape:
-            raise UserError(
-                f"the checkpoint is of another network: {name} is {tuple(tensor.shape)}, here "
-                f"{tuple(own[name].shape)}; check hidden_channels_list and mid"
-            )
-    model.load_state_dict(dict(state))
-
-
-def _first(names: list[str]) -> str:
-    return f" ({names[0]})" if names else ""
+    def freeze_network(self) -> None:
+        """Let the U-Net stay as it is in training."""
+        for parameter in self.network_parameters().values():
+            parameter.requires_grad_(False)

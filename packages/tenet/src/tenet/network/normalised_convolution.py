@@ -4,6 +4,7 @@ Done one by one, these layers write and keep four volumes between the input and 
 the convolution's input is made slab by slab, and made again for the way back.
 """
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -12,9 +13,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tenet.network.replicate_padding import empty_padded, fill_margin, fold_margin, inner
-from tenet.network.slabs import repeated, slabs
 
 _LAST = torch.channels_last_3d
+# A slab and what is made of it stay in the cache: layers that pass over a whole volume, one after
+# the other, wait for memory most of the time.
+_SLAB_BYTES = 24 * 2**20
+# PyTorch leaves a single volume of so few channels x planes x rows to a method that is ten times
+# slower than oneDNN.
+_SMALL = 20480
 
 
 class Statistics(NamedTuple):
@@ -26,7 +32,7 @@ class Statistics(NamedTuple):
 
 
 @torch.no_grad()
-def statistics(x: Tensor, norm: nn.BatchNorm3d) -> Statistics:
+def batch_statistics(x: Tensor, norm: nn.BatchNorm3d) -> Statistics:
     """Return what a normalisation goes by; in training, let it learn from ``x``."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -56,7 +62,7 @@ def normalised_convolution(
     x
         (B, C, D, H, W).
     norm, found
-        The normalisation, and its `statistics` of ``x``.
+        The normalisation, and its `batch_statistics` of ``x``.
     conv
         3 x 3 x 3, to as many channels; its own padding is not used.
     dropout
@@ -69,6 +75,25 @@ def normalised_convolution(
         x, norm.weight, norm.bias, conv.weight, conv.bias, added, found, norm.eps, dropped
     )
     return out
+
+
+def cache_slabs(x: Tensor) -> list[tuple[int, int]]:
+    """Return the first plane, and the one after the last, of each slab of (B, C, D, H, W) ``x``.
+
+    A GPU takes all planes at once.
+    """
+    batch, channels, depth, height, width = x.shape
+    plane = x.element_size() * batch * channels * (height + 2) * (width + 2)
+    planes = max(_SLAB_BYTES // plane, _SMALL // (channels * (height + 2)), 1)
+    number = max(depth // planes, 1) if x.device.type == "cpu" else 1
+    ends = [depth * n // number for n in range(number + 1)]
+    return list(pairwise(ends))
+
+
+def _repeated(padded: Tensor) -> Tensor:
+    """Return a volume, twice in the batch where only then oneDNN convolves it."""
+    small = padded.shape[0] == 1 and padded[0, ..., 0].numel() <= _SMALL
+    return padded.repeat(2, 1, 1, 1, 1) if small and padded.device.type == "cpu" else padded
 
 
 def _keep_some(x: Tensor, dropout: float) -> tuple[Tensor | None, float]:
@@ -120,14 +145,14 @@ class _Activation(NamedTuple):
 
 def _convolve(padded: Tensor, kernel: Tensor, offset: Tensor) -> Tensor:
     batch = len(padded)
-    return F.conv3d(repeated(padded), kernel, offset)[:batch]
+    return F.conv3d(_repeated(padded), kernel, offset)[:batch]
 
 
 def _convolve_back(
     upstream: Tensor, padded: Tensor, kernel: Tensor, need: list[bool]
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return the gradients of the convolution's input, kernel and offset."""
-    batch, padded = len(padded), repeated(padded)
+    batch, padded = len(padded), _repeated(padded)
     if len(padded) > batch:
         upstream = torch.cat((upstream, torch.zeros_like(upstream)))
     by_padded, by_kernel, by_offset = torch.ops.aten.convolution_backward(
@@ -162,7 +187,7 @@ class _NormalisedConvolution(torch.autograd.Function):
         scale = gain * weight * inverse
         shift = gain * bias - found.mean * scale
         activation = _Activation(x, scale, shift, kept)
-        parts = slabs(x)
+        parts = cache_slabs(x)
         into = empty_padded(x, max(end - start for start, end in parts))
         out = torch.empty_like(x, memory_format=_LAST)
         for start, end in parts:
@@ -185,7 +210,7 @@ class _NormalisedConvolution(torch.autograd.Function):
         x, weight, kernel, mean, variance, inverse, scale, shift, kept = ctx.saved_tensors
         activation = _Activation(x, scale, shift, kept)
         need = ctx.needs_input_grad
-        parts = slabs(x)
+        parts = cache_slabs(x)
         into = empty_padded(x, max(end - start for start, end in parts))
         by_active = torch.empty_like(x, memory_format=_LAST)
         by_kernel = by_offset = carried = None

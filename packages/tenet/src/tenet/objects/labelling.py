@@ -39,13 +39,13 @@ class Labels:
     boxes: list[Box]
 
 
-def slabs(shape: tuple[int, ...]) -> list[slice]:
+def plane_slabs(shape: tuple[int, ...]) -> list[slice]:
     """Return the planes of a volume in slabs of a few million voxels."""
     step = max(_SLAB_VOXELS // (shape[1] * shape[2]), 1)
     return [slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
 
 
-def label_objects(
+def label_on_disk(
     structure: Planes,
     threshold: float,
     mask: PlaneFile,
@@ -68,10 +68,10 @@ def label_objects(
     voxel_um
         (z, y, x) step in um.
     advance
-        Called after each of ``2 len(slabs(shape))`` steps.
+        Called after each of ``2 len(plane_slabs(shape))`` steps.
     """
     z, y, x = structure.shape
-    parts = slabs(structure.shape)
+    parts = plane_slabs(structure.shape)
     preliminary = PlaneFile.create_raw(path.with_suffix(".raw"), (z, y, x), np.int32)
     n_found, pairs = 0, []
     last: NDArray | None = None

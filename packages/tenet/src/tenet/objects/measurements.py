@@ -1,17 +1,17 @@
-"""Measurements of labelled objects: size, surface, shape and place, in um; and their statistics."""
+"""Measurements of labelled objects: size, surface, shape and place, in um."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, gaussian_filter
-from scipy.stats import t as student
 from skimage.measure import marching_cubes
+from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.images.files import VoxelSize
+from tenet.array_kinds import to_array
 
 # Width of the smoothing, in coarsest voxel steps: narrower leaves stairs, which have more surface
 # (1.2 % too much here, 2.4 % at 0.6); wider loses branches of two voxels.
@@ -53,50 +53,46 @@ class ObjectMeasurement:
     touches_border: bool
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Mean of some numbers, and how sure it is.
-
-    Attributes
-    ----------
-    number
-        How many.
-    mean, sd
-        Mean and standard deviation (n - 1); NaN of too few.
-    ci95
-        Half the width of the mean's 95 % confidence interval, by Student's t; NaN of fewer than 2.
-    """
-
-    number: int
-    mean: float
-    sd: float
-    ci95: float
-
-
 def measure_objects(
-    labels: NDArray[np.integer],
-    voxel_size_um: VoxelSize,
-    intensity: NDArray[np.floating] | None = None,
+    labels: NDArray[np.integer] | Tensor,
+    voxel_um: VoxelSize,
+    intensity: NDArray[np.floating] | Tensor | None = None,
 ) -> list[ObjectMeasurement]:
     """Measure every object of a labelled volume.
 
     Parameters
     ----------
     labels
-        (Z, Y, X), 0 where there is none, as from `scipy.ndimage.label`.
-    voxel_size_um
+        (Z, Y, X), 0 where there is none, as from `tenet.label_objects` or `scipy.ndimage.label`.
+    voxel_um
         (z, y, x) step.
     intensity
-        An image of that shape.
+        An image of that shape, such as the brightness.
 
     Returns
     -------
-    list
+    list of ObjectMeasurement
         By label.
+
+    Raises
+    ------
+    UserError
+        If labels and image differ in shape.
+
+    Examples
+    --------
+    >>> import numpy as np, tenet
+    >>> labels = np.zeros((9, 9, 9), int)
+    >>> labels[3:6, 3:6, 3:6] = 1
+    >>> (cube,) = tenet.measure_objects(labels, (0.2, 0.2, 0.2))
+    >>> f"{cube.volume_um3:.3f} um^3, sphericity {cube.sphericity:.2f}"
+    '0.216 um^3, sphericity 0.97'
     """
+    labels = to_array(labels)
+    intensity = None if intensity is None else to_array(intensity)
     if intensity is not None and intensity.shape != labels.shape:
         raise UserError(f"image {intensity.shape}, labels {labels.shape}; give both of one shape")
-    step = np.asarray(voxel_size_um, dtype=np.float64)
+    step = np.asarray(voxel_um, dtype=np.float64)
     found = []
     for number, box in enumerate(find_objects(labels), start=1):
         if box is None:
@@ -104,7 +100,7 @@ def measure_objects(
         mask = labels[box] == number
         places = np.argwhere(mask) + [side.start for side in box]
         volume = len(places) * float(step.prod())
-        surface = surface_area(mask, voxel_size_um)
+        surface = surface_area(mask, voxel_um)
         z, y, x = places.mean(axis=0) * step
         sizes = zip(box, labels.shape, strict=True)
         found.append(
@@ -114,7 +110,7 @@ def measure_objects(
                 volume_um3=volume,
                 surface_um2=surface,
                 sphericity=math.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / surface,
-                z_xy_ratio=z_xy_ratio(places, voxel_size_um),
+                z_xy_ratio=z_xy_ratio(places, voxel_um),
                 mean_intensity=None if intensity is None else float(intensity[box][mask].mean()),
                 touches_border=any(side.start == 0 or side.stop == n for side, n in sizes),
             )
@@ -122,7 +118,7 @@ def measure_objects(
     return found
 
 
-def surface_area(mask: NDArray[np.bool_], voxel_size_um: VoxelSize) -> float:
+def surface_area(mask: NDArray[np.bool_], voxel_um: VoxelSize) -> float:
     """Return the area of a smooth surface around a binary object, um^2.
 
     Marching cubes (Lorensen and Cline 1987) on the binary object would follow its stairs, of which
@@ -136,10 +132,10 @@ def surface_area(mask: NDArray[np.bool_], voxel_size_um: VoxelSize) -> float:
     ----------
     mask
         (Z, Y, X), true in the object; beyond its border there is none.
-    voxel_size_um
+    voxel_um
         (z, y, x) step.
     """
-    step = np.asarray(voxel_size_um, dtype=np.float64)
+    step = np.asarray(voxel_um, dtype=np.float64)
     width = _SMOOTHING * step.max() / step
     margins = [math.ceil(_REACH * w) + 1 for w in width]
     padded = np.pad(mask, [(m, m) for m in margins]).astype(np.float32)
@@ -147,7 +143,7 @@ def surface_area(mask: NDArray[np.bool_], voxel_size_um: VoxelSize) -> float:
     number = int(mask.sum())
     around = np.partition(smooth, smooth.size - number - 1, axis=None)[-number - 1 :]
     level = (float(around[0]) + float(around[1:].min())) / 2
-    vertices, faces, _, _ = marching_cubes(smooth, level, spacing=voxel_size_um)
+    vertices, faces, _, _ = marching_cubes(smooth, level, spacing=voxel_um)
     corners = vertices[faces].astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
     area = np.linalg.norm(normals, axis=1).sum()
@@ -155,7 +151,7 @@ def surface_area(mask: NDArray[np.bool_], voxel_size_um: VoxelSize) -> float:
     return float(area * (number * step.prod() / enclosed) ** (2 / 3))
 
 
-def z_xy_ratio(places: NDArray[np.integer], voxel_size_um: VoxelSize) -> float:
+def z_xy_ratio(places: NDArray[np.integer], voxel_um: VoxelSize) -> float:
     """Return an object's diameter along the optical axis over that across.
 
     From the variances of its voxels' places: ``sqrt(2 var_z / (var_y + var_x))``, exact for an
@@ -167,19 +163,8 @@ def z_xy_ratio(places: NDArray[np.integer], voxel_size_um: VoxelSize) -> float:
     ----------
     places
         (n, 3), voxels.
-    voxel_size_um
+    voxel_um
         (z, y, x) step.
     """
-    variance = np.maximum(places.var(axis=0), 1 / 12) * np.square(voxel_size_um)
+    variance = np.maximum(places.var(axis=0), 1 / 12) * np.square(voxel_um)
     return float(math.sqrt(2 * variance[0] / (variance[1] + variance[2])))
-
-
-def statistics(values: Sequence[float]) -> Statistics:
-    """Return mean, standard deviation and confidence of some numbers."""
-    number = len(values)
-    mean = float(np.mean(values)) if number else math.nan
-    if number < 2:
-        return Statistics(number, mean, math.nan, math.nan)
-    sd = float(np.std(values, ddof=1))
-    half = float(student.ppf(0.975, number - 1)) * sd / math.sqrt(number)
-    return Statistics(number, mean, sd, half)

@@ -10,7 +10,7 @@ import numpy as np
 
 from scopekit.images.plane_file import Planes
 from scopekit.images.stack import VoxelSize
-from tenet.objects.labelling import Box, Labels, slabs
+from tenet.objects.labelling import Box, Labels, plane_slabs
 from tenet.objects.measurements import ObjectMeasurement, measure_objects
 
 COLUMNS = (
@@ -22,7 +22,7 @@ _BYTES_PER_VOXEL = 40
 
 
 @dataclass(frozen=True)
-class Row:
+class MeasuredObject:
     """One object, and the mean of what was recorded in it."""
 
     measured: ObjectMeasurement
@@ -36,7 +36,7 @@ def measured_objects(
     scale: int,
     voxel_um: VoxelSize,
     max_bytes: float,
-) -> Iterator[Row]:
+) -> Iterator[MeasuredObject]:
     """Measure every object within its box.
 
     Parameters
@@ -67,7 +67,7 @@ def measured_objects(
             centroid_um=_shifted(found.centroid_um, box, voxel_um),
             touches_border=_touches(box, shape),
         )
-        yield Row(measured, float(_recorded(recorded, box, scale)[mask].mean()))
+        yield MeasuredObject(measured, float(_recorded(recorded, box, scale)[mask].mean()))
 
 
 def _large_object(
@@ -78,10 +78,10 @@ def _large_object(
     recorded: Planes,
     scale: int,
     voxel_um: VoxelSize,
-) -> Row:
+) -> MeasuredObject:
     count, light, counts, places = 0, 0.0, 0.0, np.zeros(3)
     planes, *lateral = box
-    for part in slabs((planes.stop - planes.start, *(s.stop - s.start for s in lateral))):
+    for part in plane_slabs((planes.stop - planes.start, *(s.stop - s.start for s in lateral))):
         here = (slice(planes.start + part.start, planes.start + part.stop), *lateral)
         mask = labels.volume[here] == number
         count += int(mask.sum())
@@ -101,7 +101,7 @@ def _large_object(
         mean_intensity=light / count,
         touches_border=_touches(box, labels.volume.shape),
     )
-    return Row(measured, counts / count)
+    return MeasuredObject(measured, counts / count)
 
 
 def _recorded(recorded: Planes, box: tuple[slice, ...], scale: int) -> np.ndarray:
@@ -125,7 +125,7 @@ def _touches(box: Box, shape: tuple[int, ...]) -> bool:
     return any(side.start == 0 or side.stop == n for side, n in zip(box, shape, strict=True))
 
 
-def write_table(path: Path, rows: Iterator[Row], advance: Callable[[], None]) -> int:
+def write_table(path: Path, objects: Iterator[MeasuredObject], advance: Callable[[], None]) -> int:
     """Write objects as CSV, lengths in um; return how many have no surface.
 
     What could not be measured is left empty.
@@ -134,11 +134,11 @@ def write_table(path: Path, rows: Iterator[Row], advance: Callable[[], None]) ->
     with path.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(COLUMNS)
-        for row in rows:
-            found = row.measured
+        for one in objects:
+            found = one.measured
             numbers = (
                 *found.centroid_um, found.volume_um3, found.surface_um2, found.sphericity,
-                found.z_xy_ratio, found.mean_intensity, row.mean_recorded,
+                found.z_xy_ratio, found.mean_intensity, one.mean_recorded,
             )  # fmt: skip
             texts = ("" if n is None or math.isnan(n) else f"{n:.6g}" for n in numbers)
             writer.writerow([found.label, *texts, found.touches_border])

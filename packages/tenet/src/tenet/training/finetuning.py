@@ -1,23 +1,54 @@
 """Fine-tuning: JNet learns from recordings, by imaging what it finds and comparing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from optics import TwoPhotonNLL
-from scopekit.training.recipe import Validation
-from tenet.config.sections import TrainLoop
-from tenet.data.crops import Crop, Crops
-from tenet.microscope.imaging import Batch, Microscope, make_batch
+from scopekit.errors import UserError
+from scopekit.memory import choose_device
+from scopekit.progress import progress_bar
+from scopekit.training.processes import World
+from scopekit.training.recipe import Moments, Validation
+from tenet.config.files import Config, as_config
+from tenet.config.sections import PretrainLoop, StackCrops, TrainLoop
+from tenet.data.crops import (
+    Crop,
+    Crops,
+    LabelCrop,
+    PhantomCrops,
+    RecordingCrop,
+    RecordingCrops,
+    label_crops,
+)
+from tenet.metrics import least_squares_gain, structure_iou
+from tenet.microscope.imaging import Microscope
 from tenet.network.jnet import JNet, Output
-from tenet.network.weights import state_of
-from tenet.training.ewc import EWC
-from tenet.training.losses import least_squares_gain, luminance_loss, mrf_loss
-from tenet.training.pretraining import structure_iou
+from tenet.network.weights import (
+    checkpoint_of,
+    load_model,
+    moments_file,
+    pretrained_file,
+    read_moments,
+)
+from tenet.training.batches import Batch, LabelBatch, label_batch, recorded_batch
+from tenet.training.ewc import EWC, fisher_diagonal
+from tenet.training.losses import luminance_loss
+from tenet.training.modes import Mode
+from tenet.training.pretraining import Pretraining
+from tenet.training.random_field import mrf_loss
+from tenet.training.runs import Execution, RunOptions, execute, fit_psf, require_file
 from tenet.training.validation import validation_pictures
+
+_CLIP_NORM = 1.0
+_FISHER_BATCHES = 100
+_FISHER_STREAM = 1  # of random numbers
 
 
 class Finetuning:
@@ -43,8 +74,8 @@ class Finetuning:
         self,
         model: JNet,
         settings: TrainLoop,
-        training: Crops,
-        validation: Crops,
+        training: Crops[Crop],
+        validation: Crops[Crop],
         *,
         microscope: Microscope | None = None,
         ewc: EWC | None = None,
@@ -66,8 +97,15 @@ class Finetuning:
 
     def losses(self, network: Callable[..., Any], samples: Sequence[Crop]) -> dict[str, Tensor]:
         """Return the weighted terms of the loss."""
-        batch = make_batch(samples, self.device, self._microscope)
+        batch = self.batch(samples)
         return self.terms(network(batch.shown), batch)
+
+    def batch(self, crops: Sequence[Crop]) -> Batch:
+        """Return what the network is shown of these crops."""
+        if self._microscope is None:
+            return recorded_batch([c for c in crops if isinstance(c, RecordingCrop)], self.device)
+        labels = [c for c in crops if isinstance(c, LabelCrop)]
+        return label_batch(labels, self.device, self._microscope)
 
     def terms(self, out: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of the loss of what the network made of a batch."""
@@ -93,7 +131,7 @@ class Finetuning:
                 **weights,
             )
         if self._ewc is not None:
-            terms["ewc"] = self._ewc(network_names(self.model))
+            terms["ewc"] = self._ewc(self.model.network_parameters())
         return terms
 
     def validate(self) -> Validation:
@@ -102,29 +140,241 @@ class Finetuning:
         pictures: dict[str, Any] = {}
         for number in range(self._validation.number):
             rng = np.random.default_rng([self._validation.data.seed, number])
-            batch = make_batch([self._validation.draw(rng)], self.device, self._microscope)
+            batch = self.batch([self._validation.draw(rng)])
             out: Output = self.model(batch.shown)
             terms = {f"val_{n}": float(t) for n, t in self.terms(out, batch).items()}
             terms = {"val_loss": sum(terms.values()), **terms}
-            if batch.labelx is not None:
+            if isinstance(batch, LabelBatch):
                 threshold = self.model.params.threshold
                 terms["iou"] = structure_iou(out["enhanced_image"], batch.labelx, threshold)
             for name, value in terms.items():
                 sums.setdefault(name, []).append(value)
             pictures = pictures or validation_pictures(out, batch)
         scores = {name: float(np.mean(values)) for name, values in sums.items()}
-        voxel = (self.model.params.res_lateral,) * 3
-        return Validation(scores, pictures, voxel, lower_is_better=True)
+        return Validation(scores, pictures, self.model.voxel_um, lower_is_better=True)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return the model's state."""
-        return {"state": state_of(self.model)}
+        """Return the model's state and parameters."""
+        return checkpoint_of(self.model)
 
 
-def network_names(model: JNet) -> Mapping[str, nn.Parameter]:
-    """Return the parameters of the U-Net by name."""
-    own = {id(p) for p in model.network_parameters()}
-    return {name: p for name, p in model.named_parameters() if id(p) in own}
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """What to fine-tune, on what.
+
+    Attributes
+    ----------
+    mode
+        ``all``; ``encoder``: the U-Net; ``decoder``: neural PSF and noise; ``old``: all, with the
+        state of the optimizer from pre-training.
+    fold
+        Suffix ``_cv_<fold>`` of the data folders and of the saved name.
+    simulation
+        Learn from labels imaged by the pre-trained microscope, instead of from recordings.
+    align
+        Align the slices of recordings first.
+    """
+
+    mode: Mode = Mode.old
+    fold: str | None = None
+    simulation: bool = False
+    align: bool = False
+
+
+def finetune(
+    config: Config | str | Path,
+    *,
+    mode: Mode | str = Mode.old,
+    fold: str | None = None,
+    simulation: bool = False,
+    align: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Fine-tune pre-trained weights on recordings, without any truth.
+
+    Parameters
+    ----------
+    config
+        A configuration: itself, its path, or its name.
+    mode, fold, simulation, align
+        See `FinetuneOptions`.
+    device, seed, resume, overwrite
+        See `tenet.pretrain`.
+
+    Returns
+    -------
+    Path
+        The file of the best weights, ``<path>/<name of the configuration>.pt``, with
+        ``_cv_<fold>`` for a fold.
+
+    Raises
+    ------
+    UserError
+        If the configuration, the recordings or the pre-trained weights are wrong, or if there are
+        fine-tuned weights already.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> weights = tenet.finetune("tuned.json", mode="all", device="cpu", overwrite=True)
+    >>> model = tenet.load_model(weights)
+    """
+    config = as_config(config)
+    if mode not in list(Mode):
+        raise UserError(f"mode is {mode}; allowed: {', '.join(Mode)}")
+    wanted = FinetuneOptions(Mode(mode), fold, simulation, align)
+    settings = config.section("train_loop", TrainLoop)
+    name, start = _saved_name(config, wanted), pretrained_file(config)
+    if name == config.pretrained_model:
+        raise UserError(
+            f"{name}: the configuration has the name of its pretrained_model, which fine-tuning "
+            "would replace; rename the file"
+        )
+
+    def recipe(world: World) -> Finetuning:
+        return make_recipe(config, wanted, start, seed, world)
+
+    def moments() -> Moments | None:
+        path = moments_file(start)
+        return read_moments(path) if wanted.mode is Mode.old and path.is_file() else None
+
+    extra = {"mode": wanted.mode.value, "fold": fold, "simulation": simulation, "align": align}
+    execution = Execution(
+        command="finetune",
+        section="train_loop",
+        loop=settings,
+        folder=Path(settings.savefig_path) / name,
+        target=Path(settings.path) / f"{name}.pt",
+        clip_norm=_CLIP_NORM,
+        extra=tuple(extra.items()),
+    )
+    execute(config, execution, RunOptions(device, seed, resume, overwrite), recipe, moments)
+    return execution.target
+
+
+def evaluate_losses(
+    config: Config | str | Path, wanted: FinetuneOptions, *, device: str = "auto", seed: int = 0
+) -> tuple[Path, dict[str, float]]:
+    """Return every term of the loss of the weights that are there, and their file."""
+    config = as_config(config)
+    settings = config.section("train_loop", TrainLoop)
+    start = pretrained_file(config)
+    tuned = Path(settings.path) / f"{_saved_name(config, wanted)}.pt"
+    world = World(0, 1, choose_device(device))
+    recipe = make_recipe(config, wanted, start, seed, world)
+    if tuned.is_file():
+        own = load_model(tuned, recipe.model.params)
+        recipe.model.load_state_dict(own.state_dict())
+    return (tuned if tuned.is_file() else start), mean_terms(recipe)
+
+
+def make_recipe(
+    config: Config,
+    wanted: FinetuneOptions,
+    start: Path,
+    seed: int,
+    world: World,
+) -> Finetuning:
+    """Return what to learn, by which loss.
+
+    Parameters
+    ----------
+    config, wanted
+        What to do.
+    start
+        Pre-trained weights.
+    seed
+        Of the neural PSF's fit, and of the Fisher information.
+    world
+        Where.
+    """
+    settings = config.section("train_loop", TrainLoop)
+    simulated = wanted.simulation or settings.is_instantblur
+    with_ewc = settings.ewc and settings.ewc_weight and wanted.mode is not Mode.decoder
+    require_file(start, "run tenet pretrain first, or check pretrained_model")
+    training, validation = _crops(config, wanted, simulated=simulated)
+    pretraining = _pretraining_crops(config) if with_ewc else None
+    updates = {"reconstruct": True, "apply_vq": settings.qloss_weight > 0}
+    updates["apply_vq"] |= config.params.use_x_quantized
+    model = load_model(start, config.params.model_copy(update=updates)).to(world.device)
+    microscope = None
+    if simulated:
+        microscope = load_model(start, config).to(world.device).microscope()
+    fit_psf(model, seed, world)
+    if wanted.mode is Mode.encoder:
+        model.freeze_microscope()
+    if wanted.mode is Mode.decoder:
+        model.freeze_network()
+    ewc = None
+    if pretraining is not None:
+        start_values = {n: p.detach().clone() for n, p in model.network_parameters().items()}
+        fisher = _fisher(config, model, pretraining, seed, world)
+        ewc = EWC(start_values, fisher, settings.ewc_weight)
+    return Finetuning(model, settings, training, validation, microscope=microscope, ewc=ewc)
+
+
+def _crops(
+    config: Config, wanted: FinetuneOptions, *, simulated: bool
+) -> tuple[Crops[Crop], Crops[Crop]]:
+    """Return crops to train with and to validate with."""
+    settings = config.section("train_loop", TrainLoop)
+    if simulated:
+        return label_crops(config, vibrate=settings.is_vibrate)
+    parts = []
+    for name in ("train_dataset", "val_dataset"):
+        data = config.section(name, StackCrops)
+        if wanted.fold is not None:
+            update = {"folderpath": f"{data.folderpath}_cv_{wanted.fold}"}
+            data = data.model_copy(update=update)
+        parts.append(data)
+    left_out = config.test_dataset.test_images
+    vibration = config.vibration if settings.is_vibrate else None
+    recorded = RecordingCrops(parts[0], left_out, vibration, align=wanted.align)
+    return recorded, RecordingCrops(parts[1], left_out, align=wanted.align)
+
+
+def _pretraining_crops(config: Config) -> tuple[PhantomCrops, PhantomCrops]:
+    settings = config.section("pretrain_loop", PretrainLoop)
+    return label_crops(config, vibrate=settings.is_vibrate)
+
+
+def _fisher(
+    config: Config,
+    model: JNet,
+    crops: tuple[PhantomCrops, PhantomCrops],
+    seed: int,
+    world: World,
+) -> dict[str, Tensor]:
+    """Return the Fisher information of the pre-training, of its first 100 batches at most."""
+    settings = config.section("pretrain_loop", PretrainLoop)
+    training, validation = crops
+    earlier = JNet(model.params.model_copy(update={"reconstruct": False, "apply_vq": False}))
+    earlier.load_state_dict(model.state_dict())
+    earlier.to(world.device).eval()
+    recipe = Pretraining(earlier, settings, training, validation)
+    number = min(_FISHER_BATCHES, max(training.number // settings.batch_size, 1))
+    named = earlier.network_parameters()
+
+    def batches() -> Iterator[list[LabelCrop]]:
+        bar = progress_bar("Fisher information", number) if world.is_first else nullcontext(None)
+        with bar as advance:
+            for batch in range(number):
+                rng = np.random.default_rng([seed, _FISHER_STREAM, batch])
+                yield [recipe.sample(0, rng) for _ in range(settings.batch_size)]
+                if advance is not None:
+                    advance()
+
+    def loss(crops: list[LabelCrop]) -> Tensor:
+        return torch.stack([*recipe.losses(earlier, crops).values()]).sum()
+
+    return fisher_diagonal(named, batches(), loss)
+
+
+def _saved_name(config: Config, wanted: FinetuneOptions) -> str:
+    return config.name if wanted.fold is None else f"{config.name}_cv_{wanted.fold}"
 
 
 def mean_terms(recipe: Finetuning) -> dict[str, float]:

@@ -1,30 +1,25 @@
 """Pre-training: JNet learns structure and brightness from labels that are imaged on the spot."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from scopekit.training.processes import World
 from scopekit.training.recipe import Validation
+from tenet.config.files import Config, as_config
 from tenet.config.sections import PretrainLoop
-from tenet.data.crops import Crop, Crops
-from tenet.microscope.imaging import Batch, Microscope, make_batch
+from tenet.data.crops import Crops, LabelCrop, label_crops
+from tenet.metrics import structure_iou
 from tenet.network.jnet import JNet, Output
-from tenet.network.weights import freeze, state_of
+from tenet.network.weights import checkpoint_of
+from tenet.training.batches import LabelBatch, label_batch
 from tenet.training.losses import STRUCTURE_LOSSES, labelled_luminance_loss
+from tenet.training.runs import Execution, RunOptions, execute, fit_psf
 from tenet.training.validation import validation_pictures
-
-
-def structure_iou(structure: Tensor, labelx: Tensor, threshold: float) -> float:
-    """Return the intersection over union of ``structure >= threshold`` and the label.
-
-    1 where both are empty.
-    """
-    found, true = structure >= threshold, labelx > 0.5
-    union = int((found | true).sum())
-    return int((found & true).sum()) / union if union else 1.0
 
 
 class Pretraining:
@@ -43,7 +38,11 @@ class Pretraining:
     best_by = "val_loss"
 
     def __init__(
-        self, model: JNet, settings: PretrainLoop, training: Crops, validation: Crops
+        self,
+        model: JNet,
+        settings: PretrainLoop,
+        training: Crops[LabelCrop],
+        validation: Crops[LabelCrop],
     ) -> None:
         self.model, self.settings = model, settings
         self.crops, self._validation = training, validation
@@ -52,27 +51,27 @@ class Pretraining:
             f"pretrain_loop.batch_size (now {settings.batch_size}) or pretrain_dataset.cropsize, "
             "or set params.checkpointing"
         )
-        freeze(model.imaging_parameters())
-        self.microscope = Microscope.of(model, noisy=not settings.without_noise)
+        model.freeze_microscope()
+        self.microscope = model.microscope(noisy=not settings.without_noise)
         self.device = model.a.device
 
-    def sample(self, item: int, rng: np.random.Generator) -> Crop:
+    def sample(self, item: int, rng: np.random.Generator) -> LabelCrop:
         """Draw a crop; ``item`` does not matter, the places are random."""
         return self.crops.draw(rng)
 
-    def batch(self, crops: Sequence[Crop]) -> Batch:
+    def batch(self, crops: Sequence[LabelCrop]) -> LabelBatch:
         """Return what the network is shown of these crops."""
-        return make_batch(crops, self.device, self.microscope)
+        return label_batch(crops, self.device, self.microscope)
 
-    def losses(self, network: Callable[..., Any], samples: Sequence[Crop]) -> dict[str, Tensor]:
+    def losses(
+        self, network: Callable[..., Any], samples: Sequence[LabelCrop]
+    ) -> dict[str, Tensor]:
         """Return the terms ``structure`` and ``luminance``."""
         batch = self.batch(samples)
         return self.terms(network(batch.shown), batch)
 
-    def terms(self, out: Output, batch: Batch) -> dict[str, Tensor]:
+    def terms(self, out: Output, batch: LabelBatch) -> dict[str, Tensor]:
         """Return the weighted terms of the loss of what the network made of a batch."""
-        assert batch.labelx is not None
-        assert batch.labelz is not None
         loss_x = STRUCTURE_LOSSES[self.settings.loss_fnx]
         structure = loss_x(out["enhanced_image"], batch.labelx)
         luminance = labelled_luminance_loss(out["estim_luminance"], batch.labelx, batch.labelz)
@@ -90,14 +89,80 @@ class Pretraining:
             batch = self.batch([self._validation.draw(rng)])
             out: Output = self.model(batch.shown)
             losses.append(float(torch.stack([*self.terms(out, batch).values()]).sum()))
-            assert batch.labelx is not None
             threshold = self.model.params.threshold
             overlaps.append(structure_iou(out["enhanced_image"], batch.labelx, threshold))
             pictures = pictures or validation_pictures(out, batch)
         scores = {"val_loss": float(np.mean(losses)), "iou": float(np.mean(overlaps))}
-        voxel = (self.model.params.res_lateral,) * 3
-        return Validation(scores, pictures, voxel, lower_is_better=True)
+        return Validation(scores, pictures, self.model.voxel_um, lower_is_better=True)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Return the model's state."""
-        return {"state": state_of(self.model)}
+        """Return the model's state and parameters."""
+        return checkpoint_of(self.model)
+
+
+def pretrain(
+    config: Config | str | Path,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Pre-train on labels, which ``datagen phantoms`` makes and which are imaged on the spot.
+
+    Parameters
+    ----------
+    config
+        A configuration: itself, its path, or its name.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    seed
+        Of all random numbers, but those of the validation's places.
+    resume
+        Go on with the run that is there, or start it.
+    overwrite
+        Start anew where there is a run.
+
+    Returns
+    -------
+    Path
+        The file of the best weights, ``<path>/<pretrained_model>.pt``. Beside it lies what the
+        optimizer needs to go on, and in ``<savefig_path>/<pretrained_model>`` the run's folder.
+
+    Raises
+    ------
+    UserError
+        If the configuration or the labels are wrong, or if there are weights already.
+
+    Examples
+    --------
+    >>> import tenet
+    >>> weights = tenet.pretrain("small.json", device="cpu", overwrite=True)
+    >>> model = tenet.load_model(weights)
+    """
+    config = as_config(config)
+    settings = config.section("pretrain_loop", PretrainLoop)
+
+    def recipe(world: World) -> Pretraining:
+        training, validation = label_crops(config, vibrate=settings.is_vibrate)
+        return Pretraining(new_model(config, world, seed), settings, training, validation)
+
+    execution = Execution(
+        command="pretrain",
+        section="pretrain_loop",
+        loop=settings,
+        folder=Path(settings.savefig_path) / config.pretrained_model,
+        target=Path(settings.path) / f"{config.pretrained_model}.pt",
+        clip_norm=None,
+    )
+    execute(config, execution, RunOptions(device, seed, resume, overwrite), recipe)
+    return execution.target
+
+
+def new_model(config: Config, world: World, seed: int) -> JNet:
+    """Return a network with random weights and a neural PSF fitted to the analytic one."""
+    torch.manual_seed(seed)
+    params = config.params.model_copy(update={"reconstruct": False, "apply_vq": False})
+    model = JNet(params)
+    fit_psf(model, seed, world)
+    return model.to(world.device)

@@ -1,36 +1,38 @@
-"""``tenet pretrain`` and ``tenet finetune``: from a configuration to weights."""
+"""The engine of ``tenet pretrain`` and ``tenet finetune``: trains, and leaves the best weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
+from typing import Any, Protocol, TypeVar
 
 from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
 from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.outputs import make_folder, require_new, require_writable
 from scopekit.progress import say
-from scopekit.training.loop import Loop, Moments, Recipe, train
+from scopekit.training.loop import train
 from scopekit.training.plateau import EarlyStop, Plateau
 from scopekit.training.processes import World, process_group
+from scopekit.training.recipe import Loop, Moments, Recipe
 from scopekit.training.run_folder import RunFolder, read_last
 from tenet import __version__
 from tenet.config.files import Config
-from tenet.config.sections import LabelCrops, PretrainLoop, TrainLoop
-from tenet.data.crops import Crop, Crops, PhantomCrops
+from tenet.config.sections import PretrainLoop, TrainLoop
+from tenet.data.crops import Crop, Crops
 from tenet.network.jnet import JNet
 from tenet.network.weights import moments_file
-from tenet.training.pretraining import Pretraining
 
 _PICTURES = 10  # in a run
 
 
-class Trainable(Recipe[Crop], Protocol):
+C = TypeVar("C", bound=Crop)
+
+
+class Trainable(Recipe[C], Protocol[C]):
     """A recipe that tells where its crops come from."""
 
-    crops: Crops
+    @property
+    def crops(self) -> Crops[C]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -53,57 +55,6 @@ class RunOptions:
     seed: int = 0
     resume: bool = False
     overwrite: bool = False
-
-
-def pretrain(config: Config, options: RunOptions) -> Path:
-    """Pre-train on labels; return the file of the best weights.
-
-    It is ``<path>/<pretrained_model>.pt``; beside it lies what the optimizer needs to go on, and
-    in ``<savefig_path>/<pretrained_model>`` the run's folder.
-    """
-    settings = config.section("pretrain_loop", PretrainLoop)
-    target = Path(settings.path) / f"{config.pretrained_model}.pt"
-
-    def recipe(world: World) -> Pretraining:
-        training, validation = label_crops(config, vibrate=settings.is_vibrate)
-        model = new_model(config, world, options.seed)
-        return Pretraining(model, settings, training, validation)
-
-    run_folder = Path(settings.savefig_path) / config.pretrained_model
-    execute(
-        config,
-        Execution(
-            command="pretrain",
-            section="pretrain_loop",
-            loop=settings,
-            folder=run_folder,
-            target=target,
-            clip_norm=None,
-        ),
-        options,
-        recipe,
-    )
-    return target
-
-
-def label_crops(config: Config, *, vibrate: bool) -> tuple[PhantomCrops, PhantomCrops]:
-    """Return crops of labels, to train with and to validate with."""
-    vibration = config.vibration if vibrate else None
-    data = config.section("pretrain_dataset", LabelCrops)
-    validation = config.section("pretrain_val_dataset", LabelCrops)
-    return (
-        PhantomCrops(data, turn=True, vibration=vibration),
-        PhantomCrops(validation, turn=False),
-    )
-
-
-def new_model(config: Config, world: World, seed: int) -> JNet:
-    """Return a network with random weights and a neural PSF fitted to the analytic one."""
-    torch.manual_seed(seed)
-    params = config.params.model_copy(update={"reconstruct": False, "apply_vq": False})
-    model = JNet(params)
-    fit_psf(model, seed, world)
-    return model.to(world.device)
 
 
 def fit_psf(model: JNet, seed: int, world: World) -> None:
@@ -146,7 +97,7 @@ def execute(
     config: Config,
     execution: Execution,
     options: RunOptions,
-    make_recipe: Callable[[World], Trainable],
+    make_recipe: Callable[[World], Trainable[C]],
     moments: Callable[[], Moments | None] = lambda: None,
 ) -> None:
     """Train, and leave the best weights and the optimizer's moments under their final names."""
@@ -192,7 +143,8 @@ def execute(
         train(recipe, loop, folder, world, last, moments() if last is None else None)
         if world.is_first:
             best = read_checkpoint(execution.folder / "checkpoints" / "best.pt")
-            write_checkpoint(optimizer, {"moments": best["training"]["moments"]}, overwrite=True)
+            beside = {"moments": best["training"]["moments"], "params": best.get("params")}
+            write_checkpoint(optimizer, beside, overwrite=True)
             write_checkpoint(target, best["state"], overwrite=True)
             say(f"{target}: the best weights, of epoch {best['training']['epoch']}")
 

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tenet.microscope.imaging import Batch
 from tenet.network.jnet import Output
+from tenet.training.batches import Batch, LabelBatch
 
 
 def validation_pictures(out: Output, batch: Batch) -> dict[str, NDArray[np.float32]]:
@@ -16,7 +16,7 @@ def validation_pictures(out: Output, batch: Batch) -> dict[str, NDArray[np.float
         "structure": out["enhanced_image"],
         "structure x brightness": out["enhanced_image"] * out["estim_luminance"],
     }
-    if batch.labelx is not None:
+    if isinstance(batch, LabelBatch):
         volumes["truth"] = batch.labelx
     elif out["reconstruction"].shape == batch.image.shape:
         volumes["reconstruction"] = out["reconstruction"]

@@ -5,18 +5,21 @@ every microlens, both counted from 0.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ValidationError,
     field_serializer,
     field_validator,
     model_validator,
 )
 
 from optics.errors import OpticsError
+from optics.lightfield.sampling import volume_size
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -55,7 +58,13 @@ def spiral_views(n_num: int, radius: int) -> tuple[int, ...]:
     return tuple((r + middle) * n_num + c + middle for r, c in inside + far)
 
 
-class LightFieldPreset(BaseModel):
+def view_coordinates(views: Sequence[int], n_num: int) -> list[tuple[int, int]]:
+    """Return row and column of every view, counted from the central one."""
+    middle = n_num // 2
+    return [(a // n_num - middle, a % n_num - middle) for a in views]
+
+
+class LightFieldMicroscope(BaseModel):
     """A light-field microscope and the sampling of the volumes reconstructed from it.
 
     Attributes
@@ -117,7 +126,7 @@ class LightFieldPreset(BaseModel):
         return list(depths)
 
     @model_validator(mode="after")
-    def _check(self) -> "LightFieldPreset":
+    def _check(self) -> "LightFieldMicroscope":
         if self.numerical_aperture >= self.refractive_index:
             raise ValueError(
                 f"numerical_aperture {self.numerical_aperture} must be below refractive_index "
@@ -141,15 +150,37 @@ class LightFieldPreset(BaseModel):
 
     def _views_within_two_thirds(self) -> tuple[int, ...]:
         reach = 2 / 3 * self.numerical_aperture / self.wavelength_um / self.view_step
-        middle = self.n_num // 2
-        return tuple(
-            u * self.n_num + v
-            for u in range(self.n_num)
-            for v in range(self.n_num)
-            if math.hypot(u - middle, v - middle) <= reach
-        )
+        every = range(self.n_num**2)
+        places = zip(every, view_coordinates(every, self.n_num), strict=True)
+        return tuple(a for a, place in places if math.hypot(*place) <= reach)
 
-    def with_middle_depths(self, count: int) -> "LightFieldPreset":
+    def with_views(self, views: Sequence[int]) -> "LightFieldMicroscope":
+        """Return the same microscope with these views, in this order.
+
+        Raises
+        ------
+        OpticsError
+            If there is none, one is there twice, or one lies outside 0 to n_num^2 - 1.
+        """
+        if not views:
+            raise OpticsError("views is empty")
+        return self._with(views=tuple(int(a) for a in views))
+
+    def with_all_views(self) -> "LightFieldMicroscope":
+        """Return the same microscope with all ``n_num^2`` views, in the order of the pixels."""
+        return self._with(views=tuple(range(self.n_num**2)))
+
+    def with_depths(self, depths_um: Sequence[float]) -> "LightFieldMicroscope":
+        """Return the same microscope with these planes, um.
+
+        Raises
+        ------
+        OpticsError
+            If there is none, or they do not increase.
+        """
+        return self._with(depths_um=tuple(depths_um))
+
+    def with_middle_depths(self, count: int) -> "LightFieldMicroscope":
         """Return the same microscope with ``count`` planes around the middle of its range.
 
         Raises
@@ -160,7 +191,14 @@ class LightFieldPreset(BaseModel):
         if not 1 <= count <= len(self.depths_um):
             raise OpticsError(f"{count} depths: the microscope has {len(self.depths_um)}")
         first = (len(self.depths_um) - count) // 2
-        return self.model_copy(update={"depths_um": self.depths_um[first : first + count]})
+        return self._with(depths_um=self.depths_um[first : first + count])
+
+    def _with(self, **changes: Any) -> "LightFieldMicroscope":
+        try:
+            return type(self).model_validate(self.model_dump() | changes)
+        except ValidationError as failure:
+            faults = (error["msg"].removeprefix("Value error, ") for error in failure.errors())
+            raise OpticsError("; ".join(faults)) from failure
 
     @property
     def view_step(self) -> float:
@@ -178,9 +216,24 @@ class LightFieldPreset(BaseModel):
         return self.microlens_pitch_um / self.n_num / self.magnification
 
     @property
+    def voxel_um(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) of the volume, um."""
+        return self.depth_step_um, self.pixel_um, self.pixel_um
+
+    @property
+    def view_pixel_um(self) -> float:
+        """Pixel of the views on the object side, um."""
+        return self.pixel_um * self.lateral_scale
+
+    @property
     def lateral_scale(self) -> float:
         """Volume pixels per view pixel."""
         return self.n_num / self.scanning
+
+    def volume_shape(self, field: Sequence[int]) -> tuple[int, int, int]:
+        """Return (D, H, W) of the volume of views of height and width ``field``."""
+        height, width = (volume_size(n, self.lateral_scale) for n in field)
+        return len(self.depths_um), height, width
 
     @property
     def central_view(self) -> int:
@@ -188,15 +241,23 @@ class LightFieldPreset(BaseModel):
         return (self.n_num**2 - 1) // 2
 
     @property
+    def view_coordinates(self) -> list[tuple[int, int]]:
+        """Row and column of each of its views, counted from the central one."""
+        return view_coordinates(self.views, self.n_num)
+
+    @property
+    def oblique_first(self) -> list[int]:
+        """Channels of its views, the most oblique first; of equals, the first in ``views``."""
+        obliquity = [math.hypot(*place) for place in self.view_coordinates]
+        return sorted(range(len(obliquity)), key=lambda channel: -obliquity[channel])
+
+    @property
     def psf_size(self) -> int:
         """Lateral PSF support in volume pixels that holds every view's spot at every depth.
 
         At least 15 n_num (195 for nnum13), more where oblique views move farther.
         """
-        middle = self.n_num // 2
-        oblique = max(
-            math.hypot(a // self.n_num - middle, a % self.n_num - middle) for a in self.views
-        )
+        oblique = max(math.hypot(*place) for place in self.view_coordinates)
         # A view takes in directions up to the half-power width of its lens' diffraction.
         spread = 0.44 * self.magnification / self.microlens_pitch_um
         limit = self.numerical_aperture / self.wavelength_um
@@ -220,8 +281,8 @@ def evenly_spaced(first: float, last: float, count: int) -> tuple[float, ...]:
     return tuple(round(first + step * i, 6) for i in range(count))
 
 
-presets: dict[str, LightFieldPreset] = {
-    "nnum13": LightFieldPreset(
+presets: dict[str, LightFieldMicroscope] = {
+    "nnum13": LightFieldMicroscope(
         magnification=63,
         numerical_aperture=1.4,
         refractive_index=1.515,
@@ -233,7 +294,7 @@ presets: dict[str, LightFieldPreset] = {
         depths_um=evenly_spaced(-10, 10, 101),
         views=spiral_views(13, 3),
     ),
-    "nnum15": LightFieldPreset(
+    "nnum15": LightFieldMicroscope(
         magnification=20,
         numerical_aperture=1.05,
         refractive_index=1.406,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from optics.aberrations import Aberrations, largest_slope, wavefront, zernike_coefficients
 from optics.errors import OpticsError
-from optics.lightfield.microscope import LightFieldPreset
+from optics.lightfield.microscope import LightFieldMicroscope, view_coordinates
 
 # Where the fading of the field and of its transform ends, in its widths: 1e-5 of the PSF.
 _FADED = 2.5
@@ -19,10 +19,10 @@ _MOST_FREQUENCIES = 700
 
 
 def phase_space_psf(
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     depths_um: Sequence[float] | None = None,
     views: Sequence[int] | None = None,
-    size: int = 195,
+    size: int | None = None,
     aberrations: Aberrations | None = None,
 ) -> Tensor:
     """Return the PSF of every view at every depth over the position of the microlens.
@@ -42,14 +42,14 @@ def phase_space_psf(
 
     Parameters
     ----------
-    preset
+    microscope
         The microscope.
     depths_um
-        Depths of the point in um; default: the preset's.
+        Depths of the point in um; default: the microscope's.
     views
-        View indices; default: the preset's.
+        View indices; default: the microscope's.
     size
-        Lateral support in object pixels.
+        Lateral support in object pixels; default: the microscope's ``psf_size``.
     aberrations
         Zernike coefficients in waves rms by name or ANSI index (`optics.aberrations`), such as
         ``{"astigmatism": 0.1, "coma_x": -0.05}``; default: none.
@@ -74,28 +74,30 @@ def phase_space_psf(
     the formula on an unbounded plane. An aberrated pupil has none of these symmetries and is summed
     over all of its frequencies, to the same accuracy but several times slower.
     """
-    depths = preset.depths_um if depths_um is None else tuple(depths_um)
-    selected = preset.views if views is None else tuple(views)
+    depths = microscope.depths_um if depths_um is None else tuple(depths_um)
+    selected = microscope.views if views is None else tuple(views)
+    size = microscope.psf_size if size is None else size
     if size < 1:
         raise OpticsError(f"PSF size {size}: give at least 1 pixel")
     if not depths or not all(math.isfinite(z) for z in depths):
         raise OpticsError("depths_um: give at least one depth, and only finite ones")
-    if any(not 0 <= a < preset.n_num**2 for a in selected):
-        raise OpticsError(f"views must lie between 0 and {preset.n_num**2 - 1}")
+    if any(not 0 <= a < microscope.n_num**2 for a in selected):
+        raise OpticsError(f"views must lie between 0 and {microscope.n_num**2 - 1}")
 
-    middle = preset.n_num // 2
-    signed = [(a // preset.n_num - middle, a % preset.n_num - middle) for a in selected]
+    signed = view_coordinates(selected, microscope.n_num)
     coefficients = zernike_coefficients(aberrations or {})
     if coefficients:
-        return _aberrated_psf(preset, depths, signed, size, coefficients)
+        return _aberrated_psf(microscope, depths, signed, size, coefficients)
     half = size // 2
     # An even support is an odd one without its last row and column.
-    positions = torch.arange(-half, half + 1, dtype=torch.float64) * preset.pixel_um
+    positions = torch.arange(-half, half + 1, dtype=torch.float64) * microscope.pixel_um
     distances = sorted({abs(z) for z in depths})
-    reach_um = half * preset.pixel_um + preset.microlens_pitch_um / preset.magnification / 2
-    frequency, pupil = _confined_pupil(preset, distances, reach_um)
+    reach_um = (
+        half * microscope.pixel_um + microscope.microlens_pitch_um / microscope.magnification / 2
+    )
+    frequency, pupil = _confined_pupil(microscope, distances, reach_um)
     windows = {
-        order: _folded_window(preset, positions, frequency, order)
+        order: _folded_window(microscope, positions, frequency, order)
         for order in {abs(n) for pair in signed for n in pair}
     }
     octants: dict[tuple[int, int], list[int]] = {}
@@ -120,7 +122,7 @@ def phase_space_psf(
 
 
 def _aberrated_psf(
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     depths: Sequence[float],
     signed: Sequence[tuple[int, int]],
     size: int,
@@ -131,24 +133,26 @@ def _aberrated_psf(
     The confined pupil is smooth and so are the polynomials: their product is the confined,
     aberrated pupil if the confined field reaches as much farther as the aberrations move light.
     """
-    limit = preset.numerical_aperture / preset.wavelength_um
+    limit = microscope.numerical_aperture / microscope.wavelength_um
     half = size // 2
-    positions = torch.arange(-half, size - half, dtype=torch.float64) * preset.pixel_um
+    positions = torch.arange(-half, size - half, dtype=torch.float64) * microscope.pixel_um
     moved_um = largest_slope(coefficients, _ABERRATED_END) / limit
-    reach_um = half * preset.pixel_um + preset.microlens_pitch_um / preset.magnification / 2
+    reach_um = (
+        half * microscope.pixel_um + microscope.microlens_pitch_um / microscope.magnification / 2
+    )
     distances = sorted({abs(z) for z in depths})
     least_fade_um = _FADED / (math.pi * (_ABERRATED_END - 1) * limit)
     if 2 * limit * (reach_um + moved_um) > _MOST_FREQUENCIES:
         raise OpticsError(
             f"the aberrations move light by up to {moved_um:.3g} um: give smaller coefficients"
         )
-    frequency, pupil = _confined_pupil(preset, distances, reach_um + moved_um, least_fade_um)
+    frequency, pupil = _confined_pupil(microscope, distances, reach_um + moved_um, least_fade_um)
     index = torch.arange(1 - len(frequency), len(frequency))
     f = frequency[index.abs()] * index.sign()
     waves = wavefront(coefficients, f[:, None] / limit, f / limit)
     turned = torch.exp(2j * math.pi * waves).to(torch.complex64)
     windows = {
-        order: _window_transform(preset, positions, f, order).to(torch.complex64)
+        order: _window_transform(microscope, positions, f, order).to(torch.complex64)
         for order in {n for pair in signed for n in pair}
     }
     rows: dict[int, list[int]] = {}
@@ -168,7 +172,7 @@ def _aberrated_psf(
 
 
 def _confined_pupil(
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     distances_um: Sequence[float],
     reach_um: float,
     least_fade_um: float = 0.0,
@@ -180,8 +184,8 @@ def _confined_pupil(
     the square of half side ``reach_um``, and transformed back: a smooth pupil, which ends a
     little outside NA / lambda.
     """
-    wave = preset.refractive_index / preset.wavelength_um
-    limit = preset.numerical_aperture / preset.wavelength_um
+    wave = microscope.refractive_index / microscope.wavelength_um
+    limit = microscope.numerical_aperture / microscope.wavelength_um
     # Fading widens the period and the pupil; this width costs least.
     fade_um = max(0.5 * math.sqrt(reach_um / limit), least_fade_um)
     end_um = math.sqrt(2) * reach_um + 2 * _FADED * fade_um
@@ -205,10 +209,10 @@ def _confined_pupil(
     values = (torch.exp(2j * math.pi * turns) * rho_weight) @ smoothed.to(torch.complex128)
 
     # The central view's sum over all pixels, by Parseval; its angles repeat in every quadrant.
-    window_um = preset.microlens_pitch_um / preset.magnification
+    window_um = microscope.microlens_pitch_um / microscope.magnification
     angle = math.pi / 2 * torch.linspace(0, 1, 257, dtype=torch.float64)[1:, None]
     window = torch.sinc(rho * angle.cos() * window_um) * torch.sinc(rho * angle.sin() * window_um)
-    power = 2 * math.pi * float((window**2 @ rho_weight).mean()) / preset.pixel_um**2
+    power = 2 * math.pi * float((window**2 @ rho_weight).mean()) / microscope.pixel_um**2
     pupil = torch.zeros((len(distances_um), *inside.shape), dtype=torch.complex64)
     pupil[:, inside] = (values[:, place] * (step**2 / math.sqrt(power))).to(torch.complex64)
     return index * step, pupil
@@ -223,21 +227,21 @@ def _quadrature(end: float, turns: float) -> tuple[Tensor, Tensor]:
 
 
 def _folded_window(
-    preset: LightFieldPreset, positions: Tensor, frequency: Tensor, order: int
+    microscope: LightFieldMicroscope, positions: Tensor, frequency: Tensor, order: int
 ) -> Tensor:
     """Return (positions, J), complex64: `_window_transform` with +f and -f added."""
-    folded = _window_transform(preset, positions, frequency, order)
-    folded += _window_transform(preset, positions, -frequency, order)
+    folded = _window_transform(microscope, positions, frequency, order)
+    folded += _window_transform(microscope, positions, -frequency, order)
     folded[:, 0] /= 2  # f = 0 is its own mirror image
     return folded.to(torch.complex64)
 
 
 def _window_transform(
-    preset: LightFieldPreset, positions: Tensor, frequency: Tensor, order: int
+    microscope: LightFieldMicroscope, positions: Tensor, frequency: Tensor, order: int
 ) -> Tensor:
     """Return (positions, J): the window's transform at f times ``exp(2 pi i f x)``."""
-    window_um = preset.microlens_pitch_um / preset.magnification
-    seen = torch.sinc((frequency - order * preset.view_step) * window_um)
+    window_um = microscope.microlens_pitch_um / microscope.magnification
+    seen = torch.sinc((frequency - order * microscope.view_step) * window_um)
     return torch.exp(2j * math.pi * positions[:, None] * frequency) * seen
 
 

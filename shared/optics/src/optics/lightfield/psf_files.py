@@ -23,7 +23,7 @@ from torch import Tensor
 
 from optics.aberrations import Aberrations
 from optics.errors import OpticsError
-from optics.lightfield.microscope import LightFieldPreset
+from optics.lightfield.microscope import LightFieldMicroscope
 from optics.lightfield.psf import psf_shift
 
 _HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -53,7 +53,7 @@ class PSFFile:
         View indices in the order of the file's channels; ``None`` if the file does not tell.
     n_depths
         Number of planes.
-    preset
+    microscope
         The microscope with the PSF's own depths and views; ``None`` if the file does not tell.
     """
 
@@ -61,7 +61,7 @@ class PSFFile:
     n_views: int
     n_depths: int
     views: tuple[int, ...] | None
-    preset: LightFieldPreset | None
+    microscope: LightFieldMicroscope | None
 
     def read(self, channels: Sequence[int] | None = None) -> Tensor:
         """Read the PSF of some channels (default: all): (A, D, H, W), float32."""
@@ -195,27 +195,27 @@ def open_psf(path: Path) -> PSFFile:
     """
     with _reading(path) as source:
         views: tuple[int, ...] | None = None
-        preset = None
+        microscope = None
         if isinstance(source, _HDF5):
             views = tuple(int(a) for a in source.file["views"][()])
-            preset = _preset_from_attributes(source.file.attrs, path)
-            if preset.views != views or len(preset.depths_um) != source.shape[1]:
+            microscope = _microscope_from_attributes(source.file.attrs, path)
+            if microscope.views != views or len(microscope.depths_um) != source.shape[1]:
                 raise OpticsError(
                     f"{path}: its views or depths are not those of its optics attributes; "
                     "make it again with 'serenet psf'"
                 )
         elif isinstance(source, _Matlab):
             views = tuple(range(source.n_num**2))
-        return PSFFile(path, source.shape[0], source.shape[1], views, preset)
+        return PSFFile(path, source.shape[0], source.shape[1], views, microscope)
 
 
-def _preset_from_attributes(attributes: Any, path: Path) -> LightFieldPreset:
+def _microscope_from_attributes(attributes: Any, path: Path) -> LightFieldMicroscope:
     values = {
-        name: attributes[name] for name in LightFieldPreset.model_fields if name in attributes
+        name: attributes[name] for name in LightFieldMicroscope.model_fields if name in attributes
     }
     plain = {name: v.tolist() if hasattr(v, "tolist") else v for name, v in values.items()}
     try:
-        return LightFieldPreset.model_validate(plain)
+        return LightFieldMicroscope.model_validate(plain)
     except ValidationError as failure:
         names = ", ".join(str(e["loc"][0]) if e["loc"] else e["msg"] for e in failure.errors())
         raise OpticsError(
@@ -227,7 +227,7 @@ def _preset_from_attributes(attributes: Any, path: Path) -> LightFieldPreset:
 def write_psf(
     path: Path,
     psf: Tensor,
-    preset: LightFieldPreset,
+    microscope: LightFieldMicroscope,
     aberrations: Aberrations | None = None,
 ) -> None:
     """Write a PSF as HDF5 with its shift and the microscope.
@@ -237,23 +237,23 @@ def write_psf(
     path
         The file; an existing one is replaced.
     psf
-        (A, D, H, W), A and D those of ``preset.views`` and ``preset.depths_um``.
-    preset
+        (A, D, H, W), A and D those of ``microscope.views`` and ``microscope.depths_um``.
+    microscope
         The microscope with the depths and views of this PSF.
     aberrations
         Those that the PSF was computed with; kept as an attribute, for the record.
     """
-    if tuple(psf.shape[:2]) != (len(preset.views), len(preset.depths_um)):
+    if tuple(psf.shape[:2]) != (len(microscope.views), len(microscope.depths_um)):
         raise OpticsError(
-            f"psf {tuple(psf.shape)} does not have the preset's {len(preset.views)} views and "
-            f"{len(preset.depths_um)} depths"
+            f"psf {tuple(psf.shape)} does not have the {len(microscope.views)} views and "
+            f"{len(microscope.depths_um)} depths of the microscope"
         )
     with h5py.File(path, "w") as file:
         values = psf.detach().cpu().float()
         file.create_dataset("psf", data=values.numpy(), chunks=(1, *psf.shape[1:]))
         file.create_dataset("shift", data=psf_shift(values).numpy())
-        file.create_dataset("views", data=np.asarray(preset.views, dtype=np.int64))
-        for name, value in preset.model_dump().items():
+        file.create_dataset("views", data=np.asarray(microscope.views, dtype=np.int64))
+        for name, value in microscope.model_dump().items():
             file.attrs[name] = value
         if aberrations:
             file.attrs["aberrations"] = json.dumps(dict(aberrations))

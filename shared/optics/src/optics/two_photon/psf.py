@@ -4,7 +4,9 @@ Lengths are in um. Argument names follow the configuration files of published mo
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from inspect import signature
 
 import numpy as np
 import torch
@@ -19,6 +21,14 @@ ComplexArray = NDArray[np.complex128]
 Phase = Callable[[FloatArray], FloatArray]
 
 _PHASE_SAMPLES = 1000  # to count the turns of the phase
+# What else the section "params" of a configuration file holds.
+_OTHER_KEYS = (
+    "M activation apply_vq attn_list background blur_mode checkpointing device dropout "
+    "hidden_channels_list loss_fn lr mid mu_z nblocks nipsf_loss_target num_iter_psf_pretrain "
+    "partial poisson_weight reconstruct sig_eps sig_z superres threshold use_fftconv "
+    "use_x_quantized"
+)
+_COMMENT = "$"  # begins a key that explains another
 
 
 def gibson_lanni(
@@ -41,7 +51,7 @@ def gibson_lanni(
     pZ: float,
     scale: int,
     photons: int = 1,
-    **_unused: object,
+    **others: object,
 ) -> tuple[Tensor, Tensor]:
     """Return the Gibson-Lanni PSF of a point below a cover glass.
 
@@ -87,8 +97,8 @@ def gibson_lanni(
         the detector collects all the light, so that with ``wavelength`` that of the laser this is
         the PSF of a two-photon microscope. Published models leave it at 1, a focus about 1.4 times
         as wide.
-    **_unused
-        The rest of a configuration's section.
+    **others
+        The rest of a configuration's section ``params``, which tells nothing about the PSF.
 
     Returns
     -------
@@ -100,6 +110,8 @@ def gibson_lanni(
 
     Raises
     ------
+    TypeError
+        For a parameter that no configuration has.
     OpticsError
         For a size, length or index that is not positive, ``NA >= ni0``, ``size_z < scale``, or
         ``photons`` other than 1 or 2.
@@ -109,6 +121,7 @@ def gibson_lanni(
     Gauss-Legendre quadrature evaluates the same diffraction integral which the published fast
     Bessel series (Li, Xue and Blu, J. Opt. Soc. Am. A 34 (2017) 1029) approximates.
     """
+    _require_known("gibson_lanni", others)
     _require_positive(NA=NA, wavelength=wavelength, ns=ns, ng0=ng0, ng=ng, ni0=ni0, ni=ni)
     _require_positive(res_axial=res_axial)
     for name, length in {"ti0": ti0, "tg0": tg0, "tg": tg, "pZ": pZ}.items():
@@ -154,7 +167,7 @@ def gaussian_section(
     scale: int,
     bet_xy: float,
     bet_z: float,
-    **_unused: object,
+    **others: object,
 ) -> tuple[Tensor, Tensor]:
     """Return the Gaussian PSF ``exp(-((k / bet_xy)^2 + ((i - (rows - 1) / 2) / bet_z)^2))``.
 
@@ -166,8 +179,8 @@ def gaussian_section(
         As in `gibson_lanni`.
     bet_xy, bet_z
         Radius at which the PSF falls to 1 / e, in steps between radii and in rows.
-    **_unused
-        The rest of a configuration's section.
+    **others
+        The rest of a configuration's section ``params``, which tells nothing about the PSF.
 
     Returns
     -------
@@ -178,15 +191,29 @@ def gaussian_section(
 
     Raises
     ------
+    TypeError
+        For a parameter that no configuration has.
     OpticsError
         For a size or width that is not positive, or ``size_z < scale``.
     """
+    _require_known("gaussian_section", others)
     _require_positive(bet_xy=bet_xy, bet_z=bet_z)
     rows, r_um = _grid(size_x, size_y, size_z, res_lateral, scale)
     i = torch.arange(rows, dtype=torch.float64)[:, None] - (rows - 1) / 2
     k = torch.arange(len(r_um), dtype=torch.float64)
     psf = torch.exp(-((k / bet_xy) ** 2 + (i / bet_z) ** 2))
     return psf.float(), torch.from_numpy(r_um)
+
+
+def _require_known(function: str, others: Mapping[str, object]) -> None:
+    of_psf = {*signature(gibson_lanni).parameters, *signature(gaussian_section).parameters}
+    of_psf.discard("others")
+    known = of_psf.union(_OTHER_KEYS.split())
+    for name in others:
+        if name not in known and not name.startswith(_COMMENT):
+            near = get_close_matches(name, of_psf, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise TypeError(f"{function}() has no parameter '{name}'{hint}")
 
 
 def _require_positive(**values: float) -> None:

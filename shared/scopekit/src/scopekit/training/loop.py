@@ -5,6 +5,7 @@ of the step alone. So a run that was killed and resumed equals one that was not,
 processes equal one with as many times the batch.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -18,13 +19,16 @@ from torch.nn.parallel import DistributedDataParallel
 from scopekit.checkpoints import write_checkpoint
 from scopekit.errors import UserError
 from scopekit.progress import console, progress_bar, say, say_progress
+from scopekit.training.muon import MuonAdam
 from scopekit.training.plateau import PlateauRate
 from scopekit.training.processes import World
-from scopekit.training.recipe import Loop, Moments, Precision, Recipe, Sample, Validation
+from scopekit.training.recipe import Loop, Moments, Recipe, Validation
 from scopekit.training.run_folder import History, RunFolder
 from scopekit.training.samples import SampleStream
 
-__all__ = ["Loop", "Moments", "Precision", "Recipe", "Sample", "Validation", "train"]
+# Steps, and share of the time, in which the speed of a training is measured.
+_TIMED_STEPS = 20
+_TIMED_SHARE = 0.05
 
 
 def train(
@@ -65,6 +69,44 @@ def train(
     trainer.run()
 
 
+def fitting_epochs(recipe: Recipe[Any], loop: Loop, world: World, seconds: float) -> int:
+    """Return how many epochs take about so long here, validations included; at least 1.
+
+    The first steps and one validation are timed, then undone: a training that follows is the same
+    with and without it.
+
+    Parameters
+    ----------
+    recipe, loop
+        What is to be trained; ``loop.epochs`` does not matter.
+    world
+        The processes that share the work; all get the same number.
+    seconds
+        Time for the training.
+    """
+    state = copy.deepcopy(recipe.model.state_dict())
+    trainer = _Trainer(recipe, loop, None, world)
+    steps = min(trainer.steps_per_epoch, _TIMED_STEPS)
+    started, a_step = time.perf_counter(), 0.0
+    recipe.model.train()
+    batches = trainer.stream.ahead(range(steps), world.rank)
+    for done, batch in enumerate(batches, start=1):
+        trainer.try_step(batch)
+        if done == 1:  # the first also waits for files and makes plans
+            first, started = time.perf_counter() - started, time.perf_counter()
+            a_step = first
+        else:
+            a_step = (time.perf_counter() - started) / (done - 1)
+        if time.perf_counter() - started > _TIMED_SHARE * seconds:
+            break
+    started = time.perf_counter()
+    trainer.validate()
+    a_validation = time.perf_counter() - started
+    recipe.model.load_state_dict(state)
+    an_epoch = a_step * trainer.steps_per_epoch + a_validation / loop.validate_every
+    return int(world.agree(max(round((seconds - a_validation) / an_epoch), 1)))
+
+
 class _Trainer:
     def __init__(
         self, recipe: Recipe[Any], loop: Loop, folder: RunFolder | None, world: World
@@ -72,8 +114,7 @@ class _Trainer:
         self.recipe, self.loop, self.folder, self.world = recipe, loop, folder, world
         self.parallel = DistributedDataParallel(recipe.model) if world.size > 1 else None
         self.parameters = [p for p in recipe.model.parameters() if p.requires_grad]
-        kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[loop.optimizer]
-        self.optimizer = kind(self.parameters, lr=loop.learning_rate)
+        self.optimizer = _optimizer(recipe.model, loop)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=loop.precision == "float16")
         self.rate = None if loop.plateau is None else PlateauRate(self.optimizer, loop.plateau)
         mine = loop.batch_size * loop.accumulate
@@ -154,13 +195,21 @@ class _Trainer:
             self._write(self.folder, row, scores)
         self.world.wait()
 
+    def try_step(self, samples: list[Any]) -> None:
+        """Take a step that counts for nothing, at a rate of nearly 0."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        self.optimizer.zero_grad(set_to_none=True)
+        self._backward(samples)
+        self.optimizer.step()
+
     def _step(self, step: int, samples: list[Any]) -> dict[str, float]:
         """Learn from the samples; return the loss and its terms, averaged over all of them."""
         loop = self.loop
         if self.rate is None:
             rate = loop.learning_rate * loop.schedule(step / self.steps_per_epoch)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("share", 1.0)
         # For what the model itself draws, such as dropout.
         torch.manual_seed(self.stream.model_seed(step * self.world.size + self.world.rank))
         self.optimizer.zero_grad(set_to_none=True)
@@ -216,7 +265,7 @@ class _Trainer:
         due = self.epoch == loop.epochs or self.epoch % loop.validate_every == 0
         if not due and loop.plateau is None and loop.early_stop is None:
             return ""
-        found = self._validate()
+        found = self.validate()
         row.update(found.scores)
         caption = ", ".join(f"{name} {value:.4g}" for name, value in found.scores.items())
         if found.volumes and due:
@@ -263,7 +312,8 @@ class _Trainer:
             took = f"{row['seconds']:.1f} s"
             say_progress(f"epoch {self.epoch} of {self.loop.epochs}: {took}{self.latest}{scores}")
 
-    def _validate(self) -> Validation:
+    def validate(self) -> Validation:
+        """Let the recipe judge the model."""
         self.recipe.model.eval()
         try:
             with torch.no_grad():
@@ -306,6 +356,15 @@ class _Trainer:
 
     def _kept(self) -> str:
         return f"; epoch {self.epoch} is kept, --resume goes on from it" if self.epoch else ""
+
+
+def _optimizer(model: nn.Module, loop: Loop) -> torch.optim.Optimizer:
+    if loop.optimizer == "muon":
+        return MuonAdam(model, loop.learning_rate)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if loop.optimizer == "sgd":
+        return torch.optim.SGD(trained, lr=loop.learning_rate)
+    return torch.optim.Adam(trained, lr=loop.learning_rate)
 
 
 def _no_bar(*_: Any) -> None:

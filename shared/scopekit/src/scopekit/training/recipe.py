@@ -103,7 +103,8 @@ class Loop:
     schedule
         ``schedule(epoch)``, epoch a real number from 0: factor of the learning rate.
     optimizer
-        ``adam`` or ``sgd``.
+        ``adam``, ``sgd``, or ``muon``: Muon on kernels, Adam at half its rate on the rest
+        (`scopekit.training.muon`).
     batch_size
         Samples that go through the network together, in one process.
     accumulate
@@ -132,7 +133,7 @@ class Loop:
     epochs_key: str = "epochs"
     rate_key: str = "learning_rate"
     schedule: Callable[[float], float] = lambda _: 1.0
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd", "muon"] = "adam"
     batch_size: int = 1
     accumulate: int = 1
     clip_norm: float | None = None

@@ -23,7 +23,7 @@ from serenet.training.published.optics import (
     NEEDS_PSF,
     WRAPPER_ARGS,
     fewer_depths,
-    nearest_preset,
+    nearest_microscope,
     optics_notes,
 )
 from serenet.training.published.schema import WITHOUT_VOLUMES, PublishedConfig
@@ -95,15 +95,15 @@ def read_published(path: Path) -> PublishedConfig:
 
 def translate(config: PublishedConfig) -> tuple[dict[str, Any], list[str]]:
     """Return our settings, and what could not be taken over: ``key value: reason``."""
-    method, name = config.method, nearest_preset(config)
-    preset = presets[name]
+    method, name = config.method, nearest_microscope(config)
+    microscope = presets[name]
     settings: dict[str, Any] = {"method": method, "optics": name, "data": _data(config, "train")}
     if config.val_dataset is not None:
         settings["validation"] = _data(config, "val")
     same = _SAME | (_PROJECTION if method == "serenet" else {})
     settings |= {ours: attrgetter(theirs)(config) for ours, theirs in same.items()}
     settings["psf"] = config.psf if method in NEEDS_PSF else None
-    settings["depths"] = fewer_depths(config, preset)
+    settings["depths"] = fewer_depths(config, microscope)
     if method not in FAMILY:
         args = config.network_args
         settings["network"] = {k: v for k, v in args.items() if k not in _OF_OPTICS} or None
@@ -122,7 +122,7 @@ def translate(config: PublishedConfig) -> tuple[dict[str, Any], list[str]]:
     notes = [
         *optics_notes(config, name),
         *loss_notes(config, noise),
-        *method_notes(config, preset),
+        *method_notes(config, microscope),
         *data_notes(config),
         *key_notes(config),
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from optics import LightFieldPreset
+from optics import LightFieldMicroscope
 from serenet.networks.checkpoints import network_for_scale
 from serenet.training.published.optics import NEEDS_PSF, WRAPPER_ARGS
 from serenet.training.published.schema import WITHOUT_VOLUMES, PublishedConfig
@@ -68,11 +68,11 @@ def loss_notes(config: PublishedConfig, noise: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def method_notes(config: PublishedConfig, preset: LightFieldPreset) -> Iterator[str]:
+def method_notes(config: PublishedConfig, microscope: LightFieldMicroscope) -> Iterator[str]:
     """Tell what the method does in its own way."""
     method, frozen, args = config.method, config.freeze_serenet, config.train_dataset.wrapper.args
     if method in FAMILY:
-        yield from _family_notes(config, preset)
+        yield from _family_notes(config, microscope)
     if frozen is not None and frozen != (method == "fserenet"):
         how = "always" if method == "fserenet" else "never"
         yield f"freeze_serenet {str(frozen).lower()}: {method} {how} freezes the first layers"
@@ -94,11 +94,11 @@ def method_notes(config: PublishedConfig, preset: LightFieldPreset) -> Iterator[
                 yield f"{WRAPPER_ARGS}.{key} {list(noise)}: twnet adds no noise"
 
 
-def _family_notes(config: PublishedConfig, preset: LightFieldPreset) -> Iterator[str]:
+def _family_notes(config: PublishedConfig, microscope: LightFieldMicroscope) -> Iterator[str]:
     name, args = config.model.name, config.network_args
-    ours = network_for_scale(preset.lateral_scale)
+    ours = network_for_scale(microscope.lateral_scale)
     if config.method != "fserenet" and name not in (None, ours):
-        yield f"model.name {name}: for a scale of {preset.lateral_scale:.3g} it is {ours}"
+        yield f"model.name {name}: for a scale of {microscope.lateral_scale:.3g} it is {ours}"
     if args.get("negative_slope", 0.1) != 0.1:
         yield f"model.args.negative_slope {args['negative_slope']:g}: it is 0.1"
     if not args.get("usingbias", True):

@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Iterator
 from operator import attrgetter
 
-from optics import LightFieldPreset, presets
+from optics import LightFieldMicroscope, presets
 from serenet.training.published.schema import WITHOUT_VOLUMES, PublishedConfig
 from serenet.training.settings import FAMILY
 
@@ -16,7 +16,7 @@ _FROM_ALL_VIEWS = ("vcdnet", "hylfmnet", "vsnet")
 _SHORT = reprlib.Repr()
 
 
-def nearest_preset(config: PublishedConfig) -> str:
+def nearest_microscope(config: PublishedConfig) -> str:
     """Return the preset nearest by Nnum, then the one that agrees in most."""
 
     def distance(name: str) -> tuple[float, int]:
@@ -28,65 +28,65 @@ def nearest_preset(config: PublishedConfig) -> str:
     return min(presets, key=distance)
 
 
-def fewer_depths(config: PublishedConfig, preset: LightFieldPreset) -> int | None:
-    """Return how many planes are wanted, where they are not all of the preset's."""
+def fewer_depths(config: PublishedConfig, microscope: LightFieldMicroscope) -> int | None:
+    """Return how many planes are wanted, where they are not all of the microscope's."""
     if config.method in WITHOUT_VOLUMES or _psf(config) is not None:
         return None
-    wanted = next(iter(_told_depths(config).values()), len(preset.depths_um))
-    return wanted if wanted < len(preset.depths_um) else None
+    wanted = next(iter(_told_depths(config).values()), len(microscope.depths_um))
+    return wanted if wanted < len(microscope.depths_um) else None
 
 
 def optics_notes(config: PublishedConfig, name: str) -> Iterator[str]:
     """Tell in what the file and preset ``name`` differ."""
-    preset = presets[name]
+    microscope = presets[name]
     remedy = "if yours differs, name a YAML file of your microscope at optics"
-    pairs = _told_and_known(config, preset)
+    pairs = _told_and_known(config, microscope)
     if not pairs:
         yield f"the microscope, of which nothing is told: optics {name} is assumed; {remedy}"
     for key, (value, known) in pairs.items():
         if not math.isclose(value, known, rel_tol=1e-6):
             yield f"{key} {value:g}: optics {name} has {known:g}; {remedy}"
-    yield from _view_notes(config, preset, f"optics {name} has", remedy)
+    yield from _view_notes(config, microscope, f"optics {name} has", remedy)
     if config.method not in NEEDS_PSF and config.psf is not None:
         yield f"psf {config.psf!r}: {config.method} needs no PSF"
-    yield from _depth_notes(config, preset, f"optics {name} has", remedy)
+    yield from _depth_notes(config, microscope, f"optics {name} has", remedy)
 
 
 def _told_and_known(
-    config: PublishedConfig, preset: LightFieldPreset
+    config: PublishedConfig, microscope: LightFieldMicroscope
 ) -> dict[str, tuple[float, float]]:
-    """Return what the file tells of the microscope, beside the preset's own values."""
+    """Return what the file tells of the microscope, beside the microscope's own values."""
     known: dict[str, float] = {
-        _NNUM: preset.n_num,
-        f"{WRAPPER_ARGS}.M": preset.magnification,
-        f"{WRAPPER_ARGS}.zspacing": preset.depth_step_um * 1e-6,
-        f"{WRAPPER_ARGS}.scanning": preset.scanning,
+        _NNUM: microscope.n_num,
+        f"{WRAPPER_ARGS}.M": microscope.magnification,
+        f"{WRAPPER_ARGS}.zspacing": microscope.depth_step_um * 1e-6,
+        f"{WRAPPER_ARGS}.scanning": microscope.scanning,
     }
     pairs = {key: (attrgetter(key)(config), value) for key, value in known.items()}
     of_network: dict[str, float] = {
-        "inChannels": len(_views(config, preset)),
-        "angRes": preset.n_num,
-        "upscale_factor": preset.scanning,
+        "inChannels": len(_views(config, microscope)),
+        "angRes": microscope.n_num,
+        "upscale_factor": microscope.scanning,
     }
     for key, value in of_network.items():
         pairs[f"model.args.{key}"] = (config.network_args.get(key), value)
     return {key: pair for key, pair in pairs.items() if pair[0] is not None}
 
 
-def _views(config: PublishedConfig, preset: LightFieldPreset) -> tuple[int, ...]:
+def _views(config: PublishedConfig, microscope: LightFieldMicroscope) -> tuple[int, ...]:
     if config.method in _FROM_ALL_VIEWS:
-        return tuple(range(preset.n_num**2))
-    return (preset.central_view,) if config.method == "twnet" else preset.views
+        return tuple(range(microscope.n_num**2))
+    return (microscope.central_view,) if config.method == "twnet" else microscope.views
 
 
 def _view_notes(
-    config: PublishedConfig, preset: LightFieldPreset, here: str, remedy: str
+    config: PublishedConfig, microscope: LightFieldMicroscope, here: str, remedy: str
 ) -> Iterator[str]:
-    told, ours = config.input_views, _views(config, preset)
+    told, ours = config.input_views, _views(config, microscope)
     if told is None or told == ours:
         return
     value = f"input_views {_SHORT.repr(list(told))}"
-    if ours != preset.views:
+    if ours != microscope.views:
         taken = "the central view" if config.method == "twnet" else f"all {len(ours)} views"
         yield f"{value}: {config.method} takes {taken}"
     else:
@@ -107,10 +107,10 @@ def _told_depths(config: PublishedConfig) -> dict[str, int]:
 
 
 def _depth_notes(
-    config: PublishedConfig, preset: LightFieldPreset, here: str, remedy: str
+    config: PublishedConfig, microscope: LightFieldMicroscope, here: str, remedy: str
 ) -> Iterator[str]:
-    available = len(preset.depths_um)
-    taken = fewer_depths(config, preset) or available
+    available = len(microscope.depths_um)
+    taken = fewer_depths(config, microscope) or available
     for key, depth in _told_depths(config).items():
         if config.method in WITHOUT_VOLUMES:
             if depth != available:

@@ -1,0 +1,1 @@
+"""The functions of ``import serenet``: NumPy arrays or tensors in, the same kind out."""

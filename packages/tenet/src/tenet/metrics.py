@@ -1,0 +1,62 @@
+"""How near a result is to the truth, and a reconstruction to its image."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float32]
+_MAX_GAIN = 30.0
+
+
+def structure_iou(structure: Tensor, labelx: Tensor, threshold: float) -> float:
+    """Return the intersection over union of ``structure >= threshold`` and the label.
+
+    1 where both are empty.
+    """
+    found, true = structure >= threshold, labelx > 0.5
+    union = int((found | true).sum())
+    return int((found & true).sum()) / union if union else 1.0
+
+
+def scores_of(volume: Array, truth: Array, threshold: float) -> dict[str, float]:
+    """Return how well what is at or above a threshold covers a true structure.
+
+    Parameters
+    ----------
+    volume
+        (Z, Y, X), what was found.
+    truth
+        Of that shape, 1 in the structure, else 0.
+    threshold
+        What counts as structure.
+
+    Returns
+    -------
+    dict
+        ``iou``, the intersection over union (1 where both are empty), and ``volume_error``, the
+        share by which the volume found is too large; NaN where the truth is empty.
+    """
+    iou = structure_iou(torch.from_numpy(volume), torch.from_numpy(truth), threshold)
+    true = int((truth > 0.5).sum())
+    error = int((volume >= threshold).sum()) / true - 1 if true else float("nan")
+    return {"iou": iou, "volume_error": error}
+
+
+def least_squares_gain(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Return the factor in [0, 30] that brings each reconstruction nearest to its image.
+
+    Of shape (B, 1, 1, 1, 1) for (B, 1, Z, Y, X), without gradient; 1 where there is nothing to
+    scale.
+    """
+    axes = (1, 2, 3, 4)
+    with torch.no_grad():
+        power = reconstruction.square().sum(dim=axes, keepdim=True)
+        gain = (reconstruction * image).sum(dim=axes, keepdim=True) / power
+        return torch.where(power > 0, gain, 1.0).clamp(0, _MAX_GAIN)
+
+
+def brightness_gain(reconstruction: Array, image: Array) -> float:
+    """Return the factor in [0, 30] that brings a reconstruction nearest to its image."""
+    pair = (torch.from_numpy(volume)[None, None] for volume in (reconstruction, image))
+    return float(least_squares_gain(*pair))

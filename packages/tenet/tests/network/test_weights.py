@@ -1,0 +1,118 @@
+"""Files of weights: which is meant, what network it is of, and what it tells."""
+
+import pytest
+import torch
+
+from scopekit.errors import UserError
+from tenet.config.files import SHIPPED, load_config
+from tenet.network.jnet import JNet
+from tenet.network.weights import (
+    best_weights,
+    load_model,
+    moments_file,
+    weights_file,
+    weights_of,
+)
+from tenet.training.pretraining import pretrain
+
+
+def test_a_name_with_a_folder_is_no_name_of_what_ships(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    shipped = SHIPPED / "demo_pretrain.pt"
+    assert weights_file("demo_pretrain") == shipped
+    assert str(weights_file("mine/demo_pretrain")) == "mine/demo_pretrain"
+    (tmp_path / "mine" / "demo_pretrain.pt").touch()
+    assert str(weights_file("mine/demo_pretrain")) == "mine/demo_pretrain.pt"
+    assert str(weights_file("mine/demo_pretrain.pt")) == "mine/demo_pretrain.pt"
+    (tmp_path / "demo_pretrain").mkdir()  # of results, say
+    assert weights_file("demo_pretrain") == shipped
+    (tmp_path / "demo_pretrain.pt").touch()
+    assert str(weights_file("demo_pretrain")) == "demo_pretrain.pt"
+    (tmp_path / "epoch.3").touch()
+    assert str(weights_file("epoch.3")) == "epoch.3"
+
+
+def test_commands_take_ones_own_weights_of_a_name_that_ships(tenet, work):
+    (work / "mine").mkdir()
+    own = work / "model" / "tuned.pt"
+    own.rename(work / "mine" / "demo_pretrain.pt")
+    options = ("--config", "tuned.json", "--checkpoint", "mine/demo_pretrain", "--device", "cpu")
+    done = tenet("enhance", "stacks/s00.npy", *options, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint: mine/demo_pretrain.pt" in (work / "out" / "s00_tenet.yaml").read_text()
+    done = tenet("evaluate", "microglia", "stacks/s00.npy", *options, "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "weights: mine/demo_pretrain.pt" in (work / "out" / "microglia.yaml").read_text()
+    lost = tenet("enhance", "stacks/s00.npy", *options[:3], "yours/demo_pretrain", "--out", "new")
+    assert lost.returncode == 2
+    assert lost.stderr.startswith("error: yours/demo_pretrain: no such file")
+
+
+def same(a, b):
+    return all(torch.equal(tensor, b.state_dict()[name]) for name, tensor in a.state_dict().items())
+
+
+def test_weights_that_ship_tell_their_configuration():
+    model = load_model("demo_pretrain")
+    assert not model.training
+    assert model.params == load_config("demo").params
+    assert same(model, load_model(SHIPPED / "demo_pretrain.pt", "demo"))
+
+
+def test_own_weights_tell_their_configuration(work, write_config):
+    write_config("other", pretrained_model="other", params__threshold=0.7)
+    path = pretrain("other.json", device="cpu")
+    given = load_model(path, "other.json")
+    for file in (path, "train/other/checkpoints/best.pt"):
+        told = load_model(file)
+        assert told.params.threshold == 0.7
+        assert same(told, given)
+    assert all(isinstance(t, torch.Tensor) for t in torch.load(path, weights_only=True).values())
+    moments_file(path).unlink()
+    with pytest.raises(UserError, match=r"other\.pt: tells no configuration; give it too"):
+        load_model(path)
+    content = torch.load("train/other/checkpoints/best.pt", weights_only=True)
+    content["params"]["unheard_of"] = 1
+    torch.save(content, "newer.pt")
+    with pytest.raises(UserError, match=r"newer\.pt: tells a configuration that this version"):
+        load_model("newer.pt")
+
+
+def test_a_configuration_can_be_itself_a_path_or_a_section(work):
+    config = load_config("tuned.json")
+    torch.manual_seed(1)
+    model = JNet(config.params)
+    torch.save({"state": model.state_dict(), "epoch": 3}, "mine.pt")
+    for given in (config, config.params, "tuned.json", work / "tuned.json"):
+        assert same(load_model("mine.pt", given), model)
+    torch.save([1, 2], "list.pt")
+    with pytest.raises(UserError, match=r"list\.pt: not a checkpoint of this network"):
+        load_model("list.pt", config)
+
+
+def test_fine_tuned_weights_come_first(work, capsys):
+    config = load_config("tuned.json")
+    assert best_weights(config).name == "tuned.pt"
+    assert weights_of(config, pretrained=True).name == "small.pt"
+    (work / "model" / "tuned.pt").unlink()
+    assert best_weights(config).name == "small.pt"
+    assert "no fine-tuned weights" in capsys.readouterr()[1]
+    with pytest.raises(UserError, match="run tenet finetune tuned first"):
+        weights_of(config, pretrained=False)
+
+
+def test_a_models_microscope_and_parts(work):
+    config = load_config("tuned.json")
+    model = load_model("model/tuned.pt", config)
+    assert model.voxel_um == pytest.approx((0.2, 0.2, 0.2))
+    assert model.recorded_voxel_um == pytest.approx((0.8, 0.2, 0.2))
+    names = set(model.network_parameters())
+    learnable = {name for name, p in model.named_parameters() if p.requires_grad}
+    imaging = {n for n in learnable if n in ("a", "sigma") or n.startswith("image.")}
+    assert names == learnable - imaging
+    model.freeze_network()
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == imaging
+    model.freeze_microscope()
+    assert not any(p.requires_grad for p in model.parameters())
+    assert model.microscope(noisy=False).noisy is False
