@@ -17,6 +17,7 @@ from scopekit.images.files import open_stack
 from scopekit.images.target import Target
 from scopekit.memory import MemoryBudget
 from serenet.deconvolution import files as deconvolve_files
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import ViewSubsets
 from serenet.deconvolution.windows import plan_windows
 from serenet.reconstruction.refinement import refine
@@ -126,7 +127,8 @@ def test_refined_windows_are_the_whole_within_half_a_percent(tmp_path, light_fie
     views = torch.from_numpy(tifffile.imread(light_field / "views.tif"))
     psf = open_psf(light_field / "psf.h5").read()
     size = (286, 208)
-    subsets = ViewSubsets(views, lambda a: psf[a : a + 1], SCOPE, size, SCOPE.oblique_first)
+    operators = ViewOperators(lambda a: psf[a : a + 1], SCOPE)
+    subsets = ViewSubsets(views, operators, size, SCOPE.oblique_first)
     # A network's brightness varies over the field.
     start = torch.rand((3, *size), generator=torch.Generator().manual_seed(0))
     start *= torch.linspace(0.5, 1.5, size[1])

@@ -21,6 +21,7 @@ from scopekit.errors import UserError
 from scopekit.images.files import open_stack
 from scopekit.images.target import Target
 from scopekit.memory import MemoryBudget
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import ViewSubsets, flat_start
 from serenet.deconvolution.windows import plan_windows
 from serenet.reconstruction import refinement
@@ -70,9 +71,8 @@ def light_field_of(scope, psf):
             )
         size = (volume.shape[1], volume.shape[2])
         order = scope.oblique_first
-        return ViewSubsets(
-            views.clamp(min=0), lambda channel: model_psf[channel : channel + 1], scope, size, order
-        )
+        operators = ViewOperators(lambda channel: model_psf[channel : channel + 1], scope)
+        return ViewSubsets(views.clamp(min=0), operators, size, order)
 
     return make
 

@@ -4,7 +4,7 @@ Richardson 1972 and Lucy 1974; total variation after Dey et al. 2006; ordered su
 and Larkin 1994.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -18,7 +18,9 @@ from optics.errors import OpticsError
 class Operator(Protocol):
     """A linear imaging operator with non-negative weights.
 
-    One that knows a cheap way to ``adjoint(ones)`` offers it as ``sensitivity()``, a new tensor.
+    One that knows a cheap way to ``adjoint(ones)`` offers it as ``sensitivity()``, which may be
+    raised where it is too small to divide by. One that can make its adjoint by parts offers
+    ``adjoint_slabs(measurement)``, pairs of a slice of the first axis and that part of the adjoint.
     """
 
     def forward(self, volume: Tensor) -> Tensor:
@@ -148,13 +150,27 @@ def richardson_lucy_step(
     fit = poisson_deviance(measured, predicted)
     # Ripple of the Fourier transforms around zero must not divide.
     floor = 1e-6 * float(measured.max()) + 1e-12
-    ratio = measured / predicted.clamp_(min=floor)
-    factor = subset.operator.adjoint(ratio - 1).div_(subset.sensitivity).add_(1).clamp_(min=0)
-    if exponent != 1:
-        factor.pow_(exponent)
-    if tv_weight:
-        factor *= total_variation_factor(estimate, tv_weight)
-    return estimate.mul_(factor), fit
+    excess = measured.div(predicted.clamp_(min=floor)).sub_(1)
+    smoothing = total_variation_factor(estimate, tv_weight) if tv_weight else None
+    sensitivity = subset.sensitivity
+    for part, correction in _adjoint_slabs(subset.operator, excess):
+        factor = correction.div_(sensitivity[part]).add_(1).clamp_(min=0)
+        if exponent == 1.5:  # the usual one, without logarithms
+            factor.mul_(factor.sqrt())
+        elif exponent != 1:
+            factor.pow_(exponent)
+        if smoothing is not None:
+            factor *= smoothing[part]
+        estimate[part] *= factor
+    return estimate, fit
+
+
+def _adjoint_slabs(operator: Operator, measurement: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    by_slabs = getattr(operator, "adjoint_slabs", None)
+    if by_slabs is not None:
+        yield from by_slabs(measurement)
+    else:
+        yield slice(None), operator.adjoint(measurement)
 
 
 def richardson_lucy(

@@ -17,8 +17,9 @@ from scopekit.memory import memory_budget
 from serenet.api.arrays import AnyArray, Array, as_tensor, like
 from serenet.api.files import load_microscope
 from serenet.api.sources import Optics, is_psf_file, view_psf_of
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
-from serenet.deconvolution.windows import Window, plan_windows
+from serenet.deconvolution.windows import Window, plan_windows, room_beside
 from serenet.networks.base import Network, VolumeNetwork
 from serenet.reconstruction.refinement import refine as refine_in_place
 from serenet.reconstruction.volume import reconstruct as reconstruct_tensor
@@ -287,11 +288,14 @@ def _plan(
     field = (given.shape[-2], given.shape[-1])
     _, *volume_yx = microscope.volume_shape(field)
     order = microscope.oblique_first
-    subsets = ViewSubsets(given, view_psf, microscope, (volume_yx[0], volume_yx[1]), order)
     where = torch.device(device or given.device)
     budget = memory_budget(where, max_memory_gb)
     size = max(view_psf(0).shape[-2:])
-    return _LightField(subsets, plan_windows(field, microscope, size, budget, tv=with_tv), where)
+    windows = plan_windows(field, microscope, size, budget, tv=with_tv)
+    room = room_beside(windows, microscope, size, budget, tv=with_tv)
+    operators = ViewOperators(view_psf, microscope, room)
+    subsets = ViewSubsets(given, operators, (volume_yx[0], volume_yx[1]), order)
+    return _LightField(subsets, windows, where)
 
 
 def _checked(views: AnyArray) -> Tensor:

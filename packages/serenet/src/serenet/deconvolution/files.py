@@ -14,9 +14,10 @@ from scopekit.inputs import run_all
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.progress import Advance, progress_bar
 from serenet import __version__
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
-from serenet.deconvolution.windows import Window, plan_windows
+from serenet.deconvolution.windows import Window, plan_windows, room_beside
 from serenet.results.contents import digests
 from serenet.results.writer import ResultOptions, ResultWriter
 from serenet.views.brightness import subtract_background
@@ -88,23 +89,23 @@ class _Solver:
         state: SavedSweeps,
         device: torch.device,
     ) -> None:
-        self._view_psf = view_psf
+        self._operators = ViewOperators(view_psf, microscope)
         self._microscope = microscope
         self._options = options
         self._pages = pages
         self._state = state
         self._device = device
+        self._windows: list[Window] | None = None
 
     def __call__(self, stack: StackFile, frame: int, target: Target) -> dict[str, Any]:
         views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
         warn_if_dark(stack, views)
-        size = max(self._view_psf(0).shape[-2:])
-        budget = memory_budget(self._device, self._options.max_memory_gb)
-        field = (views.shape[-2], views.shape[-1])
-        windows = plan_windows(field, self._microscope, size, budget, tv=self._options.tv > 0)
+        if self._windows is None:
+            self._windows = self._plan((views.shape[-2], views.shape[-1]))
+        windows = self._windows
         volume_yx = (target.shape[-2], target.shape[-1])
         order = self._microscope.oblique_first
-        subsets = ViewSubsets(views, self._view_psf, self._microscope, volume_yx, order)
+        subsets = ViewSubsets(views, self._operators, volume_yx, order)
         label = stack.frame_name(frame)
         fits: list[list[float]] = []
         with progress_bar(label, len(windows) * self._options.iterations) as advance:
@@ -115,6 +116,15 @@ class _Solver:
                 target.put((slice(None), *window.core), part.cpu().numpy())
                 fits.append(sweeps)
         return {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
+
+    def _plan(self, field: tuple[int, int]) -> list[Window]:
+        """Cut the field into windows; the memory they leave is for the operators."""
+        size = max(self._operators.view_psf(0).shape[-2:])
+        budget = memory_budget(self._device, self._options.max_memory_gb)
+        tv = self._options.tv > 0
+        windows = plan_windows(field, self._microscope, size, budget, tv=tv)
+        self._operators.room = room_beside(windows, self._microscope, size, budget, tv=tv)
+        return windows
 
     def _window(
         self,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from optics import LightFieldMicroscope, RecordedLightField, Subset
+from optics import LightFieldMicroscope, Subset
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.windows import Window
-from serenet.views.psf import ViewPSF
 
 # Longer steps than Richardson-Lucy's own: the same fit in fewer sweeps.
 EXPONENT = 1.5
@@ -19,16 +19,14 @@ EXPONENT = 1.5
 
 @dataclass(frozen=True)
 class ViewSubsets:
-    """The data of a light field, one subset a view, each made when it is reached.
+    """The data of a light field, one subset a view.
 
     Attributes
     ----------
     views
         (A, h, w), background subtracted, not negative.
-    view_psf
-        PSF of a channel.
-    microscope
-        The microscope.
+    operators
+        Operator of a channel.
     volume_yx
         Lateral size of the volume.
     order
@@ -36,19 +34,19 @@ class ViewSubsets:
     """
 
     views: Tensor
-    view_psf: ViewPSF
-    microscope: LightFieldMicroscope
+    operators: ViewOperators
     volume_yx: tuple[int, int]
     order: Sequence[int]
 
+    @property
+    def microscope(self) -> LightFieldMicroscope:
+        """The microscope."""
+        return self.operators.microscope
+
     def subset(self, channel: int) -> Subset:
         """Return one view's data and operator."""
-        operator = RecordedLightField(
-            self.view_psf(channel).to(self.views.device),
-            self.volume_yx,
-            (self.views.shape[-2], self.views.shape[-1]),
-            point_samples=self.microscope.scanning == 1,
-        )
+        views_yx = (self.views.shape[-2], self.views.shape[-1])
+        operator = self.operators(channel, self.volume_yx, views_yx, self.views.device)
         return Subset(operator, self.views[channel : channel + 1])
 
     def inside(self, window: Window, device: torch.device) -> "ViewSubsets":

@@ -9,12 +9,13 @@ from optics import LightFieldMicroscope
 from optics.convolution import padded_size
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget
+from serenet.views.psf import TOGETHER
 
 # Volumes held at once: start, estimate, last one, update, sensitivity; with total variation.
 _VOLUMES = 5
 _VOLUMES_TV = 8
-# Copies of one view's PSF while it is made, and buffers of the transforms.
-_PSFS = 6
+# Copies of one view's PSF while it is made, those made with it, and buffers of the transforms.
+_PSFS = 5 + TOGETHER
 _BUFFERS = 64e6
 # The rest is for libraries that load later and for what the allocator keeps.
 _PLANNED = 0.8
@@ -116,6 +117,25 @@ def plan_windows(
     return [
         _window((rows, columns), field, halo, scale) for rows in cores[0] for columns in cores[1]
     ]
+
+
+def room_beside(
+    windows: list[Window],
+    microscope: LightFieldMicroscope,
+    psf_size: int,
+    budget: MemoryBudget,
+    *,
+    tv: bool,
+) -> float:
+    """Return how many bytes of the budget the computation of any one window leaves free.
+
+    Parameters as for `plan_windows`, which gave the windows.
+    """
+    most = max(
+        _bytes_of_window(window.volume_yx, len(microscope.depths_um), psf_size, tv=tv)
+        for window in windows
+    )
+    return max(budget.available * _PLANNED - most, 0)
 
 
 def _bytes_of_window(

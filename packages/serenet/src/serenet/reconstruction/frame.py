@@ -16,8 +16,9 @@ from scopekit.progress import progress_bar, say
 from serenet.aberrations.correlation import shift_views, view_shifts
 from serenet.aberrations.fit import aberration_shifts, fit_aberrations
 from serenet.aberrations.shift_map import write_shift_map
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import ViewSubsets
-from serenet.deconvolution.windows import plan_windows
+from serenet.deconvolution.windows import plan_windows, room_beside
 from serenet.networks.tiling import Tile
 from serenet.networks.vsnet import VsNet
 from serenet.reconstruction.refinement import refine
@@ -139,7 +140,9 @@ class FrameReconstructor:
         windows = plan_windows(field, self._microscope, size, budget, tv=False)
         volume_yx = target.shape[1:]
         order = self._microscope.oblique_first
-        subsets = ViewSubsets(views, view_psf, self._microscope, volume_yx, order)
+        room = room_beside(windows, self._microscope, size, budget, tv=False)
+        operators = ViewOperators(view_psf, self._microscope, room)
+        subsets = ViewSubsets(views, operators, volume_yx, order)
         n_updates = self._options.refine
         with (
             TemporaryDirectory(dir=self._options.out, prefix=".refining") as folder,

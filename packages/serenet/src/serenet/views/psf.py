@@ -25,6 +25,9 @@ from serenet.views.microscope import (
 
 _DEPTHS_AT_ONCE = 9
 
+TOGETHER = 3
+"""Most views whose PSFs are computed at once."""
+
 ViewPSF = Callable[[int], Tensor]
 """``view_psf(channel)`` gives (1, D, h, w) for a channel of the microscope's views."""
 
@@ -62,8 +65,24 @@ def psf_of_views(
 
 
 def _computed(microscope: LightFieldMicroscope) -> ViewPSF:
+    """Return PSFs that are computed when they are asked for.
+
+    Views at one distance from the axis are mirror images, and cost as little together as one. In
+    the order that deconvolution takes them they follow one another.
+    """
+    views, middle, n_num = microscope.views, microscope.n_num // 2, microscope.n_num
+    distances = [(a // n_num - middle) ** 2 + (a % n_num - middle) ** 2 for a in views]
+    made: dict[int, Tensor] = {}
+
     def view_psf(channel: int) -> Tensor:
-        return phase_space_psf(microscope, views=[microscope.views[channel]])
+        if channel not in made:
+            made.clear()
+            alike = [c for c, far in enumerate(distances) if far == distances[channel]]
+            first = alike.index(channel)
+            chosen = alike[first : first + TOGETHER]
+            psf = phase_space_psf(microscope, views=[views[c] for c in chosen])
+            made.update(zip(chosen, psf.split(1), strict=True))
+        return made[channel]
 
     return view_psf
 
