@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import optics
+from optics import OpticsError
 from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.images.files import Selection, open_frames, open_stack
@@ -72,7 +73,7 @@ def write_json(path: Path) -> None:
     path.write_text(json.dumps({"params": {"scale": 4, "res_axial": 0.8}, "name": [1, 2.5, None]}))
 
 
-def small_microscope() -> optics.LightFieldPreset:
+def small_microscope() -> optics.LightFieldMicroscope:
     views, depths = (0, 4, 8), (-1.0, 0.0, 1.0)
     return optics.presets["nnum13"].model_copy(
         update={"n_num": 3, "views": views, "depths_um": depths}
@@ -90,7 +91,7 @@ def write_matlab(path: Path) -> None:
         file["psf"] = psf
 
 
-def require_line(failure: UserError, path: Path) -> None:
+def require_line(failure: Exception, path: Path) -> None:
     """Require one line that names the file."""
     line = str(failure)
     assert line.startswith(str(path)), line
@@ -103,7 +104,7 @@ def read_stack(path: Path) -> None:
             try:
                 stack = opened(path, selection)
                 last = stack.read(stack.n_frames - 1)
-            except UserError as failure:
+            except (UserError, OpticsError) as failure:
                 require_line(failure, path)
                 continue
             assert last.shape == stack.shape[-3:]
@@ -128,7 +129,7 @@ def said(read: Callable[[Path], object]) -> Callable[[Path], None]:
     def tried(path: Path) -> None:
         try:
             read(path)
-        except UserError as failure:
+        except (UserError, OpticsError) as failure:
             require_line(failure, path)
 
     return tried

@@ -192,7 +192,7 @@ def test_damaged_psf_files(reconstruct, tmp_path, views_file, small_psf):
     path.unlink()
     assert reconstruct(views_file, psf=("--psf", path)).startswith(f"error: {path}: no such file")
     line = reconstruct(views_file, psf=("--psf", views_file))
-    assert line.startswith(f"error: {views_file}: a PSF is a .h5, .mat (v7.3) or .pt file")
+    assert line.startswith(f"error: {views_file}: a PSF is a .h5, .mat or .pt file")
 
 
 def test_psf_files_without_what_is_needed(reconstruct, tmp_path, views_file, small_psf):

@@ -34,7 +34,8 @@ def test_published_weights_on_simulated_views(serenet, reference, tmp_path, trut
     assert serenet("project", truth, "--psf", psf, "--out", views).code == 0
     stack = open_stack(views)
     counts = stack.read()
-    write_volume(views, 500 * counts / counts.max(), stack.voxel_um, overwrite=True)
+    size_um = (1.0, stack.steps.y_um, stack.steps.x_um)
+    write_volume(views, 500 * counts / counts.max(), size_um, overwrite=True)
 
     def reconstruct(name, *options):
         arguments = ("--checkpoint", published / "serenet_epoch-800.pth", "--background", 0)

@@ -83,5 +83,5 @@ def test_python_of_the_guide_to_series_writes_a_store(
         tifffile.imwrite(f"frames/t{number}.tif", frame)
     exec(code, {})
     stack = open_stack(Path("series.ome.zarr"))
-    assert stack.voxel_um == (1, 0.37, 0.37)
+    assert (stack.steps.y_um, stack.steps.x_um) == (0.37, 0.37)
     assert np.array_equal([stack.read(0), stack.read(1)], frames)

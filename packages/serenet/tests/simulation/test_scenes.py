@@ -9,6 +9,7 @@ import torch
 from optics import LightFieldOperator, phase_space_psf, presets, sample_views
 from scopekit.images.files import open_frames, open_stack
 from serenet.simulation import moving_scenes, scenes
+from serenet.simulation.training_scenes import write_scenes
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +36,14 @@ def test_scenes_hold_tubes_and_bubbles(scope):
 
 
 def test_written_scenes_are_volumes_and_their_views(tmp_path, scope, psf):
-    scenes.write_scenes(tmp_path, range(5, 7), scope, psf)
+    write_scenes(tmp_path, "small", range(5, 7), scope, psf, keep=False)
     for seed in (5, 6):
         volume = open_stack(tmp_path / f"volumes/scene{seed:04d}.tif")
         views = open_stack(tmp_path / f"views/scene{seed:04d}.tif")
         np.testing.assert_allclose(volume.read(), scenes.tubes_and_bubbles(seed, scope))
         assert volume.voxel_um == pytest.approx(scope.voxel_um, rel=1e-4)
         step = scope.view_pixel_um
-        assert views.voxel_um == pytest.approx((1, step, step), rel=1e-4)
+        assert (views.steps.y_um, views.steps.x_um) == pytest.approx((step, step), rel=1e-4)
         projected = LightFieldOperator(psf).forward(torch.from_numpy(volume.read()))
         expected = sample_views(projected, scope.lateral_scale).clamp(min=0).numpy()
         np.testing.assert_allclose(views.read(), expected, atol=1e-3 * expected.max())

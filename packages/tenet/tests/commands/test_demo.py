@@ -57,7 +57,7 @@ def test_the_demo_enhances(tmp_path, monkeypatch):
     kept = yaml.safe_load((tmp_path / "demo.yaml").read_text())
     assert kept["enhanced"] == pytest.approx(scores["enhanced"])
     monkeypatch.setattr(demo, "tubes_and_solids", None)  # told before anything is computed
-    with pytest.raises(UserError, match=r"truth\.tif exists: add --overwrite.*another --out"):
+    with pytest.raises(UserError, match=r"truth\.tif exists: add `overwrite=True`.*another `out`"):
         run_demo(tmp_path, torch.device("cpu"), seed=1, overwrite=False)
 
 

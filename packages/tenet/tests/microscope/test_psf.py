@@ -71,8 +71,7 @@ def test_writes_sections_kernel_and_picture(tenet, config, tmp_path):
     assert kernel.sum() == pytest.approx(1, abs=1e-5)
     assert open_stack(out / "small_psf_kernel.tif").voxel_um == pytest.approx((0.2, 0.1, 0.1))
     section = open_frames(out / "small_psf_neural.tif")
-    assert section.voxel_um is not None
-    assert section.voxel_um[1:] == pytest.approx((0.8, 0.1))
+    assert (section.steps.y_um, section.steps.x_um) == pytest.approx((0.8, 0.1))
     # An Airy disc's width is 0.514 wavelengths over the NA.
     one = widths(done.stdout.splitlines())
     assert one[0] == pytest.approx(0.514 * 0.9 / 0.7, rel=0.02)

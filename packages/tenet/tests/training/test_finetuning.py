@@ -253,8 +253,8 @@ def test_pretrained_weights_that_are_no_use_are_told(tenet, config_file, tmp_pat
         message = "the checkpoint is of another network"
     refused = tenet("finetune", config_file(), "--device", "cpu")
     assert refused.returncode == 2
-    assert refused.stderr.startswith(f"error: {path}: {message}")
-    assert refused.stderr.count("\n") == 1
+    assert f"error: {path}: {message}" in refused.stderr
+    assert refused.stderr.count("error") == 1
     assert not (tmp_path / "train" / "tuned").exists()
 
 

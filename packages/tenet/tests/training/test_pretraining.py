@@ -128,7 +128,7 @@ def test_existing_weights_are_left_alone(config_file, tmp_path):
         pretrain(config, device=CPU)
     path.unlink()
     path.with_name("small_optim.pt").unlink()
-    with pytest.raises(UserError, match=r"--resume.*another pretrain_loop\.savefig_path$"):
+    with pytest.raises(UserError, match=r"`resume=True`.*another pretrain_loop\.savefig_path$"):
         pretrain(config, device=CPU)
     with pytest.raises(UserError, match=r"epochs: raise pretrain_loop\.n_epochs in small\.json"):
         pretrain(config, device=CPU, resume=True)
