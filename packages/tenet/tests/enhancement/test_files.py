@@ -279,3 +279,50 @@ def test_a_stack_larger_than_the_memory_goes_through(setting, tmp_path):
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load((tmp_path / "out" / "large_tenet.yaml").read_text())["chunks"] > 1
     assert float(done.stdout.split()[-1]) < budget
+
+
+def write_channels(path, volume, axes, **metadata):
+    told = {"axes": axes, "unit": "um"} | metadata
+    tifffile.imwrite(path, volume, imagej=True, resolution=(5, 5), metadata=told)
+
+
+def test_a_channel_is_enhanced_and_noted(run, setting, tmp_path):
+    volume = stack_of(2, 9, 8)
+    both = np.stack([volume, volume[::-1]], 1)
+    write_channels(tmp_path / "cell.tif", both, "ZCYX", spacing=0.8)
+    refused = run("cell.tif")
+    assert refused.returncode == 2
+    assert "2 planes x 2 channels; choose a channel, 0 to 1, by --channel N" in refused.stderr
+    assert results(tmp_path) == []
+    done = run("cell.tif", "--channel", "1")
+    assert done.returncode == 0, done.stderr
+    expected = enhance(setting[1], torch.from_numpy(volume[::-1].copy()))
+    structure = tifffile.imread(tmp_path / "out" / "cell_tenet_structure.tif")
+    np.testing.assert_allclose(structure, expected.structure.numpy(), atol=1e-5)
+    assert yaml.safe_load((tmp_path / "out" / "cell_tenet.yaml").read_text())["channel"] == 1
+    done = run("cell.tif", "--channel", "0")
+    assert "exists, made with another channel: skipped" in done.stderr
+
+
+def test_a_step_that_is_not_told_is_the_configurations_and_an_absurd_one_is_refused(run, tmp_path):
+    volume = stack_of(2, 9, 8)
+    write_channels(tmp_path / "a.tif", volume, "ZYX")
+    done = run("a.tif")
+    assert done.returncode == 0, done.stderr
+    assert "a.tif: tells no step along z; taken from the configuration" in done.stderr
+    noted = yaml.safe_load((tmp_path / "out" / "a_tenet.yaml").read_text())
+    assert noted["voxel_size_from"] == "the file, z from the configuration"
+    assert noted["voxel_um"] == pytest.approx({"z": 0.2, "y": 0.2, "x": 0.2})
+    write_channels(tmp_path / "b.tif", volume, "ZYX", spacing=8e-7)
+    refused = run("b.tif")
+    assert refused.returncode == 2
+    assert "b.tif: its ImageJ metadata give a step of 8e-07 um along z" in refused.stderr
+
+
+def test_an_offset_of_2_to_the_30_changes_nothing(run, tmp_path):
+    volume = stack_of(2, 9, 8).astype(np.int32)
+    write_volume(tmp_path / "a.tif", volume, VOXEL_UM, overwrite=False)
+    np.save(tmp_path / "b.npy", volume + 2**30)
+    assert run("a.tif", "b.npy").returncode == 0
+    a, b = (tifffile.imread(tmp_path / "out" / f"{n}_tenet_structure.tif") for n in "ab")
+    np.testing.assert_allclose(a, b, atol=1e-6)

@@ -1,5 +1,6 @@
 """What every command-line program here does alike: options, one-line errors, exit codes."""
 
+import io
 import sys
 import warnings
 from collections.abc import Mapping
@@ -154,6 +155,10 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def run(app: typer.Typer) -> None:
     """Run ``app``; what the user can mend ends in one line on standard error and exit code 2."""
     warnings.showwarning = _show_warning
+    # Names of files need not be text.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with options_named():
         _run(app)
 

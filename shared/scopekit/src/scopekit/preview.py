@@ -35,6 +35,11 @@ def orthogonal_projections(volume: Iterable[NDArray[np.float32]]) -> Projections
     return xy, np.stack(zx_rows), np.stack(zy_rows, axis=1)
 
 
+def printable(name: str) -> str:
+    """Return a name with what is no text in it as escapes: names of files may hold any bytes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def draw_preview(
     volumes: Mapping[str, Iterable[NDArray[np.float32]]],
     voxel_um: PartialVoxelSize,
@@ -79,7 +84,7 @@ def draw_preview(
         # File names may hold what would begin a formula.
         look: dict[str, Any] = {"parse_math": False}
         bright, dim = look | {"color": "white", "fontsize": 11}, look | {"color": "0.8"}
-        figure.text(left, 1 - 0.28 / size[1], title, weight="bold", **bright)
+        figure.text(left, 1 - 0.28 / size[1], printable(title), weight="bold", **bright)
         figure.text(left, 1 - 0.50 / size[1], lines[column], fontsize=9, **dim)
     return figure
 

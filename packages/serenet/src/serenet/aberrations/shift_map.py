@@ -41,7 +41,7 @@ def write_shift_map(
     """
     require_new(picture, overwrite=overwrite)
     with whole_file(table, overwrite=overwrite) as partial:
-        with partial.open("w", newline="") as handle:
+        with partial.open("w", newline="", encoding="utf-8") as handle:
             writer = csv.writer(handle)
             writer.writerow(SHIFT_COLUMNS)
             for a, (dy, dx) in zip(view_indices, shifts.tolist(), strict=True):

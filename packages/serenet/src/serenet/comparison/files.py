@@ -80,7 +80,7 @@ def compare_files(
         microns = _microns(found.lateral_um, found.axial_um)
         captions.append(f"correlation {found.correlation:.3f}\n{microns}")
     with whole_file(table, overwrite=overwrite) as partial:
-        with partial.open("w", newline="") as handle:
+        with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as handle:
             writer = csv.DictWriter(handle, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)

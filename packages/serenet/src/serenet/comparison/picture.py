@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scopekit.images.files import VoxelSize
 from scopekit.outputs import whole_file
-from scopekit.preview import Projections, draw_scale_bar, orthogonal_projections
+from scopekit.preview import Projections, draw_scale_bar, orthogonal_projections, printable
 
 _CELL_INCHES = 3.0
 _NOTE = (
@@ -69,7 +69,9 @@ def save_comparison(
     for axes, title, picture, caption in zip(above, titles, pictures, captions, strict=True):
         _draw(axes, picture, size_um, gap_um, "gray", 0)
         # File names may hold what would begin a formula.
-        axes.set_title(title, fontsize=10, weight="bold", loc="left", pad=30, parse_math=False)
+        axes.set_title(
+            printable(title), fontsize=10, weight="bold", loc="left", pad=30, parse_math=False
+        )
         axes.text(0, 1.02, caption, fontsize=8, va="bottom", transform=axes.transAxes)
     if voxel_um is not None:
         draw_scale_bar(above[0], (width, height), 0.015 * height, gap_um, fontsize=8)

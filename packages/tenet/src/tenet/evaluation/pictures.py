@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scopekit.preview import draw_scale_bar
+from scopekit.preview import draw_scale_bar, printable
 from tenet.array_kinds import Array, to_array
 from tenet.config.files import Config
 from tenet.config.sections import Visualization
@@ -150,7 +150,12 @@ def draw_results(
     figure = Figure(figsize=size, dpi=110, facecolor="black")
     FigureCanvasAgg(figure)
     figure.text(
-        _SPACE_INCHES / size[0], 1 - 0.2 / size[1], first.name, color="white", weight="bold"
+        _SPACE_INCHES / size[0],
+        1 - 0.2 / size[1],
+        printable(first.name),
+        color="white",
+        weight="bold",
+        parse_math=False,
     )
     for number, column in enumerate(columns):
         left = (_SPACE_INCHES + number * step) / size[0]

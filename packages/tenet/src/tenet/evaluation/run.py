@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from scopekit.errors import UserError
 from scopekit.outputs import require_new, require_writable, whole_file
+from scopekit.preview import printable
 from scopekit.progress import progress_bar
 from scopekit.settings import write_yaml
 from tenet.config.sections import LabelCrops
@@ -230,7 +231,8 @@ def evaluate(
     write_yaml(setting.file(kind, ".yaml"), settings, overwrite=options.overwrite)
     for ending, content in files.items():
         with whole_file(setting.file(kind, ending), overwrite=options.overwrite) as partial:
-            partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+            raw = content if isinstance(content, bytes) else printable(content).encode()
+            partial.write_bytes(raw)
     return rows
 
 

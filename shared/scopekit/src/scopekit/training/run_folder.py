@@ -113,7 +113,7 @@ class RunFolder:
         names = list(dict.fromkeys(name for row in history for name in row))
         with (
             whole_file(self.path / "log.csv", overwrite=True) as partial,
-            partial.open("w", newline="") as handle,
+            partial.open("w", newline="", encoding="utf-8") as handle,
         ):
             writer = csv.DictWriter(handle, names)
             writer.writeheader()
