@@ -116,9 +116,8 @@ def read_psf(path: Path) -> None:
     try:
         file = optics.open_psf(path)
         psf = file.read([file.n_views - 1])
-    except ValueError as failure:
-        if not getattr(failure, "for_user", False):
-            raise
+    except OpticsError as failure:
+        require_line(failure, path)
     else:
         assert psf.shape[1] == file.n_depths
 

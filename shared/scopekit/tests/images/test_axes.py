@@ -211,3 +211,10 @@ def test_rules_without_files():
     ):
         with pytest.raises(UserError, match=words):
             numbers(names, lengths)
+
+
+@pytest.mark.parametrize("place", [arrange, line_up])
+def test_an_axis_without_places_is_damage(tmp_path, place):
+    axes = stacked((TIME, DEPTH), (0, 4))
+    with pytest.raises(UserError, match="no planes along time"):
+        place(tmp_path / "empty.tif", axes, Selection())

@@ -136,6 +136,9 @@ def line_up(path: Path, axes: Sequence[Axis], selection: Selection) -> NDArray[n
 
 def _choose_all(path: Path, axes: Sequence[Axis], selection: Selection) -> tuple[int, list[Axis]]:
     """Return the first plane of the channel and position that are meant, and the other axes."""
+    empty = [axis.name for axis in axes if axis.length < 1]
+    if empty:
+        raise UserError(f"{path}: no planes along {empty[0]}; the file is damaged or was cut short")
     start, rest = 0, list(axes)
     for name, wanted in ((CHANNEL, selection.channel), (POSITION, selection.position)):
         axis = _take(rest, name)
