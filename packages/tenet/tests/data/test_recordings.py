@@ -119,8 +119,8 @@ def test_a_range_that_fits_no_value_is_told(tmp_path, monkeypatch, write_config,
     # Within the camera's 0 to 4095, yet below all that was recorded.
     refused = tenet("enhance", "a.npy", *fixed, "--value-range", 0, 50, "--device", "cpu")
     assert refused.returncode == 2
-    assert "all lie outside the value range 0 50" in refused.stderr
-    with pytest.raises(UserError, match=r"a\.npy: .* all lie outside the value range 0 50"):
+    assert "all lie outside --value-range 0 50" in refused.stderr
+    with pytest.raises(UserError, match=r"a\.npy: .* all lie outside `value_range=0 50`"):
         read_recording(tmp_path / "a.npy", value_range=(0, 50))
 
 

@@ -18,7 +18,7 @@ def test_what_was_asked_for_comes_first_then_the_camera_then_the_stack():
 @pytest.mark.parametrize("full_scale", [None, 4095.0])
 @pytest.mark.parametrize("wanted", [(9.0, 20.0), (-5.0, 3.0)])
 def test_a_range_that_holds_no_value_of_the_stack_is_told(full_scale, wanted):
-    message = r"a: its values, 3 to 9, all lie outside the value range .*; give values among them"
+    message = r"a: its values, 3 to 9, all lie outside `value_range=.*`; give values among them"
     with pytest.raises(UserError, match=message):
         scale_of("a", 3.0, 9.0, wanted, full_scale)
 
@@ -40,6 +40,6 @@ def test_stacks_without_values_are_told(least, largest, message, wanted):
 
 @pytest.mark.parametrize("wrong", [(1.0, 1.0), (2.0, 1.0), (math.nan, 1.0), (0.0, math.inf)])
 def test_ranges_that_are_none_are_told(wrong):
-    with pytest.raises(UserError, match=r"value range .*: give the lower value first"):
+    with pytest.raises(UserError, match=r"`value_range=.*`: give the lower value first"):
         require_range(wrong)
     require_range(None)

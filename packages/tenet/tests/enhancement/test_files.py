@@ -70,10 +70,10 @@ def test_values_that_are_0_and_1_can_be_named(run, setting, tmp_path):
     assert "exists, made with another value_range, threshold: skipped" in done.stderr
     done = run("cell.tif", "--value-range", "500", "600", "--overwrite")
     assert done.returncode == 2
-    assert "all lie outside the value range 500 600" in done.stderr
+    assert "all lie outside --value-range 500 600" in done.stderr
     done = run("cell.tif", "--value-range", "7", "7", "--overwrite")
     assert done.returncode == 2
-    assert "value range 7 7: give the lower value first" in done.stderr
+    assert "--value-range 7 7: give the lower value first" in done.stderr
 
 
 def results(tmp_path):

@@ -13,7 +13,7 @@ def require_range(value_range: ValueRange | None) -> None:
         return
     low, high = value_range
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"value range {low:g} {high:g}: give the lower value first")
+        raise UserError(f"`value_range={low:g} {high:g}`: give the lower value first")
 
 
 def scale_of(
@@ -51,7 +51,7 @@ def scale_of(
     zero, one = wanted
     if largest <= zero or least >= one:
         raise UserError(
-            f"{where}: its values, {least:g} to {largest:g}, all lie outside the value range "
-            f"{zero:g} {one:g}; give values among them"
+            f"{where}: its values, {least:g} to {largest:g}, all lie outside "
+            f"`value_range={zero:g} {one:g}`; give values among them"
         )
     return wanted

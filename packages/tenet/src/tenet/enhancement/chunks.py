@@ -128,7 +128,7 @@ def plan_chunks(
     if cuts is None:
         least = (smallest_part(possible) * per_voxel + _WORK_SPACE) / _PLANNED[device]
         needed = math.ceil((budget.total - budget.available + least) / GB * 20) / 20
-        too_small = f"{budget.total / GB:.2f} GB of memory is too small for a stack {shape}"
+        too_small = f"`max_memory_gb={budget.total / GB:.2f}` is too small for a stack {shape}"
         if sees_everything(params):
             raise UserError(
                 f"{too_small}, which a network with self-attention (attn_list) must see as a "

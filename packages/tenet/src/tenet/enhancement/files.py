@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from scopekit.errors import UserError
+from scopekit.errors import UserError, worded
 from scopekit.images.files import SUFFIXES, WHOLE_FILE, Selection, VoxelSize, stack_stem
 from scopekit.inputs import find_inputs, run_all
 from scopekit.memory import return_freed_memory
@@ -60,11 +60,12 @@ def enhance_files(
     model = load_model(weights, config, device=device)
     require_writable(out)
     if value_range is None and weights.stem == config.pretrained_model:
-        say(
+        told = (
             f"warning: {checkpoint} was only pre-trained, on the brightness of simulated "
             "images: stacks scaled to their own maximum may come out too thick; fine-tune, or name "
-            "with --value-range the recorded values that were 0 and 1 there"
+            "with `value_range` the recorded values that were 0 and 1 there"
         )
+        say(worded(told))
     options = StackOptions(
         config.params.threshold if threshold is None else threshold,
         value_range,
@@ -75,8 +76,8 @@ def enhance_files(
     done = run_all(sources, work)
     if not work.enhanced:
         raise UserError(
-            f"{out}: all results exist ({len(done)} inputs): add --overwrite to replace "
-            "them, or choose another --out"
+            f"{out}: all results exist ({len(done)} inputs): add `overwrite=True` to "
+            "replace them, or choose another `out`"
         )
 
 

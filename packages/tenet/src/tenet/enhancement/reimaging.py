@@ -71,7 +71,7 @@ def plan_windows(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> l
         least = (smallest_part(possible) * per_voxel + _WORK_SPACE) / _PLANNED
         needed = math.ceil((budget.total - budget.available + least) / GB * 20) / 20
         raise UserError(
-            f"{budget.total / GB:.2f} GB of memory is too small for a PSF of "
+            f"`max_memory_gb={budget.total / GB:.2f}` is too small for a PSF of "
             f"{model.image.size_zyx} voxels; give at least {needed:.2f}"
         )
     return [

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from scopekit.errors import UserError
+from scopekit.errors import UserError, worded
 from scopekit.outputs import require_new, require_writable, whole_file
 from scopekit.preview import printable
 from scopekit.progress import progress_bar
@@ -135,7 +135,7 @@ def evaluate_simulation(
     if images is not None and len(pictures) != len(files):
         raise UserError(f"{images}: {len(pictures)} images of {len(files)} labels; give all")
     if value_range is not None and images is None:
-        raise UserError("value range: labels are imaged in the right scale; leave it out")
+        raise UserError("`value_range`: labels are imaged in the right scale; leave it out")
     require_range(value_range)
     setting = Setting.of(options)
     failures = Failures(len(files))
@@ -293,7 +293,8 @@ def _at_the_end(method: str, kind: Kind) -> str:
     note = "best threshold is the end of the scan"
     if method != TENET:
         return note
-    return f"{note}: {kind.images} may be in another scale than in training; name the value range"
+    where = f"{kind.images} may be in another scale than in training"
+    return worded(f"{note}: {where}, see `value_range`")
 
 
 class _Steps:
