@@ -41,7 +41,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 def build(tmp_path, method, **changes):
     settings = TrainingSettings.model_validate({"method": method, **SMALL, **changes})
-    return build_recipe(settings, "my.yaml", tmp_path, ALONE)
+    return build_recipe(settings, "my.yaml", tmp_path, ALONE, resume=False)
 
 
 def test_scenes_to_judge_by_are_others_than_those_to_learn_from(tmp_path):

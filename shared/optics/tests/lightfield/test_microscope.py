@@ -164,6 +164,9 @@ def test_a_missing_value_is_named(name: str) -> None:
 def test_psf_size_holds_the_spots_of_all_views(view: int) -> None:
     microscope = presets["nnum13"]
     assert microscope.psf_size == 195
+    assert presets["nnum15"].psf_size == 239
+    one_sided = microscope.with_depths((0.0, 25.0))
+    assert one_sided.psf_size == microscope.with_depths((-25.0, 25.0)).psf_size > 195
     deep = microscope.with_depths((-25.0, 25.0))
     kept, whole = (
         phase_space_psf(deep, depths_um=(25.0,), views=(view,), size=size).sum()
@@ -193,6 +196,15 @@ def test_other_views_and_depths_are_checked() -> None:
     for depths, fault in (([], "empty"), ([1, 0], "increase")):
         with pytest.raises(OpticsError, match=fault):
             microscope.with_depths(depths)
+
+
+def test_the_middle_depths_lie_around_the_focus() -> None:
+    microscope = presets["nnum13"]
+    assert microscope.with_middle_depths(3).depths_um == (-0.2, 0, 0.2)
+    assert microscope.with_middle_depths(101) == microscope
+    for count in (0, 102):
+        with pytest.raises(OpticsError, match=f"{count} depths: the microscope has 101"):
+            microscope.with_middle_depths(count)
 
 
 def test_places_of_views_and_their_order_from_the_most_oblique() -> None:
