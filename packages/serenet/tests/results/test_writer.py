@@ -247,7 +247,7 @@ def test_frames_are_made_elsewhere_if_wanted(write, source, tmp_path):
         return run_frames(stack, series, frames, bad_after(4 if len(asked) == 1 else 99))
 
     refuse = partial(pytest.fail, "made here")
-    with pytest.raises(UserError, match="failed: 9 frames: 4, 5"):
+    with pytest.raises(UserError, match="failed: frames 4, 5"):
         write(refuse, format="zarr", preview=False, hooks={"spread": spread})
     result = write(refuse, format="zarr", preview=False, hooks={"spread": spread})
     assert asked == [list(range(N_FRAMES)), list(range(4, N_FRAMES))]
