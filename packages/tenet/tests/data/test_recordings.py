@@ -122,6 +122,8 @@ def test_a_range_that_fits_no_value_is_told(tmp_path, monkeypatch, write_config,
     assert "all lie outside --value-range 0 50" in refused.stderr
     with pytest.raises(UserError, match=r"a\.npy: .* all lie outside `value_range=0 50`"):
         read_recording(tmp_path / "a.npy", value_range=(0, 50))
+    done = tenet("enhance", "a.npy", *fixed, "--device", "cpu")
+    assert "a.npy: 0 and 4095, the range of its camera, count as 0 and 1" in done.stderr
 
 
 def test_recordings_are_aligned_and_stay_what_they_are(tmp_path):

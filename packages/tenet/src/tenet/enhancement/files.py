@@ -115,6 +115,11 @@ class _Work:
     def __call__(self, path: Path) -> Path:
         recording = open_recording(path, self._selection)
         voxel_um, origin = self._voxel(recording)
+        if recording.full_scale is not None and self._options.value_range is None:
+            say(
+                f"{path.name}: 0 and {recording.full_scale:g}, the range of its camera, count as 0 "
+                "and 1; name what was recorded with `value_range`, if that is far less"
+            )
         frames = self._time_points or range(recording.n_frames)
         for frame in frames:
             recording.require_time_point(frame)
