@@ -36,6 +36,15 @@ SMALL = {
     "data": {"simulated": 2, "repeat": 3},
     "validation": {"simulated": 1},
 }
+MINE = {
+    "magnification": 20,
+    "numerical_aperture": 0.5,
+    "refractive_index": 1,
+    "wavelength_um": 0.525,
+    "microlens_pitch_um": 125,
+    "microlens_focal_length_um": 2500,
+    "n_num": 5,
+}
 ALONE = World(0, 1, torch.device("cpu"))
 
 
@@ -82,6 +91,23 @@ def test_motion_is_learnt_from_the_central_view(tmp_path):
     assert recipe.sample(0, np.random.default_rng(0)).view.shape == (9, 9)
     with pytest.raises(UserError, match="crop 10: twnet needs a multiple of 3"):
         build(tmp_path, "twnet", network={"channels": [4, 4, 8]}, crop=10)
+
+
+@pytest.mark.parametrize("scanning", [1, 3])
+def test_the_preset_for_any_microscope_fits_scanned_ones_and_others(tmp_path, scanning):
+    optics = tmp_path / "mine.yaml"
+    depths = {"first": -8, "last": 8, "count": 9}
+    mine = {**MINE, "scanning": scanning, "depths_um": depths}
+    optics.write_text(yaml.safe_dump(mine))
+    settings = load_settings("my_microscope", str(optics))
+    few = [
+        data.model_copy(update={"simulated": 1}) for data in (settings.data, settings.validation)
+    ]
+    settings = settings.model_copy(update={"data": few[0], "validation": few[1]})
+    recipe = build_recipe(settings, "my_microscope", tmp_path, ALONE)
+    window = recipe.sample(0, np.random.default_rng(0))
+    (loss,) = recipe.losses(recipe.model, [window]).values()
+    assert 0 < loss.item() < 10
 
 
 def test_a_network_begins_by_the_seed_of_the_run(tmp_path):

@@ -16,12 +16,14 @@ from serenet.simulation.mixed_scenes import draw_scene
 from serenet.simulation.scenes import tubes_and_bubbles
 
 Volume = NDArray[np.float32]
-# Wide enough for a window with the light of its surroundings.
-_MIXED_LENSES = 20
+# Wide enough for a window with the light of its surroundings; of unscanned views, which have one
+# pixel a lens, a window holds more lenses.
+_MIXED_LENSES, _UNSCANNED_LENSES = 20, 32
 
 
 def _mixed(seed: int, microscope: LightFieldMicroscope) -> Volume:
-    return draw_scene(np.random.default_rng(seed), microscope, _MIXED_LENSES)
+    lenses = _UNSCANNED_LENSES if microscope.scanning == 1 else _MIXED_LENSES
+    return draw_scene(np.random.default_rng(seed), microscope, lenses)
 
 
 SCENES: dict[str, Callable[[int, LightFieldMicroscope], Volume]] = {

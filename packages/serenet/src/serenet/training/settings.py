@@ -41,7 +41,8 @@ class Data(_Section):
         Instead of folders: so many scenes, made on the spot; for twnet, moving ones.
     scenes
         What is simulated: ``small``, tubes and bubbles, 12 microlenses wide; or ``mixed``, tubes,
-        shells, balls, beads and grains of all sizes, sparse and dense, 20 microlenses wide.
+        shells, balls, beads and grains of all sizes, sparse and dense, 20 microlenses wide, 32
+        without scanning.
     first, last
         Take only so many files from the start, then from the end, of the sorted names.
     repeat
