@@ -88,6 +88,8 @@ class Bench:
         Take sizes that run in no time, to see that the cases work.
     checkpoint
         Weights of a serenet; default: random ones.
+    minutes
+        How long networks learn.
     """
 
     device: torch.device
@@ -95,6 +97,7 @@ class Bench:
     full: bool = False
     tiny: bool = False
     checkpoint: Path | None = None
+    minutes: float = 5.0
 
     @property
     def float32(self) -> str:
