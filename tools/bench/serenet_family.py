@@ -18,8 +18,9 @@ from scopekit.memory import keep_freed_memory
 from serenet.networks.serenet import SeReNet
 from serenet.training.crops import TrainingData
 from serenet.training.recipe import Crop, Task
+from serenet.training.sections import Perceptual
 from serenet.training.serenet_family import Projector, SelfSupervised
-from serenet.training.settings import Perceptual, load_settings
+from serenet.training.settings import load_settings
 
 SCALE = PRESET.lateral_scale
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

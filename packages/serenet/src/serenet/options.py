@@ -19,5 +19,8 @@ PSFOption = Annotated[
 ]
 BackgroundOption = Annotated[
     float | None,
-    typer.Option(help="Counts to subtract.", show_default="1 % quantile of each light field"),
+    typer.Option(
+        help="Counts to subtract; an rlnet takes views as they are.",
+        show_default="1 % quantile of each light field",
+    ),
 ]

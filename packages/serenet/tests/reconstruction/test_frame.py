@@ -42,6 +42,26 @@ class _Watched(VolumeNetwork):
         return torch.arange(1000.0, 1003.0)[:, None, None].expand(3, *sides).clone()
 
 
+@pytest.mark.parametrize(
+    ("takes", "background", "left"), [(False, None, 0), (True, None, 100), (True, 40.0, 60)]
+)
+def test_a_network_that_takes_background_is_given_it(tmp_path, takes, background, left):
+    views = np.full((6, 9, 12), 100, np.float32)
+    views[:, 4, 4] = 500
+    tifffile.imwrite(tmp_path / "views.tif", views, photometric="minisblack")
+    model = _Watched()
+    model.takes_background = takes
+    options = ReconstructOptions(
+        checkpoint=tmp_path / "none.pt", out=tmp_path, device="cpu", background=background
+    )
+    setup = Setup(model, None, None, SCOPE, options)
+    stack = open_stack(tmp_path / "views.tif")
+    target = Target(np.zeros(setup.volume_shape(stack.shape[-2:]), np.float32))
+    FrameReconstructor(setup, list(range(6)))(stack, 0, target)
+    assert (model.views[:, 4, 4] - 400 == left).all()
+    assert float(model.views.min()) == left
+
+
 @pytest.fixture
 def reconstruct(tmp_path):
     """Reconstruct views (A, 9, 12); return the network, the volume and the record."""

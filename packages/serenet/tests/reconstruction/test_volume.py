@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget
 from serenet import build_model, decompose
-from serenet.networks.rlnet import refocused_share
 from serenet.reconstruction.volume import plan_tiles, reconstruct
 
 SCALE = 13 / 3
@@ -39,13 +38,12 @@ def test_view_networks_are_given_percentiles_10_to_99_9(views, name, arguments):
     torch.testing.assert_close(volume, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_rlnet_is_given_the_refocused_mean(views, shift):
+def test_rlnet_refocuses_views_of_which_the_99_99_percentile_is_1(views, shift):
     torch.manual_seed(0)
     model = build_model("rlnet").eval()
-    mean = decompose(views, shift / SCALE).mean(0)
-    top = float(np.percentile(mean.numpy(), 99.99))
-    inputs = (mean / top).clamp(0, 1)
-    torch.testing.assert_close(refocused_share(views, shift / SCALE), inputs)
+    top = float(np.percentile(views.numpy(), 99.99))
+    inputs = decompose((views / top).clamp(0, 1), shift / SCALE).mean(0)
+    torch.testing.assert_close(model.prepare(views, shift, SCALE).values, inputs)
     size = [round(n * SCALE) for n in views.shape[1:]]
     inputs = F.interpolate(inputs[None], size=size, mode="bilinear", align_corners=False)
     with torch.no_grad():
@@ -55,9 +53,8 @@ def test_rlnet_is_given_the_refocused_mean(views, shift):
 
 
 def test_dark_views_make_a_dark_input():
-    assert torch.equal(
-        refocused_share(torch.zeros(2, 4, 4), torch.zeros(2, 3, 2)), torch.zeros(3, 4, 4)
-    )
+    prepared = build_model("rlnet").prepare(torch.zeros(2, 4, 4), torch.zeros(2, 3, 2), SCALE)
+    assert torch.equal(prepared.values, torch.zeros(3, 4, 4))
 
 
 def test_nothing_is_negative(random_model, views, shift):

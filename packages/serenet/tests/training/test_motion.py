@@ -15,7 +15,8 @@ from serenet.motion.correction import exposures_by_distance
 from serenet.simulation.moving_scenes import moving_scene, write_moving_scenes
 from serenet.training.motion import MotionCorrection, without_outliers
 from serenet.training.motion_views import read_scanned_views
-from serenet.training.settings import Data, TrainingSettings
+from serenet.training.sections import Data
+from serenet.training.settings import TrainingSettings
 
 NEIGHBOURS = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]]) / 8
 

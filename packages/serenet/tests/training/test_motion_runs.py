@@ -9,7 +9,7 @@ from scopekit.errors import UserError
 from scopekit.images.files import write_volume
 from serenet import load_checkpoint
 from serenet.training.motion_views import read_scanned_views
-from serenet.training.settings import Data
+from serenet.training.sections import Data
 
 TINY = {
     "method": "twnet",

@@ -23,15 +23,9 @@ from serenet.simulation.training_scenes import write_scenes
 from serenet.training.crops import TrainingData
 from serenet.training.recipe import Crop, Task
 from serenet.training.run import train_method
+from serenet.training.sections import Data, Schedule, rate_factor
 from serenet.training.serenet_family import Projector, SelfSupervised
-from serenet.training.settings import (
-    Data,
-    Schedule,
-    TrainingSettings,
-    load_settings,
-    rate_factor,
-    shipped_settings,
-)
+from serenet.training.settings import TrainingSettings, load_settings, shipped_settings
 
 TINY = {
     "method": "serenet",

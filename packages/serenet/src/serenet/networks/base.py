@@ -41,6 +41,8 @@ class Network(nn.Module):
         What it does, the ending of its results' names.
     in_counts
         Whether its result has the brightness of its input.
+    takes_background
+        Whether it takes views as they are recorded, their background not subtracted.
     learned_optics
         Those of its training; ``None``: not known, as of published weights.
     """
@@ -48,6 +50,7 @@ class Network(nn.Module):
     published_name: str = ""
     method: str = ""
     in_counts: bool = True
+    takes_background: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,7 +165,7 @@ class VolumeNetwork(Network):
         Parameters
         ----------
         views
-            (A, h, w), background subtracted.
+            (A, h, w), background subtracted unless `takes_background`.
         shift
             (A, D, 2), object pixels; ``None`` if the network does without.
         scale

@@ -66,8 +66,8 @@ def _mean(x: Tensor) -> Tensor:
     return x.mean(dim=1, keepdim=True)
 
 
-def refocused_share(views: Tensor, shift: Tensor) -> Tensor:
-    """Return the mean of the refocused views (D, h, w), its 99.99 percentile brought to 1.
+def refocused_mean(views: Tensor, shift: Tensor) -> Tensor:
+    """Return the mean of the refocused views, (D, h, w).
 
     Parameters
     ----------
@@ -75,17 +75,16 @@ def refocused_share(views: Tensor, shift: Tensor) -> Tensor:
         (A, h, w).
     shift
         (A, D, 2), view pixels.
-
-    Returns
-    -------
-    Tensor
-        From 0 to 1.
     """
     mean = views.new_zeros((shift.shape[1], *views.shape[-2:]))
     for view, of_view in zip(views, shift, strict=True):
         mean += decompose(view[None], of_view[None])[0]
-    (top,) = percentiles(mean, (99.99,))
-    return (mean / top if top > 0 else mean).clamp_(0, 1)
+    return mean / len(views)
+
+
+def share_of(views: Tensor, top: float) -> Tensor:
+    """Return ``views / top`` clamped to [0, 1]; dark views, whose ``top`` is 0, stay dark."""
+    return (views / top if top > 0 else views).clamp(0, 1)
 
 
 class RLNet(VolumeNetwork):
@@ -101,6 +100,9 @@ class RLNet(VolumeNetwork):
 
     method = "rlnet"
     in_counts = False
+    takes_background = True
+    brightest = 99.99
+    """Percentile of the views that is brought to 1."""
     halo = 18
     step = 2
     values_per_voxel = 74
@@ -123,10 +125,12 @@ class RLNet(VolumeNetwork):
         self.update = nn.BatchNorm3d(1)
 
     def prepare(self, views: Tensor, shift: Tensor | None, scale: float) -> Prepared:
-        """Return the mean of the refocused views, see `refocused_share`."""
+        """Bring the 99.99 percentile of the views to 1; return the mean of them refocused."""
         n_depths = self.check_inputs(views, shift)
         assert shift is not None
-        return Prepared(refocused_share(views, shift / scale), None, scale, n_depths)
+        (top,) = percentiles(views, (self.brightest,))
+        mean = refocused_mean(share_of(views, top), shift / scale)
+        return Prepared(mean, None, scale, n_depths)
 
     def demand(self, n_depths: int, scale: float) -> Demand:
         """Return what tiles need: surround and memory."""

@@ -82,7 +82,7 @@ def _settings(setup: Setup) -> dict[str, Any]:
         "checkpoint": str(options.checkpoint),
         "psf": str(options.psf or options.psf_shift or "computed from the optics"),
         "optics": setup.microscope.model_dump(mode="json"),
-        "background": "1 % quantile" if options.background is None else options.background,
+        "background": _background(setup),
         **options.selection.settings(),
         "virtual_scan": str(options.virtual_scan) if options.virtual_scan else None,
         "predao": options.predao,
@@ -91,6 +91,13 @@ def _settings(setup: Setup) -> dict[str, Any]:
         "device": f"workers of {options.dask}" if options.dask else str(setup.model.device),
         "dtype": options.dtype,
     }
+
+
+def _background(setup: Setup) -> str | float:
+    if not setup.subtracts_background:
+        return f"kept: {setup.model.method} takes it"
+    told = setup.options.background
+    return "1 % quantile" if told is None else told
 
 
 def _check_scanned(stack: StackFile, setup: Setup) -> None:

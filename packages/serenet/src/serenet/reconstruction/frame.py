@@ -62,7 +62,9 @@ class FrameReconstructor:
         """
         label = stack.frame_name(frame)
         record: dict[str, Any] = {"frame": frame}
-        views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
+        views = read_views(stack, self._pages, frame)
+        if self._setup.subtracts_background:
+            views = subtract_background(views, self._options.background)
         if self._setup.scan is not None:
             views = self._scanned(views, self._setup.scan, label)
         if self._options.predao != "no":

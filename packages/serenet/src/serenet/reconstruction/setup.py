@@ -62,6 +62,12 @@ class Setup:
     options: ReconstructOptions
 
     @property
+    def subtracts_background(self) -> bool:
+        """Whether background is taken off the views: not from those of a network that takes it."""
+        takes = self.model.takes_background and self.scan is None
+        return not takes or self.options.background is not None
+
+    @property
     def recorded(self) -> LightFieldMicroscope:
         """The microscope with the views that are read from a file."""
         if self.scan is None:

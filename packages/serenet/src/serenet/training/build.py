@@ -22,7 +22,6 @@ from optics import (
 )
 from scopekit.errors import UserError
 from scopekit.training.processes import World
-from scopekit.training.recipe import Recipe
 from serenet.networks.base import LearnedOptics, Network, ViewNetwork
 from serenet.networks.rlnet import RLNet
 from serenet.networks.serenet import SeReNet
@@ -36,10 +35,11 @@ from serenet.training.fast import FastTraining
 from serenet.training.initial_network import family_network, published_network
 from serenet.training.motion import MotionCorrection
 from serenet.training.motion_views import read_scanned_views
-from serenet.training.perceptual import load_lpips
-from serenet.training.recipe import Task
+from serenet.training.perceptual.lpips import load_lpips
+from serenet.training.recipe import EpochRecipe, Task
+from serenet.training.sections import Data
 from serenet.training.serenet_family import AxialFineTuning, Projector, SelfSupervised, Supervised
-from serenet.training.settings import Data, Method, TrainingSettings
+from serenet.training.settings import Method, TrainingSettings
 from serenet.training.teacher import open_teachers, write_teachers
 from serenet.views.microscope import load_microscope
 from serenet.views.psf import psf_of_views
@@ -164,7 +164,7 @@ class Job:
 
 def build_recipe(
     settings: TrainingSettings, name: str, out: Path, world: World, *, resume: bool = False
-) -> Recipe[Any]:
+) -> EpochRecipe[Any]:
     """Return what to train, on what, by which loss.
 
     Parameters
@@ -213,7 +213,7 @@ def _central_view(microscope: LightFieldMicroscope) -> LightFieldMicroscope:
     return microscope.with_views([microscope.central_view])
 
 
-def _family(job: Job) -> Recipe[Any]:
+def _family(job: Job) -> EpochRecipe[Any]:
     model, task, projector = job.network(family_network), job.task(), job.projector()
     settings = job.settings
     if settings.recipe == "fast":
@@ -306,7 +306,7 @@ class _Builder(NamedTuple):
     """
 
     views: Callable[[LightFieldMicroscope], LightFieldMicroscope]
-    recipe: Callable[[Job], Recipe[Any]]
+    recipe: Callable[[Job], EpochRecipe[Any]]
 
 
 _BUILDERS: dict[Method, _Builder] = {

@@ -14,7 +14,7 @@ from scopekit.errors import UserError
 from scopekit.images.files import StackFile, open_stack, stack_stem
 from scopekit.memory import memory_budget
 from scopekit.progress import say
-from serenet.training.settings import Data
+from serenet.training.sections import Data
 from serenet.views.files import find_stacks, open_views
 
 Array = NDArray[np.float32]
@@ -202,7 +202,7 @@ class TrainingData:
         """Return the volume of a light field, (D, H, W) as in its file."""
         stack = self.fields[index].volume
         assert stack is not None
-        return stack.read()
+        return _finite(stack.read(), stack)
 
     def volume(self, index: int, origin: Origin, depths: slice = slice(None)) -> Array:
         """Return the volume of a crop (D, crop scale, crop scale), missing planes zero.
@@ -222,9 +222,7 @@ class TrainingData:
         inside = [z - empty for z in planes if 0 <= z - empty < stack.shape[0]]
         if not inside:
             return np.zeros((len(planes), side, side), np.float32)
-        found = stack.read_window(inside, rows, columns)
-        if not np.isfinite(found).all():
-            raise UserError(f"{stack.path}: NaN or infinite values; replace them by numbers first")
+        found = _finite(stack.read_window(inside, rows, columns), stack)
         before = max(empty - planes[0], 0)
         after = len(planes) - before - len(found)
         return np.pad(found, ((before, after), (0, 0), (0, 0)))
@@ -253,6 +251,12 @@ class TrainingData:
     def field_size(self, index: int) -> tuple[int, ...]:
         """Return height and width of a light field."""
         return self.fields[index].views.shape[-2:]
+
+
+def _finite(volume: Array, stack: StackFile) -> Array:
+    if not np.isfinite(volume).all():
+        raise UserError(f"{stack.path}: NaN or infinite values; replace them by numbers first")
+    return volume
 
 
 def _volumes_by_stem(folder: Path) -> dict[str, Path]:

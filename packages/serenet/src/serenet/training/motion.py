@@ -77,6 +77,9 @@ class MotionCorrection:
         self.n_samples = len(data) * settings.data.repeat
         self.memory_settings = f"crop (now {settings.crop}) or batch_size ({settings.batch_size})"
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Learn as epoch ``epoch`` does: like any other."""
+
     def sample(self, item: int, rng: np.random.Generator) -> ScanCrop:
         """Take a random crop that starts at a lens' first scan position."""
         field = self._data[item % len(self._data)]

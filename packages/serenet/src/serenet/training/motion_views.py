@@ -10,7 +10,7 @@ from scopekit.errors import UserError
 from scopekit.images.files import PartialVoxelSize, StackFile, stack_stem
 from scopekit.progress import say
 from serenet.motion.correction import brightness_range
-from serenet.training.settings import Data
+from serenet.training.sections import Data
 from serenet.views.files import find_stacks, open_scanned
 
 Image = NDArray[np.float32]

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from optics import LightFieldMicroscope
-from scopekit.training.recipe import Validation
+from scopekit.training.recipe import Recipe, Sample, Validation
 from serenet.networks.base import Network
 from serenet.networks.checkpoints import checkpoint_content
 from serenet.training.crops import Array, Origin, TrainingData
@@ -58,7 +58,14 @@ class Task:
     settings: TrainingSettings
 
 
-SampleT = TypeVar("SampleT")
+SampleT = TypeVar("SampleT", bound=Sample)
+
+
+class EpochRecipe(Recipe[SampleT], Protocol[SampleT]):
+    """What a method adds to the loop, told which epoch it is."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Learn as epoch ``epoch``, from 0, does."""
 
 
 class CropRecipe(Generic[SampleT]):
@@ -82,6 +89,9 @@ class CropRecipe(Generic[SampleT]):
         settings = task.settings
         self.n_samples = len(self.data.visits)
         self.memory_settings = f"crop (now {settings.crop}) or batch_size ({settings.batch_size})"
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Learn as epoch ``epoch`` does: like any other."""
 
     def draw(self, item: int, rng: np.random.Generator) -> tuple[int, Origin, np.float32, Array]:
         """Return a light field's index, the origin and brightness factor of a crop, and the crop.

@@ -1,6 +1,7 @@
 """``serenet train``: from a training YAML to a run's folder."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -73,7 +74,8 @@ def train_method(
         if folder is not None:
             folder.begin()
         world.wait()
-        train(recipe, settings.loop(), folder, world, last)
+        loop = replace(settings.loop(), on_epoch=recipe.begin_epoch)
+        train(recipe, loop, folder, world, last)
     if world.is_first:
         best = out / "checkpoints" / "best.pt"
         say(f"{best}: use it with serenet {_USES.get(settings.method, 'reconstruct --checkpoint')}")

@@ -1,159 +1,36 @@
 """The settings of a training run: YAML files, checked, and the presets that ship."""
 
-import math
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from scopekit.errors import UserError
 from scopekit.settings import describe_faults, read_yaml
 from scopekit.training.recipe import Loop, Precision
+from serenet.training.sections import (
+    Balance,
+    Count,
+    Data,
+    Losses,
+    Noise,
+    Perceptual,
+    Rate,
+    Schedule,
+    Section,
+    Teacher,
+    Weight,
+    rate_factor,
+)
 
 Method = Literal["serenet", "renet", "fserenet", "vcdnet", "hylfmnet", "rlnet", "vsnet", "twnet"]
 FAMILY = ("serenet", "renet", "fserenet")
 # Learn from light fields alone.
 _WITHOUT_VOLUMES = ("serenet", "vsnet", "twnet")
-Count = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Have a loss of their own in the first epochs.
+BALANCED = ("vcdnet", "hylfmnet")
 _PRESETS = "training/presets"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Data(_Section):
-    """Light fields, and the volumes they are of.
-
-    Attributes
-    ----------
-    views
-        Folder of view stacks.
-    volumes
-        Folder of volumes: ``NAME.tif`` belongs to the views ``NAME....tif``. Supervised methods
-        need it; in validation it adds the correlation with the truth. For twnet: the views of
-        the samples at rest, ``NAME.tif`` or ``NAME_still.tif``, to judge by.
-    simulated
-        Instead of folders: so many scenes, made on the spot; for twnet, moving ones.
-    scenes
-        What is simulated: ``small``, tubes and bubbles, 12 microlenses wide; or ``mixed``, tubes,
-        shells, balls, beads and grains of all sizes, sparse and dense, 20 microlenses wide, 32
-        without scanning.
-    first, last
-        Take only so many files from the start, then from the end, of the sorted names.
-    repeat
-        How often an epoch visits every light field.
-    """
-
-    views: Path | None = None
-    volumes: Path | None = None
-    simulated: Count | None = None
-    scenes: Literal["small", "mixed"] = "small"
-    first: Count | None = None
-    last: Count | None = None
-    repeat: Count = 1
-
-    @model_validator(mode="after")
-    def _check(self) -> "Data":
-        if (self.views is None) == (self.simulated is None):
-            raise ValueError("give either views (a folder) or simulated (a number)")
-        return self
-
-
-class Noise(_Section):
-    """Noise added to the light fields that the network sees.
-
-    Attributes
-    ----------
-    variance
-        Of the Gaussian read noise, counts squared; also what the likelihood expects.
-    mean
-        Its mean: the camera's offset.
-    photons
-        With probability 0.8 also shot noise, at a peak of one of these counts times 1 to 3.
-    """
-
-    variance: Weight = 9.0
-    mean: Annotated[float, Field(allow_inf_nan=False)] = 0.0
-    photons: tuple[Rate, ...] = ()
-
-
-class Losses(_Section):
-    """Weights of the losses that the fast recipe adds up; LPIPS has its own section.
-
-    Attributes
-    ----------
-    volume
-        Squared error to the true volume, over the target's mean square.
-    teacher
-        The same to the deconvolved light field (`serenet.training.teacher`), where there is no
-        true volume; with ``teacher.everywhere`` also where there is one.
-    likelihood
-        NLL-MPG of projected views, as in the published recipe.
-    """
-
-    volume: Weight = 0.0
-    teacher: Weight = 0.0
-    likelihood: Weight = 0.0
-
-
-class Teacher(_Section):
-    """The deconvolution that teaches where there is no true volume.
-
-    Attributes
-    ----------
-    sweeps
-        Of ordered-subset Richardson-Lucy over all views.
-    everywhere
-        Whether light fields are deconvolved whose true volume is known.
-    """
-
-    sweeps: Count = 3
-    everywhere: bool = False
-
-
-class Perceptual(_Section):
-    """LPIPS between projected and recorded views.
-
-    Attributes
-    ----------
-    weight
-        Its weight; 0 goes without, and needs no files.
-    vgg
-        Pretrained VGG-16; left out: from the hub.
-    linear
-        LPIPS' linear weights; left out: those of the installed package ``lpips``.
-    """
-
-    weight: Weight = 1.0
-    vgg: Path | None = None
-    linear: Path | None = None
-
-
-class Schedule(_Section):
-    """How the learning rate changes.
-
-    Attributes
-    ----------
-    kind
-        ``constant``; ``steps``: times ``gamma`` at every milestone; ``cosine``: down to zero.
-    milestones
-        Epochs.
-    gamma
-        Factor at a milestone.
-    warmup_epochs
-        Epochs in which it rises linearly from zero.
-    """
-
-    kind: Literal["constant", "steps", "cosine"] = "constant"
-    milestones: tuple[Count, ...] = ()
-    gamma: Rate = 0.5
-    warmup_epochs: Weight = 0.0
-
 
 _FAST = {  # what the fast recipe learns with, unless told otherwise
     "perceptual": {"weight": 0},
@@ -168,7 +45,7 @@ _FAST = {  # what the fast recipe learns with, unless told otherwise
 }
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """A training run.
 
     Attributes
@@ -216,6 +93,8 @@ class TrainingSettings(_Section):
         Whether the central view is always among them.
     perceptual
         The perceptual loss, for serenet.
+    balance
+        Of the first epochs of vcdnet and hylfmnet.
     negativity
         Weight of negative values in the volume, for serenet and renet.
     optimizer, learning_rate, schedule, clip_norm
@@ -240,7 +119,7 @@ class TrainingSettings(_Section):
     data: Data
     also: tuple[Data, ...] = ()
     validation: Data | None = None
-    network: dict[str, int | list[int]] = {}
+    network: dict[str, int | list[int]] = Field(default_factory=dict)
     start_from: str | None = None
     crop: Annotated[int, Field(ge=8)] = 99
     crop_depths: Annotated[int, Field(ge=8)] | None = None
@@ -251,6 +130,7 @@ class TrainingSettings(_Section):
     losses: Losses = Losses()
     teacher: Teacher = Teacher()
     perceptual: Perceptual = Perceptual()
+    balance: Balance | None = None
     negativity: Weight = 1000.0
     optimizer: Literal["adam", "sgd", "muon"] = "adam"
     learning_rate: Rate = 1e-4
@@ -288,6 +168,8 @@ class TrainingSettings(_Section):
             )
         if self.method == "fserenet" and self.start_from is None:
             raise ValueError("start_from is missing: fserenet starts from a trained serenet")
+        if self.balance is not None and self.method not in BALANCED:
+            raise ValueError(f"balance: for {', '.join(BALANCED)}; {self.method} has no such loss")
         if self.method in FAMILY and self.network:
             raise ValueError(f"network: {self.method} follows from the optics; leave it out")
         if self.needs_volumes:
@@ -346,20 +228,6 @@ class TrainingSettings(_Section):
             save_every=self.save_every,
             seed=self.seed,
         )
-
-
-def rate_factor(schedule: Schedule, epochs: int) -> Callable[[float], float]:
-    """Return the factor of the learning rate as a function of the epoch (real, from 0)."""
-
-    def factor(epoch: float) -> float:
-        warm = min((epoch + 1e-3) / schedule.warmup_epochs, 1.0) if schedule.warmup_epochs else 1.0
-        if schedule.kind == "steps":
-            return warm * schedule.gamma ** sum(epoch >= m for m in schedule.milestones)
-        if schedule.kind == "cosine":
-            return warm * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-        return warm
-
-    return factor
 
 
 def shipped_settings() -> dict[str, Path]:

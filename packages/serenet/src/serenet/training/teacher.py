@@ -13,7 +13,7 @@ from scopekit.progress import progress_bar
 from scopekit.settings import read_yaml, write_yaml
 from serenet.api.volumes import deconvolve
 from serenet.training.crops import TrainingData
-from serenet.training.settings import Teacher
+from serenet.training.sections import Teacher
 from serenet.views.brightness import subtract_background
 
 _SETTINGS = "teacher.yaml"

@@ -44,7 +44,12 @@ def normalise(views: Tensor, low: float, high: float) -> Tensor:
         Percentiles, 0 to 100, over all values.
     """
     bottom, top = percentiles(views, (low, high))
-    return ((views - bottom) / (top - bottom + 1e-3)).clamp_(0, 1)
+    return stretch(views, bottom, top)
+
+
+def stretch(values: Tensor, bottom: float, top: float) -> Tensor:
+    """Return ``(values - bottom) / (top - bottom + 1e-3)`` clamped to [0, 1]."""
+    return ((values - bottom) / (top - bottom + 1e-3)).clamp_(0, 1)
 
 
 def percentiles(values: Tensor, shares: Sequence[float]) -> list[float]:

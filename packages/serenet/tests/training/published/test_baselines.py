@@ -26,6 +26,7 @@ EXPECTED = {
         "brightness": 0.1,
         "noise": {"variance": 9, "mean": 0},
         "schedule": {"kind": "steps", "milestones": [300], "gamma": 0.5},
+        "balance": {"epochs": 50, "threshold": 0.1},
     },
     "hylfmnet": {
         "data": {**PAIRED, "repeat": 1},
@@ -36,6 +37,7 @@ EXPECTED = {
         "batch_size": 1,
         "depths": 51,
         "noise": {"variance": 0, "mean": 0},
+        "balance": {"epochs": 50, "threshold": 0.02},
     },
     "rlnet": {
         "data": {**PAIRED, "repeat": 4},
@@ -167,6 +169,7 @@ def test_another_microscope_or_network_is_told(imported, name, change, told):
         ("rlnet", "normalize_clamp: false", "normalize_clamp False: rlnet takes True"),
         ("twnet", "normalize_clamp: true", "normalize_clamp True: twnet takes False"),
         ("vsnet", "normalize_high: 99.9", "normalize_high 99.9: vsnet takes none"),
+        ("rlnet", "threshold: 0.1", "threshold 0.1: rlnet takes none"),
         ("vcdnet", "roi: [0, 9]", "roi [0, 9]: crops are taken from the whole field"),
         ("rlnet", "sample_views: 13", "sample_views 13: rlnet takes none"),
         ("twnet", "rand_factor: 0.1", "rand_factor 0.1: twnet takes 1"),
@@ -176,6 +179,15 @@ def test_another_microscope_or_network_is_told(imported, name, change, told):
 )
 def test_another_way_of_preparing_crops_is_told(imported, name, change, told):
     assert imported(name, f"{WRAPPER}.{change}")[1] == [f"{WRAPPER}.{told}"]
+
+
+def test_a_missing_threshold_is_told(imported):
+    settings, notes = imported("vcdnet", "threshold: null")
+    assert settings.balance is None
+    assert notes == [
+        "threshold, which is missing: in the first 50 epochs voxels above 0.05 of the brightest "
+        "count as bright"
+    ]
 
 
 @pytest.mark.parametrize("method", ["vsnet", "twnet"])
@@ -237,6 +249,7 @@ def test_other_validation_is_told(imported):
         ("vcdnet", f"{MODEL}.channels_interp: 33", f"{MODEL}: channels_interp is 33; expected a m"),
         ("hylfmnet", f"{MODEL}.outChannels: many", f"{MODEL}: outChannels is 'many'; expected 1 "),
         ("rlnet", f"{MODEL}.kernel_size: 5", f"{MODEL}: kernel_size is 5; expected 3"),
+        ("vcdnet", "threshold: 1.5", "threshold: Input should be less than 1"),
         ("vsnet", f"{MODEL}.K: 0", f"{MODEL}: K is 0; expected 1 to 99"),
         ("twnet", f"{MODEL}.channels: 16", f"{MODEL}: channels is 16; expected 2 to 8 whole num"),
         ("twnet", f"{MODEL}: [16]", f"{MODEL}: Input should be a valid dictionary"),

@@ -26,7 +26,8 @@ from serenet.training.published.optics import (
     optics_notes,
 )
 from serenet.training.published.schema import WITHOUT_VOLUMES, PublishedConfig
-from serenet.training.settings import FAMILY, Noise, parse_settings
+from serenet.training.sections import Balance, Noise
+from serenet.training.settings import BALANCED, FAMILY, parse_settings
 
 # Our keys, and where their values are.
 _SAME = {
@@ -107,6 +108,8 @@ def translate(config: PublishedConfig) -> tuple[dict[str, Any], list[str]]:
         args = config.network_args
         settings["network"] = {k: v for k, v in args.items() if k not in _OF_OPTICS} or None
     noise = _noise(config)
+    if method in BALANCED and config.bright_above is not None:
+        settings["balance"] = {"epochs": Balance().epochs, "threshold": config.bright_above}
     if method != "twnet":
         settings["brightness"] = config.train_dataset.wrapper.args.rand_factor
         settings["noise"] = noise

@@ -10,7 +10,8 @@ from optics import LightFieldMicroscope
 from serenet.networks.checkpoints import network_for_scale
 from serenet.training.published.optics import WRAPPER_ARGS
 from serenet.training.published.schema import WITHOUT_VOLUMES, PublishedConfig
-from serenet.training.settings import Method
+from serenet.training.sections import Balance
+from serenet.training.settings import BALANCED, Method
 
 PERCEPTUAL_LOSS = "LPIPS_vgg16_single_channel"
 # Keys whose value a method settles, and that value; None: it does nothing of the kind.
@@ -18,19 +19,20 @@ _PERCENTILES = {"normalize_low": 0, "normalize_high": 99.99, "normalize_clamp": 
 _OF_VIEWS = {"normalize_low": 10, "normalize_high": 99.9, "normalize_clamp": True}
 _NO_PERCENTILES = dict.fromkeys(_PERCENTILES)
 _NO_PROJECTION = {"sample_views": None, "sample_centerview": None, "freeze_serenet": None}
+_NO_THRESHOLD = {"threshold": None}
 _NO_NOISE = {"rand_factor": 1, "RGN_noise": None, "RPN_noise": None}
-_FAMILY = _NO_PERCENTILES | {"negative_slope": 0.1, "usingbias": True}
+_FAMILY = _NO_PERCENTILES | _NO_THRESHOLD | {"negative_slope": 0.1, "usingbias": True}
 _TAKES: dict[Method, dict[str, Any]] = {
     "serenet": {**_FAMILY, "pixel_loss": "NLLMPGLoss", "freeze_serenet": None},
     "renet": {**_FAMILY, **_NO_PROJECTION, "pixel_loss": "L1Loss"},
     "fserenet": {**_FAMILY, **_NO_PROJECTION, "pixel_loss": "NLLMPGLoss", "freeze_serenet": True},
     "vcdnet": {**_OF_VIEWS, **_NO_PROJECTION, "pixel_loss": "MSELoss"},
     "hylfmnet": {**_OF_VIEWS, **_NO_PROJECTION, "pixel_loss": "MSELoss"},
-    "rlnet": {**_PERCENTILES, **_NO_PROJECTION, "pixel_loss": "MSELoss"},
-    "vsnet": {**_NO_PERCENTILES, **_NO_PROJECTION, "pixel_loss": "L1Loss"},
+    "rlnet": {**_PERCENTILES, **_NO_PROJECTION, **_NO_THRESHOLD, "pixel_loss": "MSELoss"},
+    "vsnet": {**_NO_PERCENTILES, **_NO_PROJECTION, **_NO_THRESHOLD, "pixel_loss": "L1Loss"},
     "twnet": {
         **(_PERCENTILES | {"normalize_clamp": False}),
-        **(_NO_PROJECTION | _NO_NOISE),
+        **(_NO_PROJECTION | _NO_THRESHOLD | _NO_NOISE),
         "pixel_loss": "MSELoss",
     },
 }
@@ -60,10 +62,16 @@ def key_notes(config: PublishedConfig, microscope: LightFieldMicroscope) -> Iter
     for name, value in config.model.args.items():
         if name not in config.network_args:
             yield f"model.args.{name} {_SHORT.repr(value)}: unknown key"
-    named, ours = config.model.name, network_for_scale(microscope.lateral_scale)
-    if config.method in ("serenet", "renet") and named not in (None, ours):
-        yield f"model.name {named}: for a scale of {microscope.lateral_scale:.3g} it is {ours}"
+    named, fitting = config.model.name, network_for_scale(microscope.lateral_scale)
+    if config.method in ("serenet", "renet") and named not in (None, fitting):
+        yield f"model.name {named}: for a scale of {microscope.lateral_scale:.3g} it is {fitting}"
     args = config.train_dataset.wrapper.args
+    if config.method in BALANCED and config.bright_above is None:
+        ours = Balance()
+        yield (
+            f"threshold, which is missing: in the first {ours.epochs} epochs voxels above "
+            f"{ours.threshold:g} of the brightest count as bright"
+        )
     if takes["normalize_low"] and (args.model_extra or {}).get("normalize_low") is None:
         yield f"{WRAPPER_ARGS}.normalize_low, which is missing: {config.method} takes 10"
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from scopekit.errors import UserError
 from serenet.networks.checkpoints import build_model
 from serenet.networks.published_names import MODELS
-from serenet.training.settings import Count, Method, Rate, Weight
+from serenet.training.sections import Count, Rate, Weight
+from serenet.training.settings import Method
 from serenet.views.scan import SIDE
 
 _CALL = re.compile(r"((?:\w+\.)*)(\w+)\(([^()]*)\)(?:\.cuda\(\))?")
@@ -92,6 +93,7 @@ def parse_product(value: Any) -> float:
 
 
 _Loss = Annotated[PublishedLoss | None, BeforeValidator(parse_loss)]
+_Threshold = Annotated[float | None, Field(ge=0, lt=1)]
 # An empty string or ``false`` names no file.
 _File = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 
@@ -146,6 +148,7 @@ class WrapperArgs(_Section):
     rand_factor: Annotated[float, Field(gt=0, le=1)] | None = None
     RGN_noise: tuple[Annotated[float, Field(allow_inf_nan=False)], Weight] | None = None
     RPN_noise: tuple[Rate, ...] = ()
+    threshold: _Threshold = None
 
 
 class _Wrapper(_Section):
@@ -223,6 +226,7 @@ class PublishedConfig(_Section):
     bpmode: Literal["selectiviews"] | None = None
     shiftmode: Literal["psfcenterofmass"] | None = None
     freeze_serenet: bool | None = None
+    threshold: _Threshold = None
     load_pretrain: _File = None
 
     @model_validator(mode="after")
@@ -278,6 +282,12 @@ class PublishedConfig(_Section):
     def pixel_loss(self) -> PublishedLoss | None:
         """The loss that compares pixels."""
         return self.loss_fns.pixel_loss1 or self.loss_fn
+
+    @property
+    def bright_above(self) -> float | None:
+        """The threshold of the balanced loss, wherever it is told."""
+        of_wrapper = self.train_dataset.wrapper.args.threshold
+        return of_wrapper if self.threshold is None else self.threshold
 
     @property
     def method(self) -> Method:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from scopekit.errors import UserError
-from serenet.training.perceptual import LPIPS, load_lpips
+from serenet.training.perceptual.lpips import LPIPS, load_lpips
 
 # VGG-16 to its last ReLU (Simonyan and Zisserman, 2015, configuration D); "P" halves the size.
 LAYERS = (64, 64, "P", 128, 128, "P", 256, 256, 256, "P", 512, 512, 512, "P", 512, 512, 512)

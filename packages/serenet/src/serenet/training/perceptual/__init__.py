@@ -1,0 +1,1 @@
+"""Perceptual losses, and the pretrained weights that they need."""
