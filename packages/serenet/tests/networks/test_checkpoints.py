@@ -83,6 +83,72 @@ def test_published_layout_loads_ready_to_use(tmp_path, random_model):
         assert torch.allclose(loaded(inputs, 4.0), model(inputs, 4.0), rtol=1e-5)
 
 
+def published_vsnet(model):
+    """Return a vsnet's parameters as they are published: their names, no network's name beside."""
+    pairs = {
+        "first_angular.": "AM_FE.",
+        "first_field.": "LF_FE.",
+        "first_spatial.": "SA_FE.",
+        "finer.": "upsampling.PreConv.",
+        "last.": "upsampling.FinalConv.",
+        "joined_spatial.": "fusion.sa_fusion.0.",
+        "joined_angular.": "fusion.am_fusion.0.",
+        "angular_to_field.conv.": "fusion.am_fusion.2.",
+        "joined.": "fusion.final_fusion.0.",
+    }
+    inside = {
+        "spatial": "sa_Conv",
+        "spatial_joined": "sa_Conv2",
+        "angular": "am_Conv",
+        "angular_joined": "am_Conv2",
+        "field": "lf_Conv",
+        "field_joined": "lf_Conv2",
+        "field_to_angular": "lf_am_conv",
+        "angular_to_field.conv": "am_lf_conv.0",
+    }
+    state = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith("groups."):
+            _, group, block, rest = name.split(".", 3)
+            place = f"cas_interaction.body.{group}.chained_blocks.{block}."
+            published = place + inside[rest.removesuffix(".weight")] + ".weight"
+        else:
+            (start,) = (own for own in pairs if name.startswith(own))
+            published = pairs[start] + name.removeprefix(start)
+        state[published] = tensor.clone()
+    return state
+
+
+@pytest.mark.parametrize("prefix", ["module.", ""])
+def test_a_vsnet_is_told_by_its_parameters_alone(tmp_path, prefix):
+    arguments = {"angRes": 5, "K": 3, "n_block": 2, "channels": 6, "upscale_factor": 4}
+    model = build_model("vsnet", **arguments).eval()
+    state = {prefix + name: t for name, t in published_vsnet(model).items()}
+    torch.save({"epoch": 51, "state_dict": state}, tmp_path / "vsnet.pth")
+    loaded = load_checkpoint(tmp_path / "vsnet.pth")
+    assert (loaded.published_name, loaded.published_args) == ("vsnet", arguments)
+    views = torch.rand(1, 25, 4, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(views), model(views))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        dict.clear,
+        lambda s: s.pop("AM_FE.weight"),
+        lambda s: s.pop("upsampling.PreConv.weight"),
+        lambda s: s.update({"AM_FE.weight": 3}),
+    ],
+)
+def test_parameters_of_no_known_network_are_refused(tmp_path, spoil):
+    state = published_vsnet(build_model("vsnet", angRes=5, K=1, n_block=1, channels=4))
+    spoil(state)
+    torch.save({"state_dict": state}, tmp_path / "vsnet.pth")
+    with pytest.raises(UserError, match=r"vsnet\.pth: .* not those of a vsnet"):
+        load_checkpoint(tmp_path / "vsnet.pth")
+
+
 def test_older_pytorch_files_load(tmp_path, random_model):
     model = random_model("serenet", inChannels=3)
     path = tmp_path / "old.pth"

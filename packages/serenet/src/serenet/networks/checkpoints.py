@@ -12,9 +12,10 @@ from optics import LightFieldMicroscope
 from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
 from serenet.networks.base import LearnedOptics, Network
-from serenet.networks.published_names import MODELS
+from serenet.networks.published_names import MODELS, vsnet_args
 from serenet.networks.shipped import checkpoint_file, shipped_weights
 
+_PARALLEL = "module."  # from DataParallel
 _OWN_FORMAT = "serenet checkpoint 1"
 _NO_CHECKPOINT = (
     "not a checkpoint of a reconstruction network; give one of serenet train, or a published one"
@@ -103,7 +104,7 @@ def load_published_state(model: Network, state_dict: Mapping[str, Tensor]) -> No
     """
     name = str(model.published_name)
     entry = MODELS[name]
-    own = {entry.own_name(k.removeprefix("module."), name): t for k, t in state_dict.items()}
+    own = {entry.own_name(k.removeprefix(_PARALLEL), name): t for k, t in state_dict.items()}
     _load_state(model, own, name)
 
 
@@ -193,6 +194,11 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Net
             published = content["model"]
             model = build_model(published["name"], **published["args"])
             load_published_state(model, published["sd"])
+        elif isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+            # So the published vsnet lies.
+            state = {k.removeprefix(_PARALLEL): t for k, t in content["state_dict"].items()}
+            model = build_model("vsnet", **vsnet_args(state))
+            load_published_state(model, state)
         else:
             raise UserError(_NO_CHECKPOINT)
     except UserError as failure:

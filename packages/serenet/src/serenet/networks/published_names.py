@@ -5,9 +5,11 @@ The published checkpoints' parameter names are mapped to this project's own.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from scopekit.errors import UserError
 from serenet.networks.base import Network
@@ -151,6 +153,37 @@ def _vsnet(
     _check_count("channels", channels, 4096)
     _check_count("upscale_factor", upscale_factor, 99)
     return VsNet(angRes, K, n_block, channels, upscale_factor)
+
+
+def vsnet_args(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return a published vsnet's constructor arguments, told by its parameters alone.
+
+    Parameters
+    ----------
+    state_dict
+        Published names to tensors, without a ``module.`` prefix.
+
+    Raises
+    ------
+    UserError
+        If they are not a vsnet's.
+    """
+    blocks = [m for m in (re.match(_BLOCK, name) for name in state_dict) if m]
+    try:
+        channels, _, side, _ = state_dict["AM_FE.weight"].shape
+        finer = state_dict["upsampling.PreConv.weight"].shape[0]
+        return {
+            "angRes": side,
+            "K": 1 + max(int(m[1]) for m in blocks),
+            "n_block": 1 + max(int(m[2]) for m in blocks),
+            "channels": channels,
+            "upscale_factor": math.isqrt(finer // channels),
+        }
+    except (KeyError, ValueError, AttributeError, ZeroDivisionError) as failure:
+        raise UserError(
+            "it tells neither the network's name nor its arguments, and its parameters are not "
+            "those of a vsnet"
+        ) from failure
 
 
 MODELS = {

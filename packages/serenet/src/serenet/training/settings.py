@@ -30,6 +30,7 @@ FAMILY = ("serenet", "renet", "fserenet")
 _WITHOUT_VOLUMES = ("serenet", "vsnet", "twnet")
 # Have a loss of their own in the first epochs.
 BALANCED = ("vcdnet", "hylfmnet")
+SMALLEST_CROP = 8
 _PRESETS = "training/presets"
 
 _FAST = {  # what the fast recipe learns with, unless told otherwise
@@ -121,7 +122,7 @@ class TrainingSettings(Section):
     validation: Data | None = None
     network: dict[str, int | list[int]] = Field(default_factory=dict)
     start_from: str | None = None
-    crop: Annotated[int, Field(ge=8)] = 99
+    crop: Annotated[int, Field(ge=SMALLEST_CROP)] = 99
     crop_depths: Annotated[int, Field(ge=8)] | None = None
     brightness: Annotated[float, Field(gt=0, le=1)] = 0.1
     noise: Noise = Noise()

@@ -94,6 +94,12 @@ def test_without_a_model_the_wrapper_tells_the_method(imported, method):
     assert (settings.method, settings.network, notes) == (method, {}, [])
 
 
+@pytest.mark.parametrize(("size", "factor"), [(24, 3), (40, 3), (20, 5)])
+def test_vsnet_tells_the_crop_before_it_is_scanned(imported, size, factor):
+    changes = (f"{WRAPPER}.inp_size: {size}", f"{MODEL}.upscale_factor: {factor}")
+    assert imported("vsnet", *changes)[0].crop == factor * size
+
+
 def test_a_psf_file_serves_rlnet(imported):
     settings, (note,) = imported("rlnet", "psf: psf.mat")
     assert (str(settings.psf), settings.depths) == ("psf.mat", None)
@@ -253,7 +259,7 @@ def test_other_validation_is_told(imported):
         ("vsnet", f"{MODEL}.K: 0", f"{MODEL}: K is 0; expected 1 to 99"),
         ("twnet", f"{MODEL}.channels: 16", f"{MODEL}: channels is 16; expected 2 to 8 whole num"),
         ("twnet", f"{MODEL}: [16]", f"{MODEL}: Input should be a valid dictionary"),
-        ("vsnet", f"{WRAPPER}.inp_size: 100", f"{WRAPPER}.inp_size: 100; vsnet needs a multiple"),
+        ("vsnet", f"{WRAPPER}.inp_size: 2", f"{WRAPPER}.inp_size: 2; crops have 8 pixels or more"),
         ("twnet", f"{WRAPPER}.inp_size: 100", f"{WRAPPER}.inp_size: 100; twnet needs a multiple"),
         *(
             (name, f"{part}_dataset.{FILES}: {{root_path_1: x}}", f"{part}_dataset.{FILES}.root_p")
@@ -302,7 +308,7 @@ def test_an_imported_file_trains_from_a_checkpoint_of_its_network(
         *(f"train_dataset.{FILES}.{key}: null" for key in ("repeat", "first_k")),
         f"{MODEL}: {arguments}",
         f"load_pretrain: {tmp_path}/start.pt",
-        f"{WRAPPER}.inp_size: 9",
+        f"{WRAPPER}.inp_size: {3 if method == 'vsnet' else 9}",
         f"{WRAPPER}.volume_depth: 5",
         *("val_dataset: null", "epoch_max: 1", "train_dataset.batch_size: 1"),
     )

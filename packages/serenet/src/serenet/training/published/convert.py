@@ -32,7 +32,7 @@ from serenet.training.settings import BALANCED, FAMILY, parse_settings
 # Our keys, and where their values are.
 _SAME = {
     "start_from": "load_pretrain",
-    "crop": f"{WRAPPER_ARGS}.inp_size",
+    "crop": "crop",
     "optimizer": "optimizer.name",
     "learning_rate": "optimizer.args.lr",
     "epochs": "epoch_max",

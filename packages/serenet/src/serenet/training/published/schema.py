@@ -13,7 +13,7 @@ from scopekit.errors import UserError
 from serenet.networks.checkpoints import build_model
 from serenet.networks.published_names import MODELS
 from serenet.training.sections import Count, Rate, Weight
-from serenet.training.settings import Method
+from serenet.training.settings import SMALLEST_CROP, Method
 from serenet.views.scan import SIDE
 
 _CALL = re.compile(r"((?:\w+\.)*)(\w+)\(([^()]*)\)(?:\.cuda\(\))?")
@@ -136,7 +136,7 @@ class _Dataset(_Section):
 class WrapperArgs(_Section):
     """How crops are made, and of which microscope they are."""
 
-    inp_size: Annotated[int, Field(ge=8)] | None = None
+    inp_size: Count | None = None
     volume_depth: Count | None = None
     sample_views: Count | None = None
     sample_centerview: bool | None = None
@@ -269,14 +269,20 @@ class PublishedConfig(_Section):
 
     @model_validator(mode="after")
     def _check_crop(self) -> "PublishedConfig":
-        side = self.train_dataset.wrapper.args.inp_size
-        multiple = self.network_args.get("upscale_factor", SIDE)
-        if self.method in ("vsnet", "twnet") and side is not None and side % multiple:
-            raise ValueError(
-                f"train_dataset.wrapper.args.inp_size: {side}; {self.method} needs a multiple of "
-                f"{multiple}"
-            )
+        side, key = self.train_dataset.wrapper.args.inp_size, "train_dataset.wrapper.args.inp_size"
+        if self.method == "twnet" and side is not None and side % SIDE:
+            raise ValueError(f"{key}: {side}; twnet needs a multiple of {SIDE}")
+        if self.crop is not None and self.crop < SMALLEST_CROP:
+            raise ValueError(f"{key}: {side}; crops have {SMALLEST_CROP} pixels or more")
         return self
+
+    @property
+    def crop(self) -> int | None:
+        """Side of the crops, view pixels; a vsnet's are told before it scans them."""
+        side = self.train_dataset.wrapper.args.inp_size
+        if self.method == "vsnet" and side is not None:
+            return side * int(self.network_args.get("upscale_factor", SIDE))
+        return side
 
     @property
     def pixel_loss(self) -> PublishedLoss | None:
