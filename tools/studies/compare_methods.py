@@ -32,8 +32,8 @@ from serenet.comparison.files import compare_files
 from serenet.deconvolution.files import DeconvolveOptions, deconvolve_files
 from serenet.networks.vsnet import VsNet
 from serenet.reconstruction.files import ReconstructOptions, reconstruct_files
-from serenet.reconstruction.virtual_scan import virtual_scan
 from serenet.views.files import open_views, read_views
+from serenet.virtual_scanning.scan import virtual_scan
 
 PRESET = presets["nnum13"]
 DEPTHS, PSF_SIZE, SIDE = 21, 99, 143

@@ -25,8 +25,8 @@ ROOMS = {
     "optics": "errors convolution aberrations deconvolution noise two_photon lightfield __init__",
     "scopekit": "__init__ errors progress outputs memory cuts metrics timm_import settings"
     " checkpoints images cli inputs preview series training",
-    "serenet": "options views networks results rectification aberrations motion deconvolution"
-    " simulation reconstruction comparison api training demo __init__ cli __main__",
+    "serenet": "options views networks results rectification aberrations motion virtual_scanning"
+    " deconvolution simulation reconstruction comparison api training demo __init__ cli __main__",
     "tenet": "array_kinds metrics config alignment data microscope network objects training"
     " enhancement evaluation inference demo __init__ cli __main__",
     "datagen": "__init__ folders labels bubtub cli __main__",

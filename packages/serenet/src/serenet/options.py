@@ -24,3 +24,12 @@ BackgroundOption = Annotated[
         show_default="1 % quantile of each light field",
     ),
 ]
+VirtualScanOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="VSNET",
+        help="Checkpoint of a vsnet, to begin with: makes an unscanned light field (all views) a "
+        "scanned one.",
+        show_default=False,
+    ),
+]

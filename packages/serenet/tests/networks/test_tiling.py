@@ -9,8 +9,8 @@ from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget
 from serenet import build_model, decompose, reconstruct
 from serenet.networks.tiling import _PLANNED, _WORK_SPACE, volume_shape
-from serenet.reconstruction.virtual_scan import virtual_scan
 from serenet.reconstruction.volume import plan_tiles, volume_parts
+from serenet.virtual_scanning.scan import virtual_scan
 
 SCALES = {"serenet": 13 / 3, "serenetup5": 5.0, "fserenet": 13 / 3}
 N_VIEWS = 3
@@ -207,7 +207,7 @@ def test_virtual_scans_in_tiles_are_the_untiled_ones(monkeypatch):
     values = demand.tile_values * (2 * model.halo + 9) ** 2 + demand.field_values * 40 * 37
     available = int((4 * values + _WORK_SPACE) / _PLANNED["cpu"])
     budget = MemoryBudget(available, available)
-    monkeypatch.setattr("serenet.reconstruction.virtual_scan.memory_budget", lambda *_: budget)
+    monkeypatch.setattr("serenet.virtual_scanning.scan.memory_budget", lambda *_: budget)
     pixels = []
     tiled = virtual_scan(views, model, advance=pixels.append)
     assert len(pixels) > 1

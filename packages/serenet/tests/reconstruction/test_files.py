@@ -277,12 +277,12 @@ def test_fitted_aberrations_are_told(reconstruct, tmp_path, views_file):
 
 
 def test_networks_without_volumes_are_refused(serenet, tmp_path, views_file, contents):
+    arguments = ("reconstruct", views_file, "--out", tmp_path / "out", "--checkpoint")
+    refused = serenet(*arguments, "demo_twnet")
+    assert "give it to serenet correct-motion --checkpoint" in refused.error
     checkpoint = tmp_path / "vsnet.pt"
     model = build_model("vsnet", angRes=3, K=1, n_block=1, channels=2)
     save_checkpoint(checkpoint, model)
-    arguments = ("reconstruct", views_file, "--out", tmp_path / "out", "--checkpoint")
-    refused = serenet(*arguments, checkpoint)
-    assert "give it to --virtual-scan" in refused.error
     # 3 x 3 views are not those of the preset.
     refused = serenet(*arguments, "demo", "--microscope", "nnum13", "--virtual-scan", checkpoint)
     assert "not a vsnet for 13 x 13 views" in refused.error
@@ -315,7 +315,7 @@ def test_the_pixels_tell_whether_a_light_field_is_scanned(
     assert "warning" not in reconstruct(fine, "--overwrite").err
     assert "not scanned, it seems: give --virtual-scan" in reconstruct(coarse, "--overwrite").err
     assert "warning" not in reconstruct(coarse, *virtual).err.replace(DARK, "")
-    assert "scanned already, it seems: leave --virtual-scan" in reconstruct(fine, *virtual).err
+    assert "scanned already, it seems: no virtual scan" in reconstruct(fine, *virtual).err
     assert "49 views; all 169 of this microscope are needed" in reconstruct(few, *virtual).error
 
 

@@ -139,7 +139,7 @@ def test_of_a_virtual_scan_the_microscopes_views_are_taken(reconstruct, monkeypa
         assert np.array_equal(views.numpy(), every)
         return views.repeat_interleave(3, 1).repeat_interleave(3, 2)
 
-    monkeypatch.setattr(frame, "virtual_scan", virtual_scan)
+    monkeypatch.setattr("serenet.virtual_scanning.frame.virtual_scan", virtual_scan)
     scan = VsNet(side=13, n_groups=1, n_blocks=1, channels=1)
     model, volume, _ = reconstruct(every, scan=scan)
     assert volume.shape == (3, 39, 52)

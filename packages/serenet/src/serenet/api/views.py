@@ -12,7 +12,6 @@ from serenet.api.arrays import AnyArray, Array, as_tensor, like, voxel_of
 from serenet.motion.correction import correct_motion as correct_tensor
 from serenet.networks.base import Network
 from serenet.networks.vsnet import VsNet
-from serenet.reconstruction.virtual_scan import virtual_scan as scan_tensor
 from serenet.rectification.lattice import find_lattice
 from serenet.rectification.resampling import (
     flat_field,
@@ -21,6 +20,7 @@ from serenet.rectification.resampling import (
 )
 from serenet.views import brightness, refocusing
 from serenet.views.scan import require_order
+from serenet.virtual_scanning.scan import virtual_scan as scan_tensor
 
 
 def subtract_background(views: Array, background: float | None = None) -> Array:

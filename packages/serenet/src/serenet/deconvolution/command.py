@@ -25,6 +25,7 @@ from serenet.options import (
     InputsArgument,
     PreviewOption,
     PSFOption,
+    VirtualScanOption,
 )
 
 
@@ -51,6 +52,7 @@ def deconvolve(
     channel: ChannelOption = None,
     position: PositionOption = None,
     frames_are: FramesAreOption = None,
+    virtual_scan: VirtualScanOption = None,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
     format_: FormatOption = None,
@@ -77,6 +79,7 @@ def deconvolve(
         stop_at_change=stop_at_change,
         background=background,
         selection=select(channel, position, frames_are),
+        virtual_scan=virtual_scan,
         max_memory_gb=max_memory_gb,
         device=device.value,
         format=format_ and format_.value,

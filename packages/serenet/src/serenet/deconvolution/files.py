@@ -18,12 +18,15 @@ from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
 from serenet.deconvolution.windows import Window, plan_windows, room_beside
+from serenet.networks.shipped import checkpoint_file
+from serenet.networks.vsnet import VsNet
 from serenet.results.contents import digests
 from serenet.results.writer import ResultOptions, ResultWriter
 from serenet.views.brightness import subtract_background
 from serenet.views.files import find_stacks, open_views, read_views, warn_if_dark
 from serenet.views.microscope import load_microscope
 from serenet.views.psf import ViewPSF, psf_of_views
+from serenet.virtual_scanning.frame import load_scan, scanned, warn_of_sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,7 @@ class DeconvolveOptions(ResultOptions):
     stop_at_change: float = 0.0
     background: float | None = None
     selection: Selection = WHOLE_FILE
+    virtual_scan: Path | None = None
     max_memory_gb: float | None = None
     device: str = "auto"
 
@@ -48,11 +52,19 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
     device = choose_device(options.device)
     told = load_microscope(options.microscope) if options.microscope else None
     view_psf, microscope = psf_of_views(options.psf, told)
+    scan, recorded, factor = None, microscope, 1
+    if options.virtual_scan is not None:
+        scan = load_scan(options.virtual_scan, microscope, device)
+        recorded, factor = microscope.with_all_views(), scan.factor
     settings = {
         "method": "deconvolved",
         "serenet_version": __version__,
         "psf": str(options.psf or "computed from the optics"),
-        **digests(psf=options.psf),
+        "virtual_scan": str(options.virtual_scan) if options.virtual_scan else None,
+        **digests(
+            psf=options.psf,
+            virtual_scan=options.virtual_scan and checkpoint_file(options.virtual_scan),
+        ),
         "optics": microscope.model_dump(mode="json"),
         "iterations": options.iterations,
         "step_exponent": EXPONENT,
@@ -66,10 +78,11 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
     writer = ResultWriter(options, "deconvolved", settings)
 
     def work(path: Path) -> Path:
-        stack, pages = open_views(path, microscope, options.selection)
-        shape = microscope.volume_shape(stack.shape[-2:])
+        stack, pages = open_views(path, recorded, options.selection)
+        warn_of_sampling(stack, microscope, scans=scan is not None)
+        shape = microscope.volume_shape(tuple(factor * n for n in stack.shape[-2:]))
         state = SavedSweeps(writer.result(path), writer.stamp(stack))
-        solver = _Solver(view_psf, microscope, options, pages, state, device)
+        solver = _Solver(view_psf, microscope, options, pages, state, device, scan)
         result = writer.write(stack, shape, microscope.voxel_um, solver, kept=state.forget)
         state.remove()
         return result
@@ -88,6 +101,7 @@ class _Solver:
         pages: list[int],
         state: SavedSweeps,
         device: torch.device,
+        scan: VsNet | None,
     ) -> None:
         self._operators = ViewOperators(view_psf, microscope)
         self._microscope = microscope
@@ -95,18 +109,23 @@ class _Solver:
         self._pages = pages
         self._state = state
         self._device = device
+        self._scan = scan
         self._windows: list[Window] | None = None
 
     def __call__(self, stack: StackFile, frame: int, target: Target) -> dict[str, Any]:
         views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
         warn_if_dark(stack, views)
+        label = stack.frame_name(frame)
+        if self._scan is not None:
+            room = self._options.max_memory_gb
+            finer = scanned(views, self._scan, label, half=False, max_memory_gb=room)
+            views = finer[list(self._microscope.views)]
         if self._windows is None:
             self._windows = self._plan((views.shape[-2], views.shape[-1]))
         windows = self._windows
         volume_yx = (target.shape[-2], target.shape[-1])
         order = self._microscope.oblique_first
         subsets = ViewSubsets(views, self._operators, volume_yx, order)
-        label = stack.frame_name(frame)
         fits: list[list[float]] = []
         with progress_bar(label, len(windows) * self._options.iterations) as advance:
             for number, window in enumerate(windows):

@@ -27,6 +27,7 @@ from serenet.options import (
     InputsArgument,
     PreviewOption,
     PSFOption,
+    VirtualScanOption,
 )
 
 
@@ -74,15 +75,7 @@ def reconstruct(
             "subpixel: the same to fractions of a pixel.",
         ),
     ] = None,
-    virtual_scan: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="VSNET",
-            help="Checkpoint of a vsnet, to begin with: makes an unscanned light field (all "
-            "views) a scanned one.",
-            show_default=False,
-        ),
-    ] = None,
+    virtual_scan: VirtualScanOption = None,
     refine: Annotated[
         int,
         typer.Option(
@@ -115,7 +108,7 @@ def reconstruct(
 
     A stack holds all n_num x n_num views or the network's subset; series (T, A, Y, X) and any
     number of files and folders are welcome. Without --psf the PSF shift is computed from the
-    optics of the microscope.
+    optics of the microscope. A vsnet makes no volume, but the finer views NAME_vsnet.tif.
 
     Example: **serenet reconstruct views.tif --checkpoint serenet.pth --out results**
     """

@@ -1,7 +1,7 @@
 """``serenet reconstruct``: view stacks on disk to volumes on disk."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,21 @@ from typing import Any
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile
 from scopekit.inputs import run_all
-from scopekit.memory import return_freed_memory
-from scopekit.progress import say
+from scopekit.memory import choose_device, return_freed_memory
 from scopekit.series.dask import require_scheduler, spread_frames
 from scopekit.series.store import FrameSeries
 from serenet import __version__
+from serenet.networks.checkpoints import load_checkpoint
 from serenet.networks.shipped import checkpoint_file
+from serenet.networks.vsnet import VsNet
 from serenet.reconstruction.frame import FrameReconstructor, draw_shifts
 from serenet.reconstruction.setup import ReconstructOptions, Setup, set_up
 from serenet.reconstruction.workers import frame_job
 from serenet.results.contents import digests, fingerprint
 from serenet.results.writer import ResultWriter
 from serenet.views.files import find_stacks, open_views
+from serenet.virtual_scanning.files import ScanOptions, scan_files
+from serenet.virtual_scanning.frame import warn_of_sampling
 
 __all__ = ["ReconstructOptions", "reconstruct_files"]
 
@@ -29,9 +32,15 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
     """Reconstruct every view stack among the inputs; return the volumes' paths.
 
     Volumes that land as TIFF are made file by file. Those that land as OME-Zarr are made frame by
-    frame, here or by the workers of a dask cluster.
+    frame, here or by the workers of a dask cluster. A vsnet makes finer views instead, see
+    `serenet.virtual_scanning.files`.
     """
     return_freed_memory()
+    # The workers of a cluster load their own.
+    device = choose_device("cpu" if options.dask else options.device)
+    model = load_checkpoint(options.checkpoint, device)
+    if isinstance(model, VsNet):
+        return scan_files(inputs, model, _scan_options(options))
     if options.dask is not None:
         if options.format == "tif":
             raise UserError(
@@ -40,8 +49,7 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
         require_scheduler(options.dask)
         options = replace(options, format="zarr")
     sources = find_stacks(inputs, folders_are_series=options.format == "zarr")
-    # The workers of a cluster load their own.
-    setup = set_up(replace(options, device="cpu") if options.dask else options)
+    setup = set_up(options, model)
     microscope = setup.microscope
     files = digests(
         checkpoint=checkpoint_file(options.checkpoint),
@@ -62,7 +70,7 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
 
     def work(path: Path) -> Path:
         stack, pages = open_views(path, setup.recorded, options.selection)
-        _check_scanned(stack, setup)
+        warn_of_sampling(stack, microscope, scans=setup.scan is not None)
         return writer.write(
             stack,
             setup.volume_shape(stack.shape[-2:]),
@@ -72,6 +80,15 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
         )
 
     return run_all(writer.pending(sources), work)
+
+
+def _scan_options(options: ReconstructOptions) -> ScanOptions:
+    """Return the options of a virtual scan; refuse those of volumes."""
+    unset = {f.name: f.default for f in fields(ReconstructOptions)}
+    for name in ("psf", "psf_shift", "virtual_scan", "predao", "refine", "dask"):
+        if getattr(options, name) != unset[name]:
+            raise UserError(f"`{name}`: a vsnet gives finer views, no volume; leave it out")
+    return ScanOptions(**{f.name: getattr(options, f.name) for f in fields(ScanOptions)})
 
 
 def _settings(setup: Setup) -> dict[str, Any]:
@@ -98,22 +115,3 @@ def _background(setup: Setup) -> str | float:
         return f"kept: {setup.model.method} takes it"
     told = setup.options.background
     return "1 % quantile" if told is None else told
-
-
-def _check_scanned(stack: StackFile, setup: Setup) -> None:
-    """Warn if the pixel size says that a light field to be scanned virtually is scanned, or not."""
-    microscope = setup.microscope
-    scanned_um = microscope.view_pixel_um
-    found_um, unscanned_um = stack.steps.x_um, scanned_um * microscope.scanning
-    if found_um is None or microscope.scanning == 1:
-        return
-    expected_um, other_um = scanned_um, unscanned_um
-    remedy = "not scanned, it seems: give `virtual_scan`"
-    if setup.scan is not None:
-        expected_um, other_um = unscanned_um, scanned_um
-        remedy = "scanned already, it seems: leave `virtual_scan` out"
-    if abs(found_um - other_um) < 0.1 * other_um:
-        say(
-            f"warning: {stack.path} has pixels of {found_um:.3g} um, not {expected_um:.3g}; "
-            + remedy
-        )

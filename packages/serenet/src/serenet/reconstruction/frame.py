@@ -20,14 +20,13 @@ from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import ViewSubsets
 from serenet.deconvolution.windows import plan_windows, room_beside
 from serenet.networks.tiling import Tile
-from serenet.networks.vsnet import VsNet
 from serenet.reconstruction.refinement import refine
 from serenet.reconstruction.setup import Setup
-from serenet.reconstruction.virtual_scan import virtual_scan
 from serenet.reconstruction.volume import plan_tiles, volume_parts
 from serenet.views.brightness import DIMMEST_PEAK, brightness_gain, subtract_background
 from serenet.views.files import read_views, warn_if_dark
 from serenet.views.psf import psf_of_views
+from serenet.virtual_scanning.frame import scanned
 
 # In the record of a frame.
 _SHIFTS = "view_shifts"
@@ -66,7 +65,9 @@ class FrameReconstructor:
         if self._setup.subtracts_background:
             views = subtract_background(views, self._options.background)
         if self._setup.scan is not None:
-            views = self._scanned(views, self._setup.scan, label)
+            half, room = self._options.half, self._options.max_memory_gb
+            finer = scanned(views, self._setup.scan, label, half=half, max_memory_gb=room)
+            views = finer[list(self._microscope.views)]
         if self._options.predao != "no":
             views, shifts, record["predao"] = self._aligned(views)
             record[_SHIFTS] = shifts.tolist()
@@ -82,19 +83,6 @@ class FrameReconstructor:
         if self._options.refine:
             record["refinement"] = self._refine(views, target, label)
         return record
-
-    def _scanned(self, views: Tensor, scan: VsNet, label: str) -> Tensor:
-        options = self._options
-        n_pixels = views.shape[-2] * views.shape[-1]
-        with progress_bar(f"{label} virtual scan", n_pixels) as advance:
-            finer = virtual_scan(
-                views,
-                scan,
-                half=options.half,
-                max_memory_gb=options.max_memory_gb,
-                advance=advance,
-            )
-        return finer[list(self._microscope.views)]
 
     def _aligned(self, views: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Return the views aligned, their shifts (A, 2) in object pixels, and what was found."""

@@ -10,12 +10,13 @@ from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import WHOLE_FILE, Selection
 from scopekit.memory import choose_device
-from serenet.networks.base import VolumeNetwork
+from serenet.networks.base import Network, VolumeNetwork
 from serenet.networks.checkpoints import load_checkpoint
 from serenet.networks.vsnet import VsNet
 from serenet.results.writer import ResultOptions
 from serenet.views.microscope import load_microscope, microscope_of_views
 from serenet.views.psf import shift_for_model
+from serenet.virtual_scanning.frame import load_scan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,21 +82,27 @@ class Setup:
         return self.microscope.volume_shape(field)
 
 
-def set_up(options: ReconstructOptions) -> Setup:
+def set_up(options: ReconstructOptions, model: Network | None = None) -> Setup:
     """Load what all frames share: networks, PSF shift, microscope.
+
+    Parameters
+    ----------
+    options
+        The command's.
+    model
+        The network behind ``options.checkpoint``, if it is loaded already.
 
     Raises
     ------
     UserError
         If they do not fit each other.
     """
-    device = choose_device(options.device)
-    model = load_checkpoint(options.checkpoint, device)
+    if model is None:
+        model = load_checkpoint(options.checkpoint, choose_device(options.device))
     if not isinstance(model, VolumeNetwork):
-        instead = {"vsnet": "`virtual_scan`", "twnet": "serenet correct-motion `checkpoint`"}
         raise UserError(
             f"{options.checkpoint}: a {model.published_name} makes no volumes: give it to "
-            f"{instead[model.published_name]}"
+            "serenet correct-motion `checkpoint`"
         )
     if options.refine and not model.in_counts:
         raise UserError(
@@ -120,11 +127,5 @@ def set_up(options: ReconstructOptions) -> Setup:
         shift, microscope = shift_for_model(model.n_views, options.psf, options.psf_shift, told)
     scan = None
     if options.virtual_scan is not None:
-        found = load_checkpoint(options.virtual_scan, device)
-        if not isinstance(found, VsNet) or found.side != microscope.n_num:
-            raise UserError(
-                f"`virtual_scan={options.virtual_scan}`: not a vsnet for {microscope.n_num} x "
-                f"{microscope.n_num} views"
-            )
-        scan = found
+        scan = load_scan(options.virtual_scan, microscope, model.device)
     return Setup(model, scan, shift, microscope, options)

@@ -16,11 +16,11 @@ from scopekit.training.recipe import Validation
 from serenet.networks.base import Network, ViewNetwork
 from serenet.networks.rlnet import RLNet, refocused_mean, share_of
 from serenet.networks.vsnet import VsNet
-from serenet.reconstruction.virtual_scan import virtual_scan
 from serenet.training.crops import Origin, TrainingData
 from serenet.training.recipe import Crop, CropRecipe, Task, mean_scores
 from serenet.training.sections import Balance
 from serenet.views.brightness import percentiles, stretch
+from serenet.virtual_scanning.scan import virtual_scan
 
 _FIRST_ESTIMATE_WEIGHT = 0.1
 _TRUTH_SHARE = 0.8
