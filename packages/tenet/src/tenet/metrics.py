@@ -43,20 +43,32 @@ def scores_of(volume: Array, truth: Array, threshold: float) -> dict[str, float]
     return {"iou": iou, "volume_error": error}
 
 
-def least_squares_gain(reconstruction: Tensor, image: Tensor) -> Tensor:
-    """Return the factor in [0, 30] that brings each reconstruction nearest to its image.
+def fitted_to(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Return reconstructions as near to their images as a gain and an offset bring them.
 
-    Of shape (B, 1, 1, 1, 1) for (B, 1, Z, Y, X), without gradient; 1 where there is nothing to
-    scale.
+    By least squares, the gain from 0 to 30; 1 where there is nothing to scale. Neither has a
+    gradient.
+
+    Parameters
+    ----------
+    reconstruction, image
+        (B, 1, Z, Y, X); every one of the batch is fitted on its own.
     """
     axes = (1, 2, 3, 4)
     with torch.no_grad():
-        power = reconstruction.square().sum(dim=axes, keepdim=True)
-        gain = (reconstruction * image).sum(dim=axes, keepdim=True) / power
-        return torch.where(power > 0, gain, 1.0).clamp(0, _MAX_GAIN)
+        mean, wanted = (v.mean(dim=axes, keepdim=True) for v in (reconstruction, image))
+        centred = reconstruction - mean
+        power = centred.square().sum(dim=axes, keepdim=True)
+        gain = (centred * (image - wanted)).sum(dim=axes, keepdim=True) / power
+        # Rounding leaves some power in a constant.
+        scalable = power > 1e-12 * reconstruction.square().sum(dim=axes, keepdim=True)
+        gain = torch.where(scalable, gain, 1.0).clamp(0, _MAX_GAIN)
+        offset = wanted - gain * mean
+    return gain * reconstruction + offset
 
 
-def brightness_gain(reconstruction: Array, image: Array) -> float:
-    """Return the factor in [0, 30] that brings a reconstruction nearest to its image."""
+def fitted_array(reconstruction: Array, image: Array) -> Array:
+    """Return a reconstruction (Z, Y, X) fitted to its image, see `fitted_to`."""
     pair = (torch.from_numpy(volume)[None, None] for volume in (reconstruction, image))
-    return float(least_squares_gain(*pair))
+    fitted: Array = fitted_to(*pair)[0, 0].numpy()
+    return fitted

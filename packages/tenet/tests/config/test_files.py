@@ -10,6 +10,12 @@ from tenet.config.files import load_config
 from tenet.config.sections import PretrainLoop, TrainLoop
 
 
+def test_published_keys_of_the_aligner_are_accepted(write_config):
+    keys = {"align_model": "JNet_align", "align_params": {"hidden_channels_list": [8, 16]}}
+    assert load_config(write_config(**keys)).align_model == "JNet_align"
+    assert load_config(write_config(align_model=None, align_params=None)).align_model is None
+
+
 def test_the_published_file_loads_unchanged(reference):
     config = load_config(reference / "data" / "published" / "JNet_beads.json")
     assert config.name == "JNet_beads"

@@ -10,7 +10,7 @@ from tenet.config.files import load_config
 from tenet.config.sections import Visualization
 from tenet.evaluation.pictures import Windows, draw_psf, draw_results, draw_sweep
 from tenet.evaluation.statistics import Statistics
-from tenet.metrics import brightness_gain
+from tenet.metrics import fitted_array
 from tenet.network.jnet import JNet
 
 from .made import result
@@ -32,7 +32,7 @@ def projections(volume, project=np.max):
 def test_every_column_shows_what_its_title_says():
     first, other = result(), result("RL-TV", seed=10, brightness=False)
     columns = drawn(draw_results([first, other], 0.5))
-    fitted = brightness_gain(first.reconstruction, first.image) * first.reconstruction
+    fitted = fitted_array(first.reconstruction, first.image)
     expected = {
         "image": projections(first.image),
         "truth": projections(first.truth),

@@ -41,7 +41,8 @@ def test_simulation(tenet, work):
     names = {path.name for path in (work / "out").iterdir()}
     pictures = {f"simulation_000{n}.png" for n in range(2)}
     tables = {"simulation_scores.csv", "simulation_images.csv"}
-    others = {"simulation_psf.png", "simulation_thresholds.png", "simulation_report.html"}
+    others = {f"simulation_{what}.png" for what in ("psf", "thresholds", "violins")}
+    others.add("simulation_report.html")
     assert names == {*pictures, *tables, *others, "simulation.yaml"}
 
     scores = rows(work / "out" / "simulation_scores.csv")
@@ -61,7 +62,7 @@ def test_simulation(tenet, work):
 
     page = (work / "out" / "simulation_report.html").read_text()
     embedded = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(embedded) == 4
+    assert len(embedded) == 5
     assert all(base64.b64decode(content).startswith(PNG) for content in embedded)
     assert "http" not in page
     settings = yaml.safe_load((work / "out" / "simulation.yaml").read_text())

@@ -8,8 +8,10 @@ from tenet.config.files import SHIPPED, load_config
 from tenet.network.jnet import JNet
 from tenet.network.weights import (
     best_weights,
+    load_evaluated,
     load_model,
     moments_file,
+    read_consolidation,
     weights_file,
     weights_of,
 )
@@ -51,6 +53,63 @@ def test_commands_take_ones_own_weights_of_a_name_that_ships(tenet, work):
 
 def same(a, b):
     return all(torch.equal(tensor, b.state_dict()[name]) for name, tensor in a.state_dict().items())
+
+
+def published_finetuned(path, separator="__"):
+    """Write weights as published fine-tuning with EWC leaves them: two buffers a parameter."""
+    state = torch.load(path, weights_only=True)
+    model = JNet(load_config("tuned.json").params)
+    for name, parameter in model.named_parameters():
+        place = name.replace(".", separator)
+        state[f"{place}_estimated_mean"] = torch.zeros_like(parameter)
+        state[f"{place}_estimated_fisher"] = torch.ones_like(parameter)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize("separator", ["__", "_", "."])
+def test_published_weights_with_what_ewc_keeps_load_without_it(work, separator):
+    path = work / "model" / "tuned.pt"
+    plain = load_model(path, "tuned.json")
+    published_finetuned(path, separator)
+    assert same(load_model(path, "tuned.json"), plain)
+    kept = read_consolidation(path, plain)
+    network = plain.network_parameters()
+    assert list(kept.means) == list(kept.fisher) == list(network)
+    assert all(bool((kept.fisher[name] == 1).all()) for name in network)
+    assert read_consolidation(work / "model" / "small.pt", plain) is None
+
+
+def test_what_else_a_checkpoint_holds_is_told(work):
+    path = work / "model" / "tuned.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save(state | {"postx__other_estimated_mean": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match=r"1 are unknown \(postx__other_estimated_mean\)"):
+        load_model(path, "tuned.json")
+    torch.save(state | {"prev0__conv__bias_estimated_mean": torch.zeros(4)}, path)
+    with pytest.raises(UserError, match="keeps nothing for EWC of"):
+        read_consolidation(path, load_model(path, "tuned.json"))
+    torch.save(state | {"prev0__conv__bias_estimated_mean": torch.zeros(5)}, path)
+    with pytest.raises(UserError, match=r"of prev0\.conv\.bias is \(5,\), not \(4,\)"):
+        read_consolidation(path, load_model(path, "tuned.json"))
+
+
+def test_fine_tuned_weights_quantise_whatever_the_file_says(work, capsys):
+    config = load_config("tuned.json")
+    models = work / "model"
+    for name in ("tuned_cv_2", "other", "ewc"):
+        (models / f"{name}.pt").write_bytes((models / "tuned.pt").read_bytes())
+    published_finetuned(models / "ewc.pt")
+    expected = {"tuned": True, "tuned_cv_2": True, "ewc": True, "small": False, "other": False}
+    for name, quantised in expected.items():
+        params = load_evaluated(models / f"{name}.pt", config, threshold=0.4).params
+        assert (params.apply_vq, params.use_x_quantized) == (quantised, quantised), name
+        assert params.threshold == 0.4
+        told = capsys.readouterr().err.count("apply_vq and use_x_quantized count as true")
+        assert told == quantised, name
+    # Weights of our own tell how they were trained.
+    quantising = {**config.params.model_dump(mode="json"), "use_x_quantized": True}
+    torch.save({"moments": {}, "params": quantising}, moments_file(models / "other.pt"))
+    assert load_evaluated(models / "other.pt", config).params.use_x_quantized
 
 
 def test_weights_that_ship_tell_their_configuration():

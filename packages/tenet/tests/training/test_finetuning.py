@@ -17,7 +17,7 @@ from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.training.processes import World
 from tenet.config.files import load_config
-from tenet.metrics import least_squares_gain
+from tenet.data.recordings import fold_folder
 from tenet.network.weights import load_model
 from tenet.training.finetuning import FinetuneOptions, finetune, make_recipe
 from tenet.training.losses import luminance_loss
@@ -33,7 +33,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 def data(tmp_path_factory, small_data):
     """Labels, and recordings of others, also as the second fold."""
     folder = shutil.copytree(small_data, tmp_path_factory.mktemp("folds"), dirs_exist_ok=True)
-    shutil.copytree(small_data / "stacks", folder / "stacks_cv_2")
+    shutil.copytree(small_data / "stacks", folder / "stacks2")
     return folder
 
 
@@ -100,8 +100,95 @@ def test_a_fold_has_its_own_data_and_name(config_file, tmp_path, pretrained):
     path = finetune(config, fold="2", device=CPU)
     assert path.name == "tuned_cv_2.pt"
     assert (tmp_path / "train" / "tuned_cv_2" / "log.csv").exists()
-    with pytest.raises(UserError, match="stacks_cv_3: no such folder"):
+    with pytest.raises(UserError, match="stacks3: no such folder"):
         finetune(config, fold="3", device=CPU)
+
+
+def test_folders_of_folds_as_they_once_were_are_found(tmp_path):
+    (tmp_path / "stacks_cv_2").mkdir()
+    assert fold_folder(tmp_path / "stacks", "2").name == "stacks_cv_2"
+    (tmp_path / "stacks2").mkdir()
+    assert fold_folder(tmp_path / "stacks", "2").name == "stacks2"
+    assert fold_folder(tmp_path / "stacks", None).name == "stacks"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-t", "encoder", "-cv", "2", "--train_with_align", "--just_wanna_see_loss"),
+        ("--train_mode", "encoder", "--cross_validation", "2", "--align", "--loss-only"),
+        ("--mode", "encoder", "--fold", "2", "--align", "--loss-only"),
+    ],
+)
+def test_options_by_their_published_names(tenet, config_file, pretrained, monkeypatch, options):
+    asked = []
+
+    def told(config, wanted, **_):
+        asked.append(wanted)
+        return pretrained, {"val_loss": 1.0}
+
+    monkeypatch.setattr("tenet.training.finetuning.evaluate_losses", told)
+    shown = tenet("finetune", config_file(), *options)
+    assert shown.returncode == 0, shown.stderr
+    assert asked == [FinetuneOptions(Mode.encoder, "2", align=True)]
+
+
+def published_finetuned(path, model, separator="__"):
+    """Write weights as published fine-tuning with EWC leaves them; return what it added."""
+    generator = torch.Generator().manual_seed(1)
+    added = {}
+    for name, parameter in model.named_parameters():
+        place = name.replace(".", separator)
+        mean = parameter.detach() + 0.01
+        added[f"{place}_estimated_mean"] = mean
+        added[f"{place}_estimated_fisher"] = torch.rand(parameter.shape, generator=generator)
+    torch.save(model.state_dict() | added, path)
+    return added
+
+
+@pytest.mark.parametrize("separator", ["__", "_", "."])
+def test_going_on_with_the_ewc_of_a_published_checkpoint(config_file, pretrained, separator):
+    model = load_model(pretrained, load_config(config_file()).params)
+    added = published_finetuned(pretrained, model, separator)
+    wanted = FinetuneOptions(Mode.all, stored_ewc=True)
+    # No label is needed.
+    changes = {"pretrain_dataset__folderpath": "nowhere", "train_loop__ewc_weight": 3.0}
+    recipe = recipe_of(config_file, pretrained, wanted, **changes)
+    named = recipe.model.network_parameters()
+    number = sum(parameter.numel() for parameter in named.values())
+    sums = [
+        (added[f"{name.replace('.', separator)}_estimated_fisher"] * 0.01**2).sum()
+        for name in named
+    ]
+    crops = [recipe.sample(0, np.random.default_rng(0))]
+    found = recipe.losses(recipe.model, crops)["ewc"]
+    torch.testing.assert_close(found, 3.0 / 2 * sum(sums) / number, rtol=1e-3, atol=0)
+
+
+def test_ewc_that_is_not_stored_is_told(config_file, pretrained):
+    wanted = FinetuneOptions(Mode.all, stored_ewc=True)
+    with pytest.raises(UserError, match="keeps nothing for EWC; leave"):
+        recipe_of(config_file, pretrained, wanted)
+    with pytest.raises(UserError, match=r"nothing is held by EWC; set train_loop\.ewc"):
+        recipe_of(config_file, pretrained, wanted, train_loop__ewc=None)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_fine_tuning_quantises_whatever_the_file_says(config_file, pretrained, capsys, told):
+    """As published: the microscope images what is at or above the threshold, not the structure."""
+    changes = {"params__apply_vq": told, "params__use_x_quantized": told}
+    recipe = recipe_of(config_file, pretrained, **changes, train_loop__qloss_weight=0.0)
+    assert capsys.readouterr().err.count("apply_vq and use_x_quantized count as true") == 1 - told
+    model = recipe.model.eval()
+    batch = recipe.batch([recipe.sample(0, np.random.default_rng(0))])
+    with torch.no_grad():
+        structure, brightness = model.enhance(batch.shown)
+        binary = (structure >= model.params.threshold).float()
+        imaged = model.image(binary * brightness).clamp(0, 1)
+        out = model(batch.shown)
+        continuous = model.image(structure * brightness).clamp(0, 1)
+    torch.testing.assert_close(out["reconstruction"], imaged)
+    assert not torch.allclose(imaged, continuous, atol=0.01)
 
 
 @pytest.mark.parametrize("section", ["train_dataset", "pretrain_dataset"])
@@ -164,7 +251,12 @@ def test_brightness_is_adjusted_if_asked_for(config_file, pretrained):
     crops = [recipe.sample(0, np.random.default_rng(0))]
     batch = recipe.batch(crops)
     out = recipe.model(batch.shown)
-    adjusted = out["reconstruction"] * least_squares_gain(out["reconstruction"], batch.image)
+    found, wanted = (v.detach().flatten() for v in (out["reconstruction"], batch.image))
+    columns = torch.stack([found, torch.ones_like(found)], dim=1)
+    gain, offset = torch.linalg.lstsq(columns, wanted).solution
+    assert 0 < gain < 30
+    assert offset.abs() > 1e-3  # a gain alone would not do
+    adjusted = gain * out["reconstruction"] + offset
     noise = out["poisson_weight"], out["gaussian_sigma"]
     expected = TwoPhotonNLL()(adjusted, batch.image, *noise)
     torch.testing.assert_close(recipe.terms(out, batch)["reconstruction"], expected)

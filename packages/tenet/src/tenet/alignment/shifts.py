@@ -19,9 +19,11 @@ from torch import Tensor
 
 from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
+from scopekit.progress import say
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.vibration import shift_slices
 from tenet.array_kinds import Array, like, to_tensor
+from tenet.config.files import Config
 
 SHIPPED = Path(__file__).parents[1] / "shipped" / "alignment.pt"
 _PER_PIXEL = 20  # the correlation is refined to this part of a pixel
@@ -144,7 +146,7 @@ def load_alignment(path: Path = SHIPPED, device: torch.device | str = "cpu") -> 
         If the file is missing, damaged, or holds something else.
     """
     content = read_checkpoint(path)
-    if content.get("network") != "alignment":
+    if not isinstance(content, dict) or content.get("network") != "alignment":
         raise UserError(f"{path}: not an alignment network; give one trained by tenet")
     model = DeepAlignNet(**content["arguments"])
     model.load_state_dict(content["state"])
@@ -161,6 +163,35 @@ def shipped_alignment() -> DeepAlignNet | None:
         stacklevel=3,
     )
     return None
+
+
+def alignment_file(config: Config) -> Path:
+    """Return where a configuration's own alignment network lies, or would.
+
+    ``<path>/<align_model>.pt``; without that key, ``<path>/<pretrained_model>_align.pt``.
+    """
+    loop = config.train_loop or config.pretrain_loop
+    folder = "model" if loop is None else loop.path
+    return Path(folder) / f"{config.align_model or f'{config.pretrained_model}_align'}.pt"
+
+
+def alignment_of(config: Config) -> DeepAlignNet | None:
+    """Return a configuration's own alignment network if it is there, else the one that ships.
+
+    Says which where the configuration names one. ``None`` as in `shipped_alignment`.
+    """
+    path = alignment_file(config)
+    if path.is_file():
+        try:
+            model = load_alignment(path)
+        except UserError as failure:
+            say(f"{failure}; slices are aligned by the network that ships")
+        else:
+            say(f"slices are aligned by {path}")
+            return model
+    elif config.align_model:
+        say(f"{path}: no such file; slices are aligned by the network that ships")
+    return shipped_alignment()
 
 
 def alignment_content(model: DeepAlignNet) -> dict[str, object]:

@@ -10,7 +10,16 @@ from tenet.cli import evaluate as cli_evaluate
 from tenet.cli import psf as cli_psf
 from tenet.cli import training as cli_training
 
-app = new_app("Two-photon image enhancement without ground truth.")
+# What the published scripts call these options.
+_PUBLISHED = {
+    "train_mode": "mode",
+    "cross_validation": "fold",
+    "train_with_align": "align",
+    "just_wanna_see_loss": "loss-only",
+    "loss_mode": "loss-mode",
+}
+
+app = new_app("Two-photon image enhancement without ground truth.", _PUBLISHED)
 
 
 @app.callback()
@@ -22,6 +31,7 @@ app.command()(cli_demo.demo)
 app.command()(cli_psf.psf)
 app.command()(cli_training.pretrain)
 app.command()(cli_training.finetune)
+app.command()(cli_training.train_aligner)
 app.command()(cli_enhance.enhance)
 app.add_typer(cli_evaluate.app, name="evaluate")
 

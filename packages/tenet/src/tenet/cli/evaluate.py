@@ -31,7 +31,10 @@ app = typer.Typer(
 )
 
 ImagesArgument = Annotated[
-    list[Path], typer.Argument(help="Stacks, or folders of them.", show_default=False)
+    list[Path] | None,
+    typer.Argument(
+        help="Stacks, or folders of them.", show_default="what test_images names, or validates"
+    ),
 ]
 ConfigOption = Annotated[
     str,
@@ -59,15 +62,54 @@ BaselinesOption = Annotated[
 ]
 IterationsOption = Annotated[int, typer.Option(min=1, help="Of RL-TV.")]
 TVOption = Annotated[float, typer.Option("--tv", min=0, help="Of RL-TV: weight of the variation.")]
+HillOption = Annotated[
+    bool,
+    typer.Option(
+        "--without-hill",
+        help="Show networks the image as it is, as published inference on beads does; they learn "
+        "from images that the Hill function lifted.",
+    ),
+]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--also",
+        metavar="CONFIG[=WEIGHTS]",
+        help="Another network to compare with; give it again for more.",
+        show_default=False,
+    ),
+]
+VolumesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--volumes",
+        metavar="NAME=FOLDER",
+        help="What another program made of the images: a file IMAGE.tif or IMAGE_NAME.tif each, as "
+        "fine as the result; give it again for more.",
+        show_default=False,
+    ),
+]
+FoldsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fold",
+        "-cv",
+        metavar="K",
+        help="Fold of a cross-validation, with its own weights and folders (those given, with K "
+        "added); give it again for more: all are pooled.",
+        show_default=False,
+    ),
+]
 AlignOption = Annotated[bool, typer.Option("--align", help="Align the slices of each stack first.")]
 
 
 @app.command()
 def beads(
-    images: ImagesArgument,
     config: ConfigOption,
     out: OutFolderOption,
+    images: ImagesArgument = None,
     checkpoint: CheckpointOption = None,
+    folds: FoldsOption = None,
     radius_um: Annotated[
         float | None,
         typer.Option(
@@ -81,6 +123,9 @@ def beads(
     baselines: BaselinesOption = False,
     iterations: IterationsOption = 100,
     tv: TVOption = 0.01,
+    also: ModelsOption = None,
+    volumes: VolumesOption = None,
+    without_hill: HillOption = False,
     align: AlignOption = False,
     value_range: ValueRangeOption = None,
     channel: ChannelOption = None,
@@ -92,12 +137,14 @@ def beads(
 ) -> None:
     """Measure beads: volume, sphericity, elongation, error of the reconstruction.
 
-    Beads that touch the border are left out, as are specks of less than a tenth of the largest
-    object. Writes tables (CSV), pictures and beads_report.html, which shows all of it.
+    Specks of less than a tenth of the largest object are left out, and of several beads those that
+    touch the border; a bead alone counts wherever it lies. Writes tables (CSV), pictures and
+    beads_report.html, which shows all of it.
 
     Example: **tenet evaluate beads stacks --config JNet_beads --radius-um 1 --out eval**
     """
     from tenet.evaluation.kinds import Beads
+    from tenet.evaluation.other_volumes import parse_others
     from tenet.evaluation.run import evaluate_recordings
     from tenet.evaluation.setting import EvaluationOptions
 
@@ -113,21 +160,37 @@ def beads(
         device=device.value,
         overwrite=overwrite,
         selection=select(channel, position, frames_are),
+        with_hill=not without_hill,
+        models=tuple(also or ()),
+        volumes=parse_others(volumes or ()),
     )
     beads = Beads(None if radius_um is None else 4 / 3 * math.pi * radius_um**3)
-    _tell(evaluate_recordings(beads, images, options, aligned=align, value_range=value_range))
+    _tell(
+        evaluate_recordings(
+            beads,
+            images or [],
+            options,
+            folds=folds or (),
+            aligned=align,
+            value_range=value_range,
+        )
+    )
 
 
 @app.command()
 def microglia(
-    images: ImagesArgument,
     config: ConfigOption,
     out: OutFolderOption,
+    images: ImagesArgument = None,
     checkpoint: CheckpointOption = None,
+    folds: FoldsOption = None,
     threshold: ThresholdOption = None,
     baselines: BaselinesOption = False,
     iterations: IterationsOption = 100,
     tv: TVOption = 0.01,
+    also: ModelsOption = None,
+    volumes: VolumesOption = None,
+    without_hill: HillOption = False,
     align: AlignOption = False,
     value_range: ValueRangeOption = None,
     channel: ChannelOption = None,
@@ -145,6 +208,7 @@ def microglia(
     Example: **tenet evaluate microglia stacks --config JNet_microglia --out eval**
     """
     from tenet.evaluation.kinds import Microglia
+    from tenet.evaluation.other_volumes import parse_others
     from tenet.evaluation.run import evaluate_recordings
     from tenet.evaluation.setting import EvaluationOptions
 
@@ -160,8 +224,20 @@ def microglia(
         device=device.value,
         overwrite=overwrite,
         selection=select(channel, position, frames_are),
+        with_hill=not without_hill,
+        models=tuple(also or ()),
+        volumes=parse_others(volumes or ()),
     )
-    _tell(evaluate_recordings(Microglia(), images, options, aligned=align, value_range=value_range))
+    _tell(
+        evaluate_recordings(
+            Microglia(),
+            images or [],
+            options,
+            folds=folds or (),
+            aligned=align,
+            value_range=value_range,
+        )
+    )
 
 
 @app.command()
@@ -191,6 +267,9 @@ def simulation(
     baselines: BaselinesOption = False,
     iterations: IterationsOption = 100,
     tv: TVOption = 0.01,
+    also: ModelsOption = None,
+    volumes: VolumesOption = None,
+    without_hill: HillOption = False,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     max_memory_gb: MemoryOption = None,
@@ -203,6 +282,7 @@ def simulation(
 
     Example: **tenet evaluate simulation lines45 --config JNet_beads --baselines --out eval**
     """
+    from tenet.evaluation.other_volumes import parse_others
     from tenet.evaluation.run import evaluate_simulation
     from tenet.evaluation.setting import EvaluationOptions
 
@@ -218,6 +298,9 @@ def simulation(
         device=device.value,
         overwrite=overwrite,
         selection=select(channel, position, frames_are),
+        with_hill=not without_hill,
+        models=tuple(also or ()),
+        volumes=parse_others(volumes or ()),
     )
     _tell(
         evaluate_simulation(

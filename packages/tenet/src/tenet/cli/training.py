@@ -1,4 +1,4 @@
-"""``tenet pretrain`` and ``tenet finetune``."""
+"""``tenet pretrain``, ``tenet finetune`` and ``tenet train-aligner``."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from scopekit.cli import (
     SeedOption,
     select,
 )
-from tenet.training.modes import Mode
+from tenet.training.modes import AlignmentLoss, Mode
 
 ConfigArgument = Annotated[
     str,
@@ -49,20 +49,62 @@ def pretrain(
     run(config, device=device.value, seed=seed, resume=resume, overwrite=overwrite)
 
 
+def train_aligner(
+    config: ConfigArgument,
+    loss_mode: Annotated[
+        list[AlignmentLoss] | None,
+        typer.Option(
+            help="shift: from the true shifts; pixel: from the stack before; perceptual, "
+            "segmentation: the same as the pre-trained network sees it. Give it again to add.",
+            show_default="shift",
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Of pretrain_dataset.I stacks each.")] = 26,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    device: DeviceOption = Device.auto,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Train the network that aligns slices, on the labels of the pre-training.
+
+    They are imaged by the configuration's microscope and displaced as its section vibration says.
+    The best network lands beside the weights as ALIGN_MODEL.pt (without that key,
+    PRETRAINED_MODEL_align.pt), where **tenet finetune --align** and evaluations find it.
+
+    Example: **tenet train-aligner JNet_microglia**
+    """
+    from tenet.training.aligner import train_aligner as run
+
+    run(
+        config,
+        loss_modes=tuple(mode.value for mode in loss_mode or [AlignmentLoss.shift]),
+        epochs=epochs,
+        device=device.value,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+    )
+
+
 def finetune(
     config: ConfigArgument,
     mode: Annotated[
         Mode,
         typer.Option(
+            "--mode",
+            "-t",
             help="all; encoder: the network; decoder: the microscope (PSF and noise); old: all, "
-            "with the optimizer's state from pre-training."
+            "with the optimizer's state from pre-training.",
         ),
     ] = Mode.old,
     fold: Annotated[
         str | None,
         typer.Option(
+            "--fold",
+            "-cv",
             metavar="K",
-            help="Fold of a cross-validation: adds _cv_K to the data folders and the saved name.",
+            help="Fold of a cross-validation: adds K to the folders of recordings, _cv_K to the "
+            "saved name.",
             show_default=False,
         ),
     ] = None,
@@ -74,7 +116,16 @@ def finetune(
         ),
     ] = False,
     align: Annotated[
-        bool, typer.Option("--align", help="Align the slices of each stack first.")
+        bool,
+        typer.Option("--align", "--train_with_align", help="Align the slices of each stack first."),
+    ] = False,
+    stored_ewc: Annotated[
+        bool,
+        typer.Option(
+            "--stored-ewc",
+            help="Hold on to what the starting weights keep of published fine-tuning with EWC, "
+            "instead of to what the labels of the pre-training tell; no labels are needed.",
+        ),
     ] = False,
     channel: ChannelOption = None,
     position: PositionOption = None,
@@ -82,7 +133,8 @@ def finetune(
     loss_only: Annotated[
         bool,
         typer.Option(
-            "--loss-only", help="Train nothing: print every term of the loss of what is there."
+            "--loss-only",
+            help="Train nothing: print every term of the loss of what is there.",
         ),
     ] = False,
     seed: SeedOption = 0,
@@ -98,7 +150,8 @@ def finetune(
 
     Example: **tenet finetune JNet_beads --mode all**
     """
-    from tenet.training.finetuning import FinetuneOptions, evaluate_losses
+    from tenet.training.finetune_options import FinetuneOptions
+    from tenet.training.finetuning import evaluate_losses
     from tenet.training.finetuning import finetune as run
 
     selection = select(channel, position, frames_are)
@@ -110,13 +163,14 @@ def finetune(
             simulation=simulation,
             align=align,
             selection=selection,
+            stored_ewc=stored_ewc,
             device=device.value,
             seed=seed,
             resume=resume,
             overwrite=overwrite,
         )
         return
-    wanted = FinetuneOptions(mode, fold, simulation, align, selection)
+    wanted = FinetuneOptions(mode, fold or None, simulation, align, selection, stored_ewc)
     path, terms = evaluate_losses(config, wanted, device=device.value, seed=seed)
     print(f"{path}:")
     for name, value in terms.items():

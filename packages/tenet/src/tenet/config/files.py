@@ -35,6 +35,8 @@ class Config(Section):
         str, Field(pattern=r"^[^/\\]+$", description="a file's stem, without a folder")
     ]
     params: Params
+    align_model: Annotated[str | None, Field(description="a file's stem, or null")] = None
+    align_params: Annotated[Any, Field(description="anything; this key is not used")] = None
     pretrain_dataset: LabelCrops | None = None
     pretrain_val_dataset: LabelCrops | None = None
     pretrain_loop: PretrainLoop | None = None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.images.selection import WHOLE_FILE, Selection
+from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import shipped_alignment
 from tenet.alignment.vibration import Strength, draw_shifts, strength_at
 from tenet.config.files import Config
@@ -182,8 +183,9 @@ class RecordingCrops(_Augmented):
         Ends of the stems of files that are kept for the test.
     vibration
         How slices are displaced; ``None``: not.
-    align
-        Whether the stacks' slices are aligned first.
+    align, alignment
+        Whether the stacks' slices are aligned first, and by which network; by default by the one
+        that ships.
     value_range, selection
         See `read_recording`.
 
@@ -200,6 +202,7 @@ class RecordingCrops(_Augmented):
         vibration: Vibration | None = None,
         *,
         align: bool = False,
+        alignment: DeepAlignNet | None = None,
         value_range: ValueRange | None = None,
         selection: Selection = WHOLE_FILE,
     ) -> None:
@@ -208,7 +211,7 @@ class RecordingCrops(_Augmented):
         files = split_recordings(files, train=data.train)
         self.stacks = [read_selected(path, selection, value_range=value_range) for path in files]
         if align:
-            model = shipped_alignment()
+            model = alignment or shipped_alignment()
             self.stacks = [align_recording(stack, model) for stack in self.stacks]
         for stack in self.stacks:
             if any(n < c for n, c in zip(stack.volume.shape, data.image_crop, strict=True)):

@@ -276,6 +276,17 @@ def find_recordings(folder: Path, *, left_out: tuple[str, ...] = ()) -> list[Pat
     return found
 
 
+def fold_folder(folder: str | Path, fold: str | None) -> Path:
+    """Return a folder of recordings for a fold of a cross-validation: ``<folder>K``, as published.
+
+    ``<folder>_cv_K``, as this package once had it, where that alone is there.
+    """
+    if not fold:
+        return Path(folder)
+    published, earlier = Path(f"{folder}{fold}"), Path(f"{folder}_cv_{fold}")
+    return earlier if earlier.is_dir() and not published.is_dir() else published
+
+
 def split_recordings(files: list[Path], *, train: bool) -> list[Path]:
     """Return the first 80 % of the files for training, or the rest for validation.
 
@@ -290,12 +301,12 @@ def split_recordings(files: list[Path], *, train: bool) -> list[Path]:
     return files[:number] if train else files[number:]
 
 
-def held_out_recordings(config: Config) -> list[Path]:
+def held_out_recordings(config: Config, fold: str | None = None) -> list[Path]:
     """Return the stacks that training leaves out, ``test_dataset.test_images``; else validation's.
 
-    From the folder of ``val_dataset``.
+    From the folder of ``val_dataset``, of a fold if one is named.
     """
-    folder = Path(config.section("val_dataset", StackCrops).folderpath)
+    folder = fold_folder(config.section("val_dataset", StackCrops).folderpath, fold)
     wanted = config.test_dataset.test_images
     everything = find_recordings(folder)
     kept = [path for path in everything if wanted and path.stem.endswith(wanted)]

@@ -22,7 +22,7 @@ from tenet.data.value_range import ValueRange, require_range
 from tenet.enhancement.chunks import halo
 from tenet.enhancement.results import ENDINGS, StackOptions, StackTask, enhance_stack
 from tenet.network.jnet import JNet
-from tenet.network.weights import load_model, weights_file
+from tenet.network.weights import load_evaluated, weights_file
 from tenet.objects.labelling import CONNECTIVITY
 
 _RESULT = re.compile(r"(_t\d+)?_tenet_[a-z]+$")
@@ -57,7 +57,7 @@ def enhance_files(
     sources = find_inputs(inputs, SUFFIXES, _is_result)
     config = as_config(config)
     weights = weights_file(checkpoint)
-    model = load_model(weights, config, device=device)
+    model = load_evaluated(weights, config, threshold=threshold, device=device)
     require_writable(out)
     if value_range is None and weights.stem == config.pretrained_model:
         told = (
@@ -67,7 +67,7 @@ def enhance_files(
         )
         say(worded(told))
     options = StackOptions(
-        config.params.threshold if threshold is None else threshold,
+        model.params.threshold,
         value_range,
         max_memory_gb,
         dtype,
@@ -197,7 +197,7 @@ class _Work:
             "value_range": options.value_range and list(options.value_range),
             **self._selection.settings(),
             "dtype": options.dtype,
-            "params": self._config.params.model_dump(mode="json"),
+            "params": self._model.params.model_dump(mode="json"),
             "connectivity": CONNECTIVITY,
             "halo_voxels": list(halo(self._config.params)),
             "device": str(self._model.device),

@@ -50,6 +50,7 @@ def enhance(
     *,
     voxel_um: VoxelSize | None = ...,
     value_range: ValueRange | None = ...,
+    with_hill: bool = ...,
     max_memory_gb: float | None = ...,
     on_progress: Callable[[int, int], None] | None = ...,
 ) -> Enhanced[Tensor]: ...
@@ -60,6 +61,7 @@ def enhance(
     *,
     voxel_um: VoxelSize | None = ...,
     value_range: ValueRange | None = ...,
+    with_hill: bool = ...,
     max_memory_gb: float | None = ...,
     on_progress: Callable[[int, int], None] | None = ...,
 ) -> Enhanced[Array]: ...
@@ -69,6 +71,7 @@ def enhance(
     *,
     voxel_um: VoxelSize | None = None,
     value_range: ValueRange | None = None,
+    with_hill: bool = True,
     max_memory_gb: float | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Enhanced[Array] | Enhanced[Tensor]:
@@ -86,6 +89,9 @@ def enhance(
         (z, y, x) step of the stack; by default that of the recording, else the configuration's.
     value_range
         Values that become 0 and 1, others are clipped; by default a stack's least and largest.
+    with_hill
+        Whether the network is shown what `tenet.network.jnet.hill` makes of the stack, as while it
+        learns. Published inference on beads does without.
     max_memory_gb
         Peak of the process on the CPU, or of the device's memory on CUDA; by default what it holds
         and 80 % of what is free.
@@ -135,7 +141,17 @@ def enhance(
         if on_progress is not None:
             on_progress(done, plan.steps)
 
-    enhance_into(model, volume, (zero, one), structure, brightness, reconstruction, plan, advance)
+    enhance_into(
+        model,
+        volume,
+        (zero, one),
+        structure,
+        brightness,
+        reconstruction,
+        plan,
+        advance,
+        with_hill=with_hill,
+    )
     z_um, y_um, x_um = voxel_um or model.recorded_voxel_um
     made = [like(torch.from_numpy(v), stack) for v in (structure, brightness, reconstruction)]
     return Enhanced(made[0], made[1], made[2], (z_um / model.image.scale, y_um, x_um))
@@ -173,6 +189,8 @@ def enhance_into(
     reconstruction: WritablePlanes,
     plan: Plan,
     advance: Callable[[], None],
+    *,
+    with_hill: bool = True,
 ) -> None:
     """Enhance a stack, part by part, into volumes in memory or on disk.
 
@@ -190,11 +208,15 @@ def enhance_into(
         From `plan_enhancement`.
     advance
         Called after every part.
+    with_hill
+        See `enhance`.
     """
     with _evaluating(model):
         for chunk in plan.chunks:
             place = chunk.place()
-            structure[place], brightness[place] = _enhance_chunk(model, volume, value_range, chunk)
+            structure[place], brightness[place] = _enhance_chunk(
+                model, volume, value_range, chunk, with_hill=with_hill
+            )
             advance()
         section = model.image.section()
         for window in plan.windows:
@@ -227,7 +249,7 @@ def _evaluating(model: JNet) -> Iterator[None]:
 
 
 def _enhance_chunk(
-    model: JNet, volume: Planes, value_range: ValueRange, chunk: Chunk
+    model: JNet, volume: Planes, value_range: ValueRange, chunk: Chunk, *, with_hill: bool
 ) -> tuple[Array, Array]:
     """Return structure and brightness of the core of a chunk, which alone is read."""
     low, high = value_range
@@ -237,6 +259,6 @@ def _enhance_chunk(
     part -= part.dtype.type(low)
     part /= part.dtype.type(high - low)
     image = torch.from_numpy(part).float()[None, None].to(model.device).clamp_(0, 1)
-    structure, brightness = model.enhance(hill(image))
+    structure, brightness = model.enhance(hill(image) if with_hill else image)
     inner = chunk.inner()
     return structure[0, 0][inner].cpu().numpy(), brightness[0, 0][inner].cpu().numpy()

@@ -2,27 +2,28 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from scopekit.errors import UserError
 from tenet.array_kinds import Array
 from tenet.evaluation.scores import SCORES, Record, Result, Summary
 from tenet.evaluation.statistics import statistics_of
-from tenet.metrics import brightness_gain, scores_of
+from tenet.metrics import fitted_array, scores_of
 from tenet.objects.measurements import measure_objects
 from tenet.objects.selection import count_objects, label_beads, label_objects
 
 
 def reconstruction_mse(result: Result) -> float:
-    """Return the mean squared error of the reconstruction, its brightness fitted."""
-    gain = brightness_gain(result.reconstruction, result.image)
-    return float(np.square(gain * result.reconstruction - result.image).mean())
+    """Return the mean squared error of the reconstruction, its gain and offset fitted."""
+    fitted = fitted_array(result.reconstruction, result.image)
+    return float(np.square(fitted - result.image).mean())
 
 
 class Kind(ABC):
@@ -38,12 +39,15 @@ class Kind(ABC):
         What its images are called.
     scanned
         Scores to draw over the threshold.
+    compared
+        Scores whose distributions are drawn side by side.
     """
 
     name: ClassVar[str]
     counted: ClassVar[str] = "images"
     images: ClassVar[str] = "recordings"
     scanned: ClassVar[tuple[str, ...]] = ()
+    compared: ClassVar[tuple[str, ...]]
 
     @property
     def objective(self) -> str:
@@ -64,17 +68,15 @@ class Kind(ABC):
     def measure(self, result: Result, threshold: float, errors: Mapping[str, float]) -> Record:
         """Measure a result at a threshold; ``errors`` are those of the result."""
 
-    def summarise(self, records: Sequence[Record]) -> Summary:
-        """Return the statistics of one method at one threshold: over the images.
-
-        An image in which a score has no value is none of those counted.
-        """
+    def numbers(self, records: Sequence[Record]) -> dict[str, list[float]]:
+        """Return every score of one method at one threshold: of each image that has a value."""
         names = records[0].values if records else ()
         told = {name: [record.values[name] for record in records] for name in names}
-        return {
-            name: statistics_of([value for value in values if not math.isnan(value)])
-            for name, values in told.items()
-        }
+        return {name: [v for v in values if not math.isnan(v)] for name, values in told.items()}
+
+    def summarise(self, records: Sequence[Record]) -> Summary:
+        """Return the statistics of those numbers."""
+        return {name: statistics_of(values) for name, values in self.numbers(records).items()}
 
     def miss(self, summary: Summary) -> float | None:
         """Return how far a summary is from the best; ``None`` where nothing tells."""
@@ -95,6 +97,7 @@ class Beads(Kind):
     name = "beads"
     counted = "beads"
     scanned = ("volume_um3", "sphericity", "z_xy_ratio")
+    compared = scanned
 
     @property
     def objective(self) -> str:
@@ -114,12 +117,11 @@ class Beads(Kind):
         left_out = 0 if beads else count_objects(result.structure, threshold)
         return Record(result.name, result.method, threshold, errors, beads, left_out)
 
-    def summarise(self, records: Sequence[Record]) -> Summary:
-        """Return statistics over all beads; of the errors, over the images."""
+    def numbers(self, records: Sequence[Record]) -> dict[str, list[float]]:
+        """Return the shapes of all beads; of the errors, those of the images."""
         beads = [bead for record in records for bead in record.objects]
         shapes = {name: [getattr(bead, name) for bead in beads] for name in self.scanned}
-        found = {name: statistics_of(values) for name, values in shapes.items()}
-        return found | super().summarise(records)
+        return shapes | super().numbers(records)
 
     def miss(self, summary: Summary) -> float | None:
         """Return the distance of the mean volume from the true one."""
@@ -134,6 +136,7 @@ class Microglia(Kind):
     """Recordings without truth: what was found in them, and how well it explains them."""
 
     name = "microglia"
+    compared = ("segmented_fraction", "objects", "reconstruction_mse")
 
     def measure(self, result: Result, threshold: float, errors: Mapping[str, float]) -> Record:
         """Measure the objects of an image, and the share of it that they take."""
@@ -154,6 +157,7 @@ class Simulation(Kind):
     name = "simulation"
     images = "images"
     scanned = ("iou", "volume_error")
+    compared = ("iou", "volume_error", "mse")
 
     @property
     def objective(self) -> str:
@@ -161,13 +165,18 @@ class Simulation(Kind):
         return "largest mean IoU"
 
     def errors(self, result: Result) -> dict[str, float]:
-        """Return the structure's mean squared error and cross-entropy, and the reconstruction's."""
-        structure, truth = torch.from_numpy(result.structure), torch.from_numpy(_truth(result))
-        return {
-            "mse": float(F.mse_loss(structure, truth)),
-            "bce": float(F.binary_cross_entropy(structure, truth)),
-            **super().errors(result),
-        }
+        """Return mean squared error and cross-entropy of structure and brightness, and the rest.
+
+        Those of the brightness, ``..._z``, are of its product with the true structure, as in
+        pre-training: where there is none, no brightness is right or wrong. NaN where one of them
+        is not known.
+        """
+        errors = _errors("", result.structure, _truth(result))
+        bright = result.brightness
+        known = bright is not None and result.truth_brightness is not None
+        within = bright * _truth(result) if bright is not None and known else None
+        errors |= _errors("_z", within, result.truth_brightness)
+        return errors | super().errors(result)
 
     def measure(self, result: Result, threshold: float, errors: Mapping[str, float]) -> Record:
         """Compare structure and truth."""
@@ -177,6 +186,18 @@ class Simulation(Kind):
     def miss(self, summary: Summary) -> float | None:
         """Return what the mean IoU lacks to 1."""
         return 1 - summary["iou"].mean
+
+
+def _errors(ending: str, found: Array | None, truth: Array | None) -> dict[str, float]:
+    """Return mean squared error and cross-entropy; NaN without a volume or its truth."""
+    measures: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "mse": F.mse_loss,
+        "bce": F.binary_cross_entropy,
+    }
+    if found is None or truth is None:
+        return {f"{name}{ending}": math.nan for name in measures}
+    pair = torch.from_numpy(found), torch.from_numpy(truth)
+    return {f"{name}{ending}": float(measure(*pair)) for name, measure in measures.items()}
 
 
 def _truth(result: Result) -> Array:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tenet.array_kinds import Array, to_array
-from tenet.enhancement.stack import enhance
+from tenet.enhancement.stack import enhance, fine_shape
 from tenet.evaluation.baselines import (
     ITERATIONS,
     TV_WEIGHT,
@@ -15,10 +16,12 @@ from tenet.evaluation.baselines import (
     microscope_operator,
     rl_tv,
 )
+from tenet.evaluation.other_volumes import OtherVolumes
 from tenet.evaluation.scores import Result, Sample
 from tenet.network.jnet import JNet
 
 TENET, RL_TV, INTERPOLATION = "tenet", "RL-TV", "interpolation"
+Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,12 @@ class Methods:
         Whether to try RL-TV and interpolation too.
     iterations, tv_weight
         Of RL-TV.
-    max_memory_gb
+    max_memory_gb, with_hill
         See `tenet.enhance`.
+    models
+        Other networks for the same voxels, and their names.
+    volumes
+        What other programs made of the images.
     """
 
     model: JNet
@@ -42,51 +49,74 @@ class Methods:
     iterations: int = ITERATIONS
     tv_weight: float = TV_WEIGHT
     max_memory_gb: float | None = None
+    with_hill: bool = True
+    models: tuple[tuple[str, JNet], ...] = ()
+    volumes: tuple[OtherVolumes, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The methods in the order tried."""
-        return (TENET, RL_TV, INTERPOLATION) if self.baselines else (TENET,)
+        baselines = (RL_TV, INTERPOLATION) if self.baselines else ()
+        return (TENET, *(n for n, _ in self.models), *(v.name for v in self.volumes), *baselines)
 
-    def apply(
-        self, sample: Sample, on_progress: Callable[[float], None] | None = None
-    ) -> Iterator[Result]:
+    def apply(self, sample: Sample, on_progress: Progress | None = None) -> Iterator[Result]:
         """Yield what each method makes of an image.
 
-        The baselines' results are scaled from their minimum to their maximum, so that thresholds
-        mean shares of the brightest. ``on_progress`` is called with the share of the current
-        method that is done.
+        Results of others than networks are scaled from their minimum to their maximum, so that
+        thresholds mean shares of the brightest, and imaged again by the configuration's microscope.
+        ``on_progress`` is called with the share of the current method that is done.
         """
         report = on_progress or (lambda share: None)
-        image, truth, voxel_um = sample.image, sample.truth, self.model.voxel_um
+        for name, model in ((TENET, self.model), *self.models):
+            yield self._enhanced(name, model, sample, report)
+        if not (self.volumes or self.baselines):
+            return
+        operator = microscope_operator(self.model.params, self.model.image.analytic)
+        recorded = torch.from_numpy(sample.image).to(self.model.device)
+
+        def result(name: str, volume: Tensor) -> Result:
+            again, fine = to_array(operator.forward(volume)), _unit_range(to_array(volume))
+            found = sample.image, fine, None, again, self.model.voxel_um
+            return Result(sample.name, name, *found, sample.truth, sample.truth_brightness)
+
+        for other in self.volumes:
+            made = other.read(sample.name, fine_shape(self.model, sample.image.shape))
+            yield result(other.name, torch.from_numpy(made).to(recorded))
+            report(1.0)
+        if self.baselines:
+            volume = rl_tv(
+                recorded,
+                operator,
+                iterations=self.iterations,
+                tv_weight=self.tv_weight,
+                on_iteration=lambda n: report(n / self.iterations),
+            )
+            yield result(RL_TV, volume)
+            yield result(INTERPOLATION, interpolate(recorded, operator.scale))
+            report(1.0)
+
+    def _enhanced(self, name: str, model: JNet, sample: Sample, report: Progress) -> Result:
         found = enhance(
-            self.model,
-            image,
+            model,
+            sample.image,
             value_range=(0.0, 1.0),
+            with_hill=self.with_hill,
             max_memory_gb=self.max_memory_gb,
             on_progress=lambda done, total: report(done / total),
         )
-        volumes = (found.structure, found.brightness, found.reconstruction)
-        yield Result(sample.name, TENET, image, *volumes, voxel_um, truth)
-        if not self.baselines:
-            return
-        operator = microscope_operator(self.model.params, self.model.image.analytic)
-        recorded = torch.from_numpy(image).to(self.model.device)
-        for name in (RL_TV, INTERPOLATION):
-            if name == RL_TV:
-                volume = rl_tv(
-                    recorded,
-                    operator,
-                    iterations=self.iterations,
-                    tv_weight=self.tv_weight,
-                    on_iteration=lambda n: report(n / self.iterations),
-                )
-            else:
-                volume = interpolate(recorded, operator.scale)
-                report(1.0)
-            again = to_array(operator.forward(volume))
-            fine = _unit_range(to_array(volume))
-            yield Result(sample.name, name, image, fine, None, again, voxel_um, truth)
+        params = model.params
+        return Result(
+            sample.name,
+            name,
+            sample.image,
+            found.structure,
+            found.brightness,
+            found.reconstruction,
+            model.voxel_um,
+            sample.truth,
+            sample.truth_brightness,
+            params.threshold if params.use_x_quantized else None,
+        )
 
 
 def _unit_range(volume: Array) -> Array:

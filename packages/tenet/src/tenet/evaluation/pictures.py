@@ -16,7 +16,7 @@ from tenet.config.files import Config
 from tenet.config.sections import Visualization
 from tenet.evaluation.scores import SCORES, Result, Summary
 from tenet.evaluation.statistics import Statistics
-from tenet.metrics import brightness_gain
+from tenet.metrics import fitted_array
 from tenet.microscope.psf import Profiles, draw_sections
 from tenet.network.jnet import JNet
 from tenet.network.weights import load_model, pretrained_file
@@ -90,7 +90,7 @@ class _Column:
 def _columns(results: Sequence[Result], threshold: float, windows: Windows) -> list[_Column]:
     """Return what `draw_results` draws, from left to right."""
     first, *others = results
-    fitted = brightness_gain(first.reconstruction, first.image) * first.reconstruction
+    fitted = fitted_array(first.reconstruction, first.image)
     recorded = (0, max(float(np.percentile(first.image, _PERCENTILE)), 1e-6))
     columns = [_Column("image", windows.views(first.image), recorded)]
     if first.truth is not None:

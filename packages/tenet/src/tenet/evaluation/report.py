@@ -48,7 +48,7 @@ def report(
         _table(kind, rows),
         "<p><small>Mean ± half the 95 % confidence interval (Student's t), standard deviation "
         f"below; n: {kind.counted}.{objective} "
-        "Errors of the reconstruction are of its brightness fitted to the image.</small></p>",
+        "Errors of the reconstruction are of its gain and offset fitted to the image.</small></p>",
         *(f"<p>{html.escape(note)}</p>" for note in notes(rows)),
     ]
     for name, content in pictures.items():

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from scopekit.outputs import require_new, require_writable, whole_file
 from scopekit.preview import printable
 from scopekit.progress import progress_bar
 from scopekit.settings import write_yaml
+from tenet.alignment.shifts import alignment_of
 from tenet.config.sections import LabelCrops
+from tenet.data.recordings import fold_folder, held_out_recordings
 from tenet.data.value_range import ValueRange, require_range
 from tenet.evaluation.kinds import Kind, Simulation, best_threshold
 from tenet.evaluation.methods import TENET
@@ -22,6 +24,7 @@ from tenet.evaluation.report import report
 from tenet.evaluation.samples import (
     Failures,
     label_files,
+    label_name,
     recorded_samples,
     recording_files,
     simulated_crops,
@@ -29,7 +32,8 @@ from tenet.evaluation.samples import (
 )
 from tenet.evaluation.scores import Record, Row, Sample, Summary
 from tenet.evaluation.setting import EvaluationOptions, Setting
-from tenet.evaluation.tables import images_csv, objects_csv, scores_csv
+from tenet.evaluation.tables import Records, images_csv, objects_csv, scores_csv
+from tenet.evaluation.violins import draw_violins
 
 THRESHOLDS = (0.01, 0.02, *(round(0.05 * n, 2) for n in range(1, 20)), 0.98)
 _LARGEST_IN_REPORT = 12  # pictures
@@ -57,11 +61,29 @@ class Outcome:
     failures: Failures
 
 
+@dataclass(frozen=True)
+class Part:
+    """Images that the same networks are tried on: all, or those of a fold.
+
+    Attributes
+    ----------
+    setting
+        What to try, and where results go.
+    samples, number
+        Images, and how many.
+    """
+
+    setting: Setting
+    samples: Iterable[Sample]
+    number: int
+
+
 def evaluate_recordings(
     kind: Kind,
     inputs: Sequence[Path],
     options: EvaluationOptions,
     *,
+    folds: Sequence[str] = (),
     aligned: bool = False,
     value_range: ValueRange | None = None,
 ) -> Outcome:
@@ -72,9 +94,12 @@ def evaluate_recordings(
     kind
         What to measure.
     inputs
-        Files and folders.
+        Files and folders; none: what the configuration keeps for the test.
     options
         See there.
+    folds
+        Of a cross-validation: each has its weights and its folders, see `fold_folder`; all are
+        measured together.
     aligned, value_range
         See `recorded_samples`.
 
@@ -83,22 +108,51 @@ def evaluate_recordings(
     UserError
         If no file can be used, or options, configuration or weights are wrong.
     """
-    setting = Setting.of(options)
-    files = recording_files(inputs)
-    failures = Failures(len(files))
-    samples = recorded_samples(
-        files,
-        setting.model.params,
-        aligned=aligned,
-        value_range=value_range,
-        selection=options.selection,
-        failures=failures,
-    )
-    if not samples:
+    settings = [Setting.of(_of_fold(options, fold)) for fold in folds or (None,)]
+    files = [_recordings(inputs, setting) for setting in settings]
+    failures = Failures(sum(map(len, files)))
+    parts = []
+    for setting, own in zip(settings, files, strict=True):
+        samples = recorded_samples(
+            own,
+            setting.model.params,
+            aligned=aligned,
+            alignment=alignment_of(setting.config) if aligned else None,
+            value_range=value_range,
+            selection=options.selection,
+            failures=failures,
+        )
+        _require_volumes(setting, [sample.name for sample in samples])
+        if samples:
+            parts.append(Part(setting, samples, len(samples)))
+    if not parts:
         failures.require_none()
     told = {} if value_range is None else {"value_range": list(value_range)}
-    rows = evaluate(kind, setting, samples, len(samples), told)
-    return Outcome(rows, setting.file(kind, "_report.html"), failures)
+    rows = evaluate(kind, parts, told)
+    return Outcome(rows, settings[0].file(kind, "_report.html"), failures)
+
+
+def _of_fold(options: EvaluationOptions, fold: str | None) -> EvaluationOptions:
+    volumes = tuple(other.of_fold(fold) for other in options.volumes)
+    return replace(options, fold=fold, volumes=volumes)
+
+
+def _recordings(inputs: Sequence[Path], setting: Setting) -> list[Path]:
+    fold = setting.options.fold
+    if not inputs:
+        return held_out_recordings(setting.config, fold)
+    if fold is not None:
+        for path in inputs:
+            if path.is_file():
+                raise UserError(f"{path}: a file; give folders, to which folds add their number")
+    return recording_files([fold_folder(path, fold) for path in inputs])
+
+
+def _require_volumes(setting: Setting, names: Sequence[str]) -> None:
+    """Raise `UserError` if another program has no volume, or several, of an image."""
+    for other in setting.options.volumes:
+        for name in names:
+            other.find(name)
 
 
 def evaluate_simulation(
@@ -137,7 +191,11 @@ def evaluate_simulation(
     if value_range is not None and images is None:
         raise UserError("`value_range`: labels are imaged in the right scale; leave it out")
     require_range(value_range)
+    if options.volumes and not files:
+        raise UserError(f"{options.volumes[0].name}: made of which images? give their labels")
     setting = Setting.of(options)
+    names = [path.stem for path in pictures] or [label_name(path) for path in files]
+    _require_volumes(setting, names)
     failures = Failures(len(files))
     if files:
         number = len(files)
@@ -154,76 +212,82 @@ def evaluate_simulation(
         number = setting.config.section("pretrain_val_dataset", LabelCrops).I
         samples = simulated_crops(setting.config, setting.model, None)
     told = {} if value_range is None else {"value_range": list(value_range)}
-    rows = evaluate(kind, setting, samples, number, told)
+    rows = evaluate(kind, [Part(setting, samples, number)], told)
     return Outcome(rows, setting.file(kind, "_report.html"), failures)
 
 
 @dataclass
 class _Measured:
-    """What is measured of all images: method to threshold to records; and pictures, by image."""
+    """What is measured of all images: method to threshold to records; and pictures, by image.
+
+    ``folds`` holds the same of the network on each fold, under names of their own.
+    """
 
     records: dict[str, dict[float, list[Record]]]
+    folds: dict[str, dict[float, list[Record]]] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
 
 
-def evaluate(
-    kind: Kind,
-    setting: Setting,
-    samples: Iterable[Sample],
-    number: int,
-    told: Mapping[str, Any],
-) -> list[Row]:
+def evaluate(kind: Kind, parts: Sequence[Part], told: Mapping[str, Any]) -> list[Row]:
     """Evaluate methods on images, and write tables, pictures and a report.
 
     In the folder, for a kind of evaluation: ``KIND_scores.csv`` (a row for each method and
     threshold), ``KIND_images.csv`` and ``KIND_objects.csv`` (every image, every object, at the
-    thresholds of the report), ``KIND_IMAGE.png``, ``KIND_psf.png``, ``KIND_thresholds.png`` where
-    there is a truth, ``KIND_report.html``, which shows all of it, and ``KIND.yaml``. Nothing is
-    written before everything is measured.
+    thresholds of the report), ``KIND_IMAGE.png``, ``KIND_psf.png``, ``KIND_violins.png``,
+    ``KIND_thresholds.png`` where there is a truth, ``KIND_report.html``, which shows all of it, and
+    ``KIND.yaml``. Nothing is written before everything is measured.
 
     Parameters
     ----------
     kind
         What to measure.
-    setting
-        What to try, and where results go.
-    samples, number
-        Images, and how many.
+    parts
+        What to try on which images; of several, folds, the images are pooled.
     told
         What else to note in the report and in ``KIND.yaml``.
 
     Returns
     -------
     list of Row
-        Every method, at the given threshold, and at its best one where there is a truth.
+        Every method, at the given threshold, and at its best one where there is a truth; of folds,
+        the network on each of them too.
     """
+    setting = parts[0].setting
     options, threshold = setting.options, setting.threshold
     for ending in ("_report.html", "_scores.csv", ".yaml"):
         require_new(setting.file(kind, ending), overwrite=options.overwrite)
     require_writable(options.out)
     thresholds = sorted({*THRESHOLDS, threshold}) if kind.objective else [threshold]
-    measured = _measure(kind, setting, samples, number, thresholds)
+    measured = _measure(kind, parts, thresholds)
+    everything = measured.records | measured.folds
     summaries = {
         method: {t: kind.summarise(found) for t, found in by_threshold.items()}
-        for method, by_threshold in measured.records.items()
+        for method, by_threshold in everything.items()
     }
     best = {method: best_threshold(kind, scores) for method, scores in summaries.items()}
-    rows = _rows(kind, measured, summaries, best, threshold)
+    rows = _rows(kind, everything, summaries, best, threshold)
     settings = {**setting.told(kind), **told, "images": len(measured.pictures)}
+    if measured.folds:
+        settings["folds"] = [part.setting.options.fold for part in parts]
+        settings["weights"] = [str(part.setting.weights) for part in parts]
 
+    pooled = [row for row in rows if row.method in measured.records]
     psf = _png(draw_psf(setting.model, setting.config, setting.weights))
-    sweep = _png(draw_sweep(summaries, best, kind.ideals)) if kind.objective else None
-    shown = {} if sweep is None else {"Scores over the threshold": sweep}
+    violins = _png(draw_violins(_distributions(kind, pooled, measured.records), kind.ideals))
+    shown = {"Distributions": violins}
+    files: dict[str, str | bytes] = {"_violins.png": violins, "_psf.png": psf}
+    if kind.objective:
+        curves = {method: summaries[method] for method in measured.records}
+        sweep = _png(draw_sweep(curves, best, kind.ideals))
+        shown["Scores over the threshold"] = files["_thresholds.png"] = sweep
     shown |= dict(list(measured.pictures.items())[:_LARGEST_IN_REPORT])
-    files: dict[str, str | bytes] = {
+    files |= {
         **{f"_{image}.png": png for image, png in measured.pictures.items()},
-        "_psf.png": psf,
-        **({} if sweep is None else {"_thresholds.png": sweep}),
         "_scores.csv": scores_csv(summaries, best),
-        "_images.csv": images_csv(measured.records, rows),
+        "_images.csv": images_csv(measured.records, pooled),
         "_report.html": report(kind, rows, settings, {**shown, "PSF": psf}),
     }
-    objects = objects_csv(measured.records, rows)
+    objects = objects_csv(measured.records, pooled)
     if objects:
         files["_objects.csv"] = objects
     for ending in files:
@@ -236,42 +300,59 @@ def evaluate(
     return rows
 
 
-def _measure(
-    kind: Kind,
-    setting: Setting,
-    samples: Iterable[Sample],
-    number: int,
-    thresholds: Sequence[float],
-) -> _Measured:
-    methods = setting.methods
-    measured = _Measured({method: {t: [] for t in thresholds} for method in methods.names})
-    total = number * len(methods.names) * _STEPS
+def _measure(kind: Kind, parts: Sequence[Part], thresholds: Sequence[float]) -> _Measured:
+    names = parts[0].setting.methods.names
+    measured = _Measured({method: {t: [] for t in thresholds} for method in names})
+    total = sum(part.number for part in parts) * len(names) * _STEPS
     with progress_bar(f"evaluating {kind.name}", total) as advance:
-        for sample in samples:
-            results = []
-            for result in methods.apply(sample, _Steps(advance)):
-                errors = kind.errors(result)
-                for t in thresholds:
-                    record = kind.measure(result, t, errors)
-                    measured.records[result.method][t].append(record)
-                results.append(result)
-            figure = draw_results(results, setting.threshold, setting.visualization)
-            measured.pictures[sample.name] = _png(figure)
+        for part in parts:
+            setting, fold = part.setting, part.setting.options.fold
+            own = (
+                None
+                if fold is None
+                else measured.folds.setdefault(f"{TENET}, fold {fold}", {t: [] for t in thresholds})
+            )
+            for sample in part.samples:
+                name = sample.name if fold is None else f"fold{fold}_{sample.name}"
+                results = []
+                for found in setting.methods.apply(sample, _Steps(advance)):
+                    result = replace(found, name=name)
+                    errors = kind.errors(result)
+                    for t in thresholds:
+                        record = kind.measure(result, t, errors)
+                        measured.records[result.method][t].append(record)
+                        if own is not None and result.method == TENET:
+                            own[t].append(record)
+                    results.append(result)
+                figure = draw_results(results, setting.threshold, setting.visualization)
+                measured.pictures[name] = _png(figure)
     if not measured.pictures:
         raise UserError("no image to evaluate; give one or more")
     return measured
 
 
+def _distributions(
+    kind: Kind, rows: Sequence[Row], records: Records
+) -> dict[str, dict[str, list[float]]]:
+    """Return score to method to numbers, each method at its best threshold if that is known."""
+    shown = {row.method: row.threshold for row in rows}  # the best comes last
+    numbers = {method: kind.numbers(records[method][t]) for method, t in shown.items()}
+    return {
+        score: {f"{m} ≥ {shown[m]:g}": found.get(score, []) for m, found in numbers.items()}
+        for score in kind.compared
+    }
+
+
 def _rows(
     kind: Kind,
-    measured: _Measured,
+    records: Records,
     summaries: Summaries,
     best: Mapping[str, float | None],
     threshold: float,
 ) -> list[Row]:
     rows = []
     for method, scores in summaries.items():
-        note = _why_none(scores[threshold], threshold, measured.records[method][threshold])
+        note = _why_none(scores[threshold], threshold, records[method][threshold])
         rows.append(Row(method, threshold, False, scores[threshold], note))
         found = best[method]
         if found is not None:

@@ -11,16 +11,19 @@ import torch
 from scopekit.errors import UserError
 from scopekit.images.files import WHOLE_FILE, Selection, is_zarr
 from scopekit.progress import say
-from tenet.alignment.shifts import shipped_alignment
+from tenet.alignment.network import DeepAlignNet
+from tenet.alignment.shifts import alignment_of, shipped_alignment
+from tenet.alignment.vibration import draw_shifts, shift_slices, strength_at
 from tenet.array_kinds import Array
 from tenet.config.files import Config
-from tenet.config.sections import Params, StackCrops
+from tenet.config.sections import Params, StackCrops, Vibration
 from tenet.data.crops import PhantomCrops, RecordingCrops, tell_voxels
 from tenet.data.labels import open_label
 from tenet.data.recordings import (
     Recording,
     align_recording,
     find_recordings,
+    fold_folder,
     read_selected,
 )
 from tenet.data.value_range import ValueRange, require_range
@@ -80,6 +83,7 @@ def recorded_samples(
     params: Params,
     *,
     aligned: bool = False,
+    alignment: DeepAlignNet | None = None,
     value_range: ValueRange | None = None,
     selection: Selection = WHOLE_FILE,
     failures: Failures | None = None,
@@ -95,8 +99,8 @@ def recorded_samples(
         Stacks.
     params
         Of the configuration.
-    aligned
-        Whether to align slices.
+    aligned, alignment
+        Whether to align slices, and by which network; by default by the one that ships.
     value_range
         Recorded values that become 0 and 1, see `read_recording`.
     selection
@@ -115,7 +119,8 @@ def recorded_samples(
         if names.count(name) > 1:
             raise UserError(f"{name}: two files of that name; rename one of them")
     samples = []
-    alignment = shipped_alignment() if aligned else None
+    if aligned:
+        alignment = alignment or shipped_alignment()
     for path in files:
         try:
             recording = read_selected(path, selection, value_range=value_range)
@@ -144,15 +149,24 @@ def recorded_crops(
     number: int | None,
     *,
     aligned: bool = False,
+    fold: str | None = None,
     value_range: ValueRange | None = None,
 ) -> list[Sample]:
     """Return crops of the recordings of ``val_dataset``, always the same.
 
-    As many as it says (``I``), or ``number``. See `recorded_samples` for the rest.
+    As many as it says (``I``), or ``number``; of a fold if one is named. See `recorded_samples`
+    for the rest.
     """
     data = config.section("val_dataset", StackCrops)
-    left_out = config.test_dataset.test_images
-    crops = RecordingCrops(data, left_out, align=aligned, value_range=value_range)
+    folder = str(fold_folder(data.folderpath, fold))
+    data = data.model_copy(update={"folderpath": folder})
+    crops = RecordingCrops(
+        data,
+        config.test_dataset.test_images,
+        align=aligned,
+        alignment=alignment_of(config) if aligned else None,
+        value_range=value_range,
+    )
     samples = []
     for n in range(number or data.I):
         crop = crops.draw(np.random.default_rng([data.seed, n]))
@@ -225,17 +239,30 @@ def _labelled(path: Path, image: Recording, scale: int) -> Sample:
     shape = (len(labelx) // scale, *labelx.shape[1:])
     if sample.image.shape != shape:
         raise UserError(f"{image.path}: {sample.image.shape}, {path} gives {shape}")
-    return replace(sample, truth=labelx)
+    labelz = _labelz(path, labelx) if _partner(path).is_file() else None
+    return replace(sample, truth=labelx, truth_brightness=labelz)
 
 
 def _simulated(path: Path, model: JNet, seed: int) -> Sample:
     labelx = _whole_planes(path, model.image.scale)
-    name = path.name.removesuffix(_LABEL)
-    partner = path.with_name(name + _LABEL.replace("x.", "z."))
-    labelz = np.array(open_label(partner), dtype=np.float32)[: len(labelx)]
+    labelz = _labelz(path, labelx)
+    return Sample(label_name(path), _image_of(labelz, model, seed), labelx, labelz)
+
+
+def label_name(path: Path) -> str:
+    """Return the name of a label's image: what stands before ``_labelx.npy``."""
+    return path.name.removesuffix(_LABEL)
+
+
+def _partner(path: Path) -> Path:
+    return path.with_name(label_name(path) + _LABEL.replace("x.", "z."))
+
+
+def _labelz(path: Path, labelx: Array) -> Array:
+    labelz: Array = np.array(open_label(_partner(path)), dtype=np.float32)[: len(labelx)]
     if labelz.shape != labelx.shape:
         raise UserError(f"{path}: {labelx.shape}, its labelz {labelz.shape}; make both anew")
-    return Sample(name, _image_of(labelz, model, seed), labelx)
+    return labelz
 
 
 def simulated_crops(config: Config, model: JNet, number: int | None) -> Iterator[Sample]:
@@ -247,9 +274,18 @@ def simulated_crops(config: Config, model: JNet, number: int | None) -> Iterator
     crops = PhantomCrops(data, turn=False)
     for n in range(number or data.I):
         crop = crops.draw(np.random.default_rng([data.seed, n]))
-        image = _image_of(crop.labelz[0].numpy(), model, crop.noise_seed)
-        name = crop.source.removesuffix(_LABEL)
-        yield Sample(f"{name}_{n:02d}", image, crop.labelx[0].numpy())
+        labelx, labelz = crop.labelx[0].numpy(), crop.labelz[0].numpy()
+        image = _image_of(labelz, model, crop.noise_seed)
+        yield Sample(f"{crop.source.removesuffix(_LABEL)}_{n:02d}", image, labelx, labelz)
+
+
+def shaken(sample: Sample, vibration: Vibration, seed: int) -> Sample:
+    """Return an image with its slices displaced, as strongly as the vibration gets."""
+    strength = strength_at(vibration, vibration.max_step)
+    shifts = draw_shifts(strength, len(sample.image), np.random.default_rng(seed))
+    stack = torch.from_numpy(sample.image)[None, None]
+    moved: Array = shift_slices(stack, torch.from_numpy(shifts)[None])[0, 0].numpy()
+    return replace(sample, image=moved)
 
 
 def _image_of(labelz: Array, model: JNet, seed: int) -> Array:

@@ -1,7 +1,10 @@
 """What evaluations pass on: images, results, what was measured of them, and the known scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
 
 from scopekit.images.files import VoxelSize
 from tenet.array_kinds import Array
@@ -51,6 +54,8 @@ SCORES = {
     "iou": Score("IoU", ".3f", 1.0, (0, 1.05)),
     "mse": Score("MSE", ".4f"),
     "bce": Score("BCE", ".3f"),
+    "mse_z": Score("MSE of the brightness", ".4f"),
+    "bce_z": Score("BCE of the brightness", ".3f"),
     "volume_error": Score("error of the volume", ".1%", 0.0, (-1, 3), signed=True),
     "segmented_fraction": Score("segmented", ".2%"),
     "objects": Score("objects", ".1f"),
@@ -70,16 +75,31 @@ class Sample:
         (Z, Y, X), from 0 to 1.
     truth
         (Z scale, Y, X), 0 or 1, where it is known.
+    truth_brightness
+        Of that shape, from 0 to 1, where it is known.
     """
 
     name: str
     image: Array
     truth: Array | None = None
+    truth_brightness: Array | None = None
+
+
+# What the network's outputs are called, and what labels are, to what a result calls them.
+_PUBLISHED = {
+    "estim_luminance": "brightness",
+    "labelx": "truth",
+    "labelz": "truth_brightness",
+}
 
 
 @dataclass(frozen=True)
 class Result:
     """What a method made of an image.
+
+    Also by the names of the network's outputs and of labels, ``result["enhanced_image"]``:
+    `enhanced_image` and `quantized_loss` as below, ``estim_luminance``, ``reconstruction``,
+    ``image``, ``labelx`` and ``labelz``.
 
     Attributes
     ----------
@@ -99,6 +119,11 @@ class Result:
         (z, y, x) step of the structure.
     truth
         True structure, 0 or 1, where it is known.
+    truth_brightness
+        True brightness, 0 outside the structure, where it is known.
+    quantised_at
+        From where on structure counts as 1, and as 0 below, in the reconstruction; ``None``: the
+        reconstruction is of the structure as it is.
     """
 
     name: str
@@ -109,6 +134,33 @@ class Result:
     reconstruction: Array
     voxel_um: VoxelSize
     truth: Array | None = None
+    truth_brightness: Array | None = None
+    quantised_at: float | None = None
+
+    @property
+    def enhanced_image(self) -> Array:
+        """What is imaged again: the structure, quantised if it is."""
+        if self.quantised_at is None:
+            return self.structure
+        return (self.structure >= self.quantised_at).astype(np.float32)
+
+    @property
+    def quantized_loss(self) -> float | None:
+        """Mean squared difference of the structure from its quantised self; ``None`` if not so."""
+        if self.quantised_at is None:
+            return None
+        return float(np.square(self.enhanced_image - self.structure).mean())
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names that it may be indexed by."""
+        own = [field.name for field in fields(self)]
+        return (*own, "enhanced_image", "quantized_loss", *_PUBLISHED)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an attribute, by its name here or in published results."""
+        if name not in self.keys():
+            raise KeyError(f"{name}: allowed: {', '.join(self.keys())}")
+        return getattr(self, _PUBLISHED.get(name, name))
 
 
 @dataclass(frozen=True)

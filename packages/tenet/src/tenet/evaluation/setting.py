@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scopekit.errors import UserError
 from scopekit.images.selection import WHOLE_FILE, Selection
 from tenet.config.files import Config, as_config
 from tenet.config.sections import Visualization
 from tenet.evaluation.baselines import ITERATIONS, TV_WEIGHT
 from tenet.evaluation.kinds import Kind
 from tenet.evaluation.methods import Methods
+from tenet.evaluation.other_volumes import OtherVolumes
 from tenet.network.jnet import JNet
-from tenet.network.weights import best_weights, load_model, weights_file
+from tenet.network.weights import best_weights, load_evaluated, weights_file, weights_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,15 @@ class EvaluationOptions:
         Whether earlier results may be replaced.
     selection
         Which channel and position of recordings that have several.
+    with_hill
+        See `tenet.enhance`.
+    models
+        Other networks to compare with: configurations (paths or names), each with its weights or
+        with those behind a ``=``.
+    volumes
+        What other programs made of the images.
+    fold
+        Of a cross-validation: its weights are taken, and its folder of recordings.
     """
 
     config: Config | str | Path
@@ -49,30 +60,53 @@ class EvaluationOptions:
     device: str = "auto"
     overwrite: bool = False
     selection: Selection = WHOLE_FILE
+    with_hill: bool = True
+    models: tuple[str, ...] = ()
+    volumes: tuple[OtherVolumes, ...] = ()
+    fold: str | None = None
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Options with what they name: configuration, weights, model."""
+    """Options with what they name: configuration, weights, model; others with their weights."""
 
     options: EvaluationOptions
     config: Config
     weights: Path
     model: JNet
+    others: tuple[tuple[str, Path, JNet], ...] = ()
 
     @classmethod
     def of(cls, options: EvaluationOptions) -> "Setting":
-        """Read what options name."""
+        """Read what options name.
+
+        Raises
+        ------
+        UserError
+            If any of it is missing or wrong, or if two methods have one name.
+        """
         config = as_config(options.config)
-        checkpoint = options.checkpoint
-        weights = best_weights(config) if checkpoint is None else weights_file(checkpoint)
-        return cls(options, config, weights, load_model(weights, config, device=options.device))
+        checkpoint, fold = options.checkpoint, options.fold
+        if fold is not None and checkpoint is not None:
+            raise UserError("`checkpoint`: each fold has its own weights; leave it out")
+        if fold is not None:
+            weights = weights_of(config, pretrained=False, fold=fold)
+        else:
+            weights = best_weights(config) if checkpoint is None else weights_file(checkpoint)
+        model = load_evaluated(weights, config, threshold=options.threshold, device=options.device)
+        others = tuple(_other_model(text, model, options) for text in options.models)
+        setting = cls(options, config, weights, model, others)
+        names = setting.methods.names
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"{name}: two methods of that name; name one of them otherwise")
+        return setting
 
     @property
     def threshold(self) -> float:
         """What counts as structure."""
-        wanted = self.options.threshold
-        return self.model.params.threshold if wanted is None else wanted
+        threshold: float = self.model.params.threshold
+        return threshold
 
     @property
     def methods(self) -> Methods:
@@ -84,6 +118,9 @@ class Setting:
             options.iterations,
             options.tv_weight,
             options.max_memory_gb,
+            options.with_hill,
+            tuple((name, model) for name, _, model in self.others),
+            options.volumes,
         )
 
     @property
@@ -107,6 +144,28 @@ class Setting:
             "device": str(self.model.device),
             **options.selection.settings(),
         }
+        if not options.with_hill:
+            told["with_hill"] = False
+        if self.others:
+            told["models"] = {name: str(path) for name, path, _ in self.others}
+        if options.volumes:
+            told["volumes"] = {other.name: str(other.path) for other in options.volumes}
         if options.baselines:
             told |= {"rl_tv_iterations": options.iterations, "rl_tv_weight": options.tv_weight}
         return told
+
+
+def _other_model(text: str, model: JNet, options: EvaluationOptions) -> tuple[str, Path, JNet]:
+    """Return name, weights and network that ``CONFIG`` or ``CONFIG=WEIGHTS`` names."""
+    named, _, checkpoint = text.partition("=")
+    config = as_config(named)
+    weights = weights_file(checkpoint) if checkpoint else best_weights(config)
+    other = load_evaluated(weights, config, threshold=model.params.threshold, device=options.device)
+    same = (other.image.scale, other.recorded_voxel_um)
+    if same != (model.image.scale, model.recorded_voxel_um):
+        raise UserError(
+            f"{config.name}: for voxels of {other.recorded_voxel_um} um refined by "
+            f"{other.image.scale}, not of {model.recorded_voxel_um} by {model.image.scale}; "
+            "compare networks for the same recordings"
+        )
+    return weights.stem if checkpoint else config.name, weights, other

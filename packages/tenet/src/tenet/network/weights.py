@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,24 @@ from scopekit.training.recipe import Moments
 from tenet.config.files import SHIPPED, Config, as_config, load_config
 from tenet.config.sections import Params
 from tenet.network.jnet import JNet
+
+# Buffers that published fine-tuning with EWC adds for every parameter.
+_MEAN, _FISHER = "_estimated_mean", "_estimated_fisher"
+
+
+@dataclass(frozen=True)
+class Consolidation:
+    """What published fine-tuning with elastic weight consolidation leaves in its checkpoint.
+
+    Attributes
+    ----------
+    means, fisher
+        Names of parameters to the values that they were held near, and how firmly: the diagonal
+        of the Fisher information.
+    """
+
+    means: dict[str, Tensor]
+    fisher: dict[str, Tensor]
 
 
 def model_file(folder: str, name: str) -> Path:
@@ -43,19 +62,26 @@ def moments_file(weights: Path) -> Path:
     return weights.with_name(f"{weights.stem}_optim.pt")
 
 
-def weights_of(config: Config, *, pretrained: bool) -> Path:
-    """Return the file of a configuration's pre-trained or fine-tuned weights.
+def weights_of(config: Config, *, pretrained: bool, fold: str | None = None) -> Path:
+    """Return the file of a configuration's pre-trained weights, or those fine-tuned (on a fold).
 
     Raises
     ------
     UserError
         If it is not there.
     """
-    path = pretrained_file(config) if pretrained else model_file(_folder(config), config.name)
+    name = tuned_name(config, fold)
+    path = pretrained_file(config) if pretrained else model_file(_folder(config), name)
     if not path.is_file():
         command = "pretrain" if pretrained else "finetune"
-        raise UserError(f"{path}: no such file; run tenet {command} {config.name} first")
+        of_fold = "" if pretrained or not fold else f" on fold {fold}"
+        raise UserError(f"{path}: no such file; run tenet {command} {config.name}{of_fold} first")
     return path
+
+
+def tuned_name(config: Config, fold: str | None = None) -> str:
+    """Return the stem of a configuration's fine-tuned weights: its name, ``_cv_K`` for a fold."""
+    return f"{config.name}_cv_{fold}" if fold else config.name
 
 
 def best_weights(config: Config) -> Path:
@@ -118,16 +144,85 @@ def load_model(
     4
     """
     path = weights_file(weights)
-    content = read_checkpoint(path, _shipped())
-    state = content.get("state", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise UserError(f"{path}: not a checkpoint of this network; give one of tenet pretrain")
+    content, state = _read(path)
     if config is None:
         params = _told_params(path, content)
     elif isinstance(config, Params):
         params = config
     else:
         params = as_config(config).params
+    return _filled(path, params, state, device)
+
+
+def load_evaluated(
+    weights: Path, config: Config, *, threshold: float | None = None, device: str = "cpu"
+) -> JNet:
+    """Read weights of a configuration to measure what they find, see `load_model`.
+
+    Fine-tuned ones quantise the structure before it is imaged again, as when they were trained, see
+    `quantising`; says so where the configuration says otherwise. Weights count as fine-tuned if
+    they have the name that fine-tuning gives them, if the file beside them says that they
+    quantise, or if they hold a `Consolidation`.
+
+    Parameters
+    ----------
+    weights
+        The file.
+    config
+        The configuration.
+    threshold
+        From where on structure is quantised; by default as the configuration says.
+    device
+        See `load_model`.
+    """
+    content, state = _read(weights)
+    params = config.params
+    if _is_finetuned(weights, config, content, state):
+        params = quantising(params, weights.name)
+    if threshold is not None:
+        params = params.model_copy(update={"threshold": threshold})
+    return _filled(weights, params, state, device)
+
+
+def quantising(params: Params, what: str) -> Params:
+    """Return parameters with ``apply_vq`` and ``use_x_quantized``, whatever they say.
+
+    So does published fine-tuning, and published inference with fine-tuned weights. Says so, in the
+    name of ``what``, where it changes anything.
+    """
+    if not (params.apply_vq and params.use_x_quantized):
+        say(
+            f"{what}: the structure is quantised, as in published fine-tuning: apply_vq and "
+            "use_x_quantized count as true"
+        )
+    return params.model_copy(update={"apply_vq": True, "use_x_quantized": True})
+
+
+def _is_finetuned(
+    weights: Path, config: Config, content: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> bool:
+    if weights.stem == config.pretrained_model:
+        return False
+    if weights.stem == config.name or weights.stem.startswith(tuned_name(config, "*")[:-1]):
+        return True
+    if any(name.endswith((_MEAN, _FISHER)) for name in state):
+        return True
+    told = _told_beside(weights, content)
+    return told is not None and bool(told.get("use_x_quantized"))
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    """Return the content of a checkpoint, and the state in it."""
+    content = read_checkpoint(path, _shipped())
+    state = content.get("state", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise UserError(f"{path}: not a checkpoint of this network; give one of tenet pretrain")
+    return content, state
+
+
+def _filled(
+    path: Path, params: Params, state: Mapping[str, Tensor], device: str | torch.device
+) -> JNet:
     model = JNet(params)
     try:
         load_published_state(model, state)
@@ -144,10 +239,7 @@ def _shipped() -> list[str]:
 
 def _told_params(path: Path, content: Mapping[str, Any]) -> Params:
     """Return the parameters that a checkpoint, or the file of moments beside it, tells."""
-    told = content.get("params")
-    if told is None and moments_file(path).is_file():
-        beside = read_checkpoint(moments_file(path))
-        told = beside.get("params") if isinstance(beside, dict) else None
+    told = _told_beside(path, content)
     if told is None and path.parent == SHIPPED:
         # Weights that ship are named NAME_..., after their configuration.
         names = [name for name in shipped_configs("tenet") if path.stem.startswith(f"{name}_")]
@@ -163,6 +255,14 @@ def _told_params(path: Path, content: Mapping[str, Any]) -> Params:
         ) from failure
 
 
+def _told_beside(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    told = content.get("params")
+    if told is None and moments_file(path).is_file():
+        beside = read_checkpoint(moments_file(path))
+        told = beside.get("params") if isinstance(beside, dict) else None
+    return told if isinstance(told, dict) else None
+
+
 def load_published_state(model: JNet, state: Mapping[str, Tensor]) -> None:
     """Fill a model from a published checkpoint's state.
 
@@ -171,7 +271,8 @@ def load_published_state(model: JNet, state: Mapping[str, Tensor]) -> None:
     model
         Of the checkpoint's channels and PSF.
     state
-        Names to tensors, as `torch.save` stored them.
+        Names to tensors, as `torch.save` stored them. What fine-tuning with EWC adds, see
+        `Consolidation`, is left out.
 
     Raises
     ------
@@ -186,6 +287,8 @@ def load_published_state(model: JNet, state: Mapping[str, Tensor]) -> None:
     >>> tenet.load_published_state(model, trained.state_dict())
     """
     own = model.state_dict()
+    added = {name for pair in _buffers(model).values() for names in pair for name in names}
+    state = {name: tensor for name, tensor in state.items() if name not in added}
     missing = [name for name in own if name not in state]
     foreign = [name for name in state if name not in own]
     if missing or foreign:
@@ -200,7 +303,50 @@ def load_published_state(model: JNet, state: Mapping[str, Tensor]) -> None:
                 f"the checkpoint is of another network: {name} is {tuple(tensor.shape)}, here "
                 f"{tuple(own[name].shape)}; check hidden_channels_list and mid"
             )
-    model.load_state_dict(dict(state))
+    model.load_state_dict(state)
+
+
+def read_consolidation(path: Path, model: JNet) -> Consolidation | None:
+    """Return what a checkpoint of published fine-tuning keeps for EWC; ``None`` if it does not.
+
+    Raises
+    ------
+    UserError
+        If it keeps it for some parameters of the network only, or in another shape.
+    """
+    _, state = _read(path)
+    means: dict[str, Tensor] = {}
+    fisher: dict[str, Tensor] = {}
+    network = model.network_parameters()
+    for name, pair in _buffers(model).items():
+        for names, found in zip(pair, (means, fisher), strict=True):
+            kept = next((state[written] for written in names if written in state), None)
+            if kept is None or name not in network:
+                continue
+            if kept.shape != network[name].shape:
+                raise UserError(
+                    f"{path}: what it keeps for EWC of {name} is {tuple(kept.shape)}, not "
+                    f"{tuple(network[name].shape)}; it is of another network"
+                )
+            found[name] = kept.to(model.device)
+    if not means and not fisher:
+        return None
+    lost = [name for name in network if name not in means or name not in fisher]
+    if lost:
+        raise UserError(f"{path}: keeps nothing for EWC of {lost[0]}; estimate it anew")
+    return Consolidation(means, fisher)
+
+
+def _buffers(model: JNet) -> dict[str, tuple[list[str], list[str]]]:
+    """Return how the mean and the Fisher information of each parameter may be called.
+
+    Buffers cannot have a dot in their name; what stands for it is not told.
+    """
+    found = {}
+    for name, _ in model.named_parameters():
+        written = dict.fromkeys([name, name.replace(".", "__"), name.replace(".", "_")])
+        found[name] = ([n + _MEAN for n in written], [n + _FISHER for n in written])
+    return found
 
 
 def _first(names: list[str]) -> str:

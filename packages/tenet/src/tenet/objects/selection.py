@@ -20,8 +20,9 @@ _SMALLEST_OBJECT = 10  # voxels
 def label_beads(structure: Array, threshold: float) -> Numbers:
     """Label the beads of a volume.
 
-    Objects that touch its border, which may cut them, and specks of less than a tenth of the
-    largest object are left out.
+    Specks of less than a tenth of the largest object are left out. So are, of several objects,
+    those that touch the border, which may cut them; one alone is the bead that the volume was cut
+    out for, and counts wherever it lies, unless it reaches all six sides: then it is no bead.
     """
     labels = _labels(structure, threshold)
     if not labels.any():
@@ -29,9 +30,13 @@ def label_beads(structure: Array, threshold: float) -> Numbers:
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     keep = sizes >= _SMALLEST_BEAD * sizes.max()
-    for axis in range(labels.ndim):
-        for end in (0, -1):
-            keep[np.unique(labels.take(end, axis=axis))] = False
+    at_the_sides = [
+        np.unique(labels.take(end, axis=axis)) for axis in range(labels.ndim) for end in (0, -1)
+    ]
+    if keep.sum() > 1:
+        keep[np.concatenate(at_the_sides)] = False
+    elif all(keep[numbers].any() for numbers in at_the_sides):
+        keep[:] = False
     return _kept(labels, keep)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,9 @@ from scopekit.progress import progress_bar
 from scopekit.training.processes import World
 from scopekit.training.recipe import Moments, Validation
 from tenet.config.files import Config, as_config
-from tenet.config.sections import PretrainLoop, StackCrops, TrainLoop
-from tenet.data.crops import (
-    Crop,
-    Crops,
-    LabelCrop,
-    PhantomCrops,
-    RecordingCrop,
-    RecordingCrops,
-    label_crops,
-    tell_voxels,
-)
-from tenet.metrics import least_squares_gain, structure_iou
+from tenet.config.sections import PretrainLoop, TrainLoop
+from tenet.data.crops import Crop, Crops, LabelCrop, PhantomCrops, RecordingCrop, label_crops
+from tenet.metrics import fitted_to, structure_iou
 from tenet.microscope.imaging import Microscope
 from tenet.network.jnet import JNet, Output
 from tenet.network.weights import (
@@ -37,10 +27,14 @@ from tenet.network.weights import (
     load_model,
     moments_file,
     pretrained_file,
+    quantising,
+    read_consolidation,
     read_moments,
+    tuned_name,
 )
 from tenet.training.batches import Batch, LabelBatch, label_batch, recorded_batch
 from tenet.training.ewc import EWC, fisher_diagonal
+from tenet.training.finetune_options import FinetuneOptions, recording_or_label_crops
 from tenet.training.losses import luminance_loss
 from tenet.training.modes import Mode
 from tenet.training.pretraining import Pretraining
@@ -114,7 +108,7 @@ class Finetuning:
         settings = self.settings
         reconstruction = out["reconstruction"]
         if settings.adjust_luminance:
-            reconstruction = reconstruction * least_squares_gain(reconstruction, batch.image)
+            reconstruction = fitted_to(reconstruction, batch.image)
         likelihood = self._likelihood(
             reconstruction, batch.image, out["poisson_weight"], out["gaussian_sigma"]
         )
@@ -164,32 +158,6 @@ class Finetuning:
         self.model.load_state_dict(content["state"])
 
 
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """What to fine-tune, on what.
-
-    Attributes
-    ----------
-    mode
-        ``all``; ``encoder``: the U-Net; ``decoder``: neural PSF and noise; ``old``: all, with the
-        state of the optimizer from pre-training.
-    fold
-        Suffix ``_cv_<fold>`` of the data folders and of the saved name.
-    simulation
-        Learn from labels imaged by the pre-trained microscope, instead of from recordings.
-    align
-        Align the slices of recordings first.
-    selection
-        Which channel and position of recordings that have several.
-    """
-
-    mode: Mode = Mode.old
-    fold: str | None = None
-    simulation: bool = False
-    align: bool = False
-    selection: Selection = WHOLE_FILE
-
-
 def finetune(
     config: Config | str | Path,
     *,
@@ -198,6 +166,7 @@ def finetune(
     simulation: bool = False,
     align: bool = False,
     selection: Selection = WHOLE_FILE,
+    stored_ewc: bool = False,
     device: str = "auto",
     seed: int = 0,
     resume: bool = False,
@@ -209,7 +178,7 @@ def finetune(
     ----------
     config
         A configuration: itself, its path, or its name.
-    mode, fold, simulation, align, selection
+    mode, fold, simulation, align, selection, stored_ewc
         See `FinetuneOptions`.
     device, seed, resume, overwrite
         See `tenet.pretrain`.
@@ -235,9 +204,9 @@ def finetune(
     config = as_config(config)
     if mode not in list(Mode):
         raise UserError(f"mode is {mode}; allowed: {', '.join(Mode)}")
-    wanted = FinetuneOptions(Mode(mode), fold, simulation, align, selection)
+    wanted = FinetuneOptions(Mode(mode), fold or None, simulation, align, selection, stored_ewc)
     settings = config.section("train_loop", TrainLoop)
-    name, start = _saved_name(config, wanted), pretrained_file(config)
+    name, start = tuned_name(config, wanted.fold), pretrained_file(config)
     if name == config.pretrained_model:
         raise UserError(
             f"{name}: the configuration has the name of its pretrained_model, which fine-tuning "
@@ -252,6 +221,8 @@ def finetune(
         return read_moments(path) if wanted.mode is Mode.old and path.is_file() else None
 
     extra = {"mode": wanted.mode.value, "fold": fold, "simulation": simulation, "align": align}
+    if stored_ewc:
+        extra["stored_ewc"] = True
     execution = Execution(
         command="finetune",
         section="train_loop",
@@ -272,7 +243,7 @@ def evaluate_losses(
     config = as_config(config)
     settings = config.section("train_loop", TrainLoop)
     start = pretrained_file(config)
-    tuned = Path(settings.path) / f"{_saved_name(config, wanted)}.pt"
+    tuned = Path(settings.path) / f"{tuned_name(config, wanted.fold)}.pt"
     world = World(0, 1, choose_device(device))
     recipe = make_recipe(config, wanted, start, seed, world)
     if tuned.is_file():
@@ -304,12 +275,15 @@ def make_recipe(
     settings = config.section("train_loop", TrainLoop)
     simulated = wanted.simulation or settings.is_instantblur
     with_ewc = settings.ewc and settings.ewc_weight and wanted.mode is not Mode.decoder
+    if wanted.stored_ewc and not with_ewc:
+        raise UserError("`stored_ewc`: nothing is held by EWC; set train_loop.ewc, or leave it out")
     require_file(start, "run tenet pretrain first, or check pretrained_model")
-    training, validation = _crops(config, wanted, simulated=simulated)
-    pretraining = _pretraining_crops(config) if with_ewc else None
-    updates = {"reconstruct": True, "apply_vq": settings.qloss_weight > 0}
-    updates["apply_vq"] |= config.params.use_x_quantized
-    model = load_model(start, config.params.model_copy(update=updates)).to(world.device)
+    training, validation = recording_or_label_crops(config, wanted, simulated=simulated)
+    estimated = with_ewc and not wanted.stored_ewc
+    pretraining = _pretraining_crops(config) if estimated else None
+    params = config.params.model_copy(update={"reconstruct": True})
+    params = quantising(params, config.name)
+    model = load_model(start, params).to(world.device)
     microscope = None
     if simulated:
         microscope = load_model(start, config).to(world.device).microscope()
@@ -323,31 +297,14 @@ def make_recipe(
         start_values = {n: p.detach().clone() for n, p in model.network_parameters().items()}
         fisher = _fisher(config, model, pretraining, seed, world)
         ewc = EWC(start_values, fisher, settings.ewc_weight)
+    if wanted.stored_ewc:
+        kept = read_consolidation(start, model)
+        if kept is None:
+            raise UserError(
+                f"{start}: keeps nothing for EWC; leave `stored_ewc` out to estimate it anew"
+            )
+        ewc = EWC(kept.means, kept.fisher, settings.ewc_weight)
     return Finetuning(model, settings, training, validation, microscope=microscope, ewc=ewc)
-
-
-def _crops(
-    config: Config, wanted: FinetuneOptions, *, simulated: bool
-) -> tuple[Crops[Crop], Crops[Crop]]:
-    """Return crops to train with and to validate with."""
-    settings = config.section("train_loop", TrainLoop)
-    if simulated:
-        return label_crops(config, vibrate=settings.is_vibrate)
-    parts = []
-    for name in ("train_dataset", "val_dataset"):
-        data = config.section(name, StackCrops)
-        if wanted.fold is not None:
-            update = {"folderpath": f"{data.folderpath}_cv_{wanted.fold}"}
-            data = data.model_copy(update=update)
-        parts.append(data)
-    left_out = config.test_dataset.test_images
-    vibration = config.vibration if settings.is_vibrate else None
-    how: dict[str, Any] = {"align": wanted.align, "selection": wanted.selection}
-    training = RecordingCrops(parts[0], left_out, vibration, **how)
-    validation = RecordingCrops(parts[1], left_out, **how)
-    for stack in (*training.stacks, *validation.stacks):
-        tell_voxels(stack, config.params, "as which it is learnt")
-    return training, validation
 
 
 def _pretraining_crops(config: Config) -> tuple[PhantomCrops, PhantomCrops]:
@@ -385,10 +342,6 @@ def _fisher(
         return torch.stack([*recipe.losses(earlier, crops).values()]).sum()
 
     return fisher_diagonal(named, batches(), loss)
-
-
-def _saved_name(config: Config, wanted: FinetuneOptions) -> str:
-    return config.name if wanted.fold is None else f"{config.name}_cv_{wanted.fold}"
 
 
 def mean_terms(recipe: Finetuning) -> dict[str, float]:
