@@ -20,6 +20,7 @@ from optics import (
     sample_views,
 )
 from scopekit.errors import UserError
+from scopekit.progress import say
 from scopekit.settings import read_named_settings
 
 # They share the volume's transforms; more would share them better, and hold more memory.
@@ -83,7 +84,9 @@ def find_psf(name_or_file: str | None, psf: Path | None) -> ViewPSF:
                 f"give the microscope ({', '.join(presets)}, or a YAML file), or a PSF file"
             )
         return ViewPSF(told)
-    file = open_psf(psf)
+    file = open_psf(psf, told)
+    if file.remark is not None:
+        say(file.remark)
     if told is not None and file.microscope is not None:
         raise UserError(f"{psf} tells its microscope: do not name it as well")
     microscope = told or file.microscope

@@ -46,6 +46,27 @@ def test_a_file_of_all_views_serves_for_those_of_the_microscope(tmp_path):
         psf_of_views(None, None)
 
 
+def test_a_tensor_with_columns_first_is_turned_and_that_is_said_once(tmp_path, capsys):
+    deep = presets["nnum13"].with_depths((-2.0, 0.0, 2.0))
+    psf = phase_space_psf(deep, size=33)
+    torch.save(psf.transpose(-1, -2).contiguous(), tmp_path / "psf.pt")
+    for _ in range(2):
+        view_psf, _ = psf_of_views(tmp_path / "psf.pt", deep)
+        assert torch.equal(view_psf(3), psf[3:4])
+    shift, _ = shift_for_model(49, tmp_path / "psf.pt", None, deep)
+    torch.testing.assert_close(shift, psf_shift(psf))
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert said.count("read as (A, D, W, H)") == 1
+
+
+def test_a_tensor_that_does_not_tell_rows_from_columns_is_warned_of(tmp_path, capsys):
+    torch.save(torch.ones(3, 4, 9, 9), tmp_path / "psf.pt")
+    psf_of_views(tmp_path / "psf.pt", MINE)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: " in said
+    assert "nothing in it tells rows from columns" in said
+
+
 def test_the_shift_is_computed_in_the_order_of_the_depths():
     shift, microscope = shift_for_model(3, None, None, MINE)
     assert microscope == MINE

@@ -12,7 +12,6 @@ from optics import (
     LightFieldOperator,
     PSFFile,
     add_camera_noise,
-    open_psf,
     sample_views,
     sampled_size,
 )
@@ -29,7 +28,7 @@ from scopekit.outputs import require_new
 from scopekit.progress import progress_bar, say
 from serenet.simulation.moving_scan import scan_moving
 from serenet.views.files import require_tiff
-from serenet.views.microscope import microscope_for_model
+from serenet.views.microscope import microscope_for_model, open_psf_file
 from serenet.views.scan import SIDE, check_scanned
 
 # Views projected together: they share the volume's transforms.
@@ -67,7 +66,7 @@ def project_file(
     still_out = out.with_name(f"{out.stem}_still.tif")
     if drift_um is not None:
         require_new(still_out, overwrite=overwrite)
-    file = open_psf(psf)
+    file = open_psf_file(psf)
     microscope = file.microscope or microscope_for_model(file.n_views)
     stack = open_stack(volume, selection)
     if len(stack.shape) != 3 or stack.shape[0] != file.n_depths:

@@ -1,5 +1,6 @@
 """Which microscope a run is about: named, described by a YAML file, or told by a PSF file."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,20 @@ def load_microscope(name_or_file: str) -> LightFieldMicroscope:
         Naming every wrong or missing key of the file.
     """
     return read_named_settings(name_or_file, presets, LightFieldMicroscope)
+
+
+def open_psf_file(path: Path, told: LightFieldMicroscope | None = None) -> PSFFile:
+    """Inspect a PSF file, see `optics.open_psf`; say what of it is not as a matter of course."""
+    file = open_psf(path, told)
+    if file.remark is not None:
+        _say_once(file.remark)
+    return file
+
+
+@lru_cache(maxsize=64)
+def _say_once(text: str) -> None:
+    # A file is opened anew for every frame that is refined.
+    say(text)
 
 
 def microscope_for_model(n_views: int) -> LightFieldMicroscope:
@@ -83,7 +98,7 @@ def microscope_of_views(
         The microscope, or ``None``.
     """
     if psf is not None:
-        file = open_psf(psf)
+        file = open_psf_file(psf, told)
         require_same_microscope(file, told)
         told = told or file.microscope
     candidates = presets.values() if told is None else (told,)

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optics import LightFieldMicroscope, PSFFile, open_psf, phase_space_psf, presets, psf_shift
+from optics import LightFieldMicroscope, PSFFile, phase_space_psf, presets, psf_shift
 from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.progress import say
 from serenet.views.microscope import (
     microscope_for_model,
+    open_psf_file,
     preset_of,
     require_depths,
     require_same_microscope,
@@ -53,7 +54,7 @@ def psf_of_views(
         if told is None:
             raise UserError("give the PSF as a file, or the microscope to compute it for")
         return _computed(told), told
-    file = open_psf(psf)
+    file = open_psf_file(psf, told)
     require_same_microscope(file, told)
     # A file of all views serves for those of the microscope.
     microscope = told or file.microscope or microscope_for_model(file.n_views)
@@ -126,7 +127,7 @@ def shift_for_model(
     if n_views is None:
         n_views = len(_views_usually_used(psf, told))
     if psf is not None:
-        return _shift_from_psf(n_views, open_psf(psf), told)
+        return _shift_from_psf(n_views, open_psf_file(psf, told), told)
     microscope = told or microscope_for_model(n_views)
     require_views(microscope, n_views)
     if shift is None:
@@ -143,7 +144,7 @@ def shift_for_model(
 def _views_usually_used(psf: Path | None, told: LightFieldMicroscope | None) -> tuple[int, ...]:
     if told is not None:
         return told.views
-    microscope = open_psf(psf).microscope if psf else None
+    microscope = open_psf_file(psf).microscope if psf else None
     if microscope is None:
         raise UserError(
             "the network does not tell its microscope: give that, or a PSF file that tells it"

@@ -26,6 +26,16 @@ from optics.aberrations import Aberrations
 from optics.errors import OpticsError
 from optics.lightfield.microscope import LightFieldMicroscope
 from optics.lightfield.psf import psf_shift
+from optics.lightfield.psf_layout import (
+    REVERSED,
+    SAME,
+    TENSORS,
+    exchanged,
+    fitting_orders,
+    rows_are_rows,
+    rows_are_rows_of,
+    views_of,
+)
 
 _HDF5_SUFFIXES = (".h5", ".hdf5")
 _UNREADABLE = (
@@ -56,6 +66,11 @@ class PSFFile:
         Number of planes.
     microscope
         The microscope with the PSF's own depths and views; ``None`` if the file does not tell.
+    order
+        In which order the file holds its axes, a letter each: views A, or their rows U and columns
+        V, depths D, rows H and columns W of pixels. `read` gives (A, D, H, W) all the same.
+    is_order_known
+        Whether the file tells rows from columns.
     """
 
     path: Path
@@ -63,11 +78,28 @@ class PSFFile:
     n_depths: int
     views: tuple[int, ...] | None
     microscope: LightFieldMicroscope | None
+    order: str = "ADHW"
+    is_order_known: bool = True
+
+    @property
+    def remark(self) -> str | None:
+        """What a user should know of how it is read; ``None``: nothing."""
+        axes = ", ".join(self.order)
+        if not self.is_order_known:
+            return (
+                f"warning: {self.path}: taken as ({axes}); nothing in it tells rows from columns: "
+                "look whether the result is sharp, or give a file of 'serenet psf'"
+            )
+        if self.order not in (*REVERSED, *SAME, *TENSORS):
+            return f"{self.path}: read as ({axes}), as the light of its views tells"
+        return None
 
     def read(self, channels: Sequence[int] | None = None) -> Tensor:
         """Read the PSF of some channels (default: all): (A, D, H, W), float32."""
         wanted = self._wanted(channels)
         with _reading(self.path) as source:
+            if isinstance(source, _Foreign):
+                source.order = self.order
             psf = torch.stack([torch.from_numpy(source.view(a)) for a in wanted])
         if not torch.isfinite(psf).all() or float(psf.min()) < 0:
             raise OpticsError(f"{self.path}: NaN, infinite or negative PSF values; make it again")
@@ -97,7 +129,8 @@ class _Source:
     file: Any
     shape: tuple[int, int]
 
-    def view(self, channel: int) -> NDArray[np.float32]:
+    def view(self, channel: int, planes: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Return a view, all planes or some, (D, H, W)."""
         raise NotImplementedError
 
 
@@ -109,59 +142,64 @@ class _HDF5(_Source):
             raise ValueError("psf, shift and views do not belong together")
         self.shape = psf.shape[:2]
 
-    def view(self, channel: int) -> NDArray[np.float32]:
-        return np.asarray(self.file["psf"][channel], dtype=np.float32)
+    def view(self, channel: int, planes: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Return a view, all planes or some, (D, H, W)."""
+        view = np.asarray(self.file["psf"][channel], dtype=np.float32)
+        return view if planes is None else view[list(planes)]
 
 
-class _Matlab(_Source):
-    """``psf`` of size (H, W, U, V, D) in MATLAB, which HDF5 lists in reverse.
+class _Foreign(_Source):
+    """An array whose axes lie in some order, see `optics.lightfield.psf_layout`."""
+
+    def __init__(self, array: Any, orders: Sequence[str], content: Any = None) -> None:
+        self.array, self.file, self.order = array, content, orders[0]
+        self._sides = dict(zip(self.order, array.shape, strict=True))
+        self.n_num = self._sides.get("U", 0)
+        n_views = self._sides.get("A", self.n_num * self._sides.get("V", 0))
+        self.shape = (n_views, self._sides["D"])
+
+    def view(self, channel: int, planes: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Return a view, all planes or some, (D, H, W)."""
+        if planes is not None:
+            return np.concatenate([self._part(channel, slice(d, d + 1)) for d in planes])
+        return self._part(channel, slice(None))
+
+    def _part(self, channel: int, planes: slice) -> NDArray[np.float32]:
+        u, v = divmod(channel, self.n_num) if self.n_num else (0, 0)
+        places: dict[str, int | slice] = {"A": channel, "U": u, "V": v, "D": planes}
+        part = self.array[tuple(places.get(axis, slice(None)) for axis in self.order)]
+        left = [axis for axis in self.order if axis in "DHW"]
+        values = part.float().numpy() if isinstance(part, Tensor) else np.asarray(part)
+        ordered = values.transpose([left.index(axis) for axis in "DHW"])
+        return np.ascontiguousarray(ordered, dtype=np.float32)
+
+
+def _matlab(file: Any, *, is_hdf5: bool) -> _Foreign:
+    """Return ``psf`` of size (H, W, U, V, D) or (H, W, A, D) in MATLAB, which HDF5 reverses.
 
     A file written with the same axes by another program is told apart by where its equal pairs
     of sides are.
     """
-
-    def __init__(self, file: Any, *, is_hdf5: bool) -> None:
-        self.file = file
-        shape = file["psf"].shape
-        if is_hdf5 and len(shape) == 5 and shape[1] == shape[2]:
-            self.reversed = True
-            self.shape = (shape[1] ** 2, shape[0])
-        elif len(shape) == 5 and shape[0] == shape[1] and shape[2] == shape[3]:
-            self.reversed = False
-            self.shape = (shape[2] ** 2, shape[4])
-        else:
-            raise ValueError(f"psf of size (H, W, U, V, D) expected, found {shape[::-1]}")
-        self.n_num = shape[2]
-
-    def view(self, channel: int) -> NDArray[np.float32]:
-        u, v = divmod(channel, self.n_num)
-        psf = self.file["psf"]
-        if self.reversed:
-            stored = psf[:, v, u].transpose(0, 2, 1)
-        else:
-            stored = psf[:, :, u, v].transpose(2, 0, 1)
-        return np.ascontiguousarray(stored, dtype=np.float32)
+    shape = file["psf"].shape
+    orders = fitting_orders(shape, (*REVERSED, *SAME) if is_hdf5 else SAME)
+    if not orders:
+        raise ValueError(f"psf of size (H, W, U, V, D) expected, found {shape[::-1]}")
+    return _Foreign(file["psf"], orders)
 
 
-class _Torch(_Source):
-    def __init__(self, path: Path) -> None:
-        # The older of PyTorch's formats, no zip file, cannot be mapped into memory.
-        content = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-        if isinstance(content, dict):
-            content = content.get("psf")
-        if not isinstance(content, Tensor):
-            raise ValueError("expected a tensor")
-        content = content.squeeze(0) if content.dim() == 5 and content.shape[0] == 1 else content
-        if content.dim() != 4:
-            raise ValueError(f"expected a tensor (A, D, H, W), found {tuple(content.shape)}")
-        self.file = content
-        self.shape = (content.shape[0], content.shape[1])
-
-    def view(self, channel: int) -> NDArray[np.float32]:
-        plane: NDArray[np.float32] = self.file[channel].float().numpy()
-        return plane
+def _tensor(path: Path) -> _Foreign:
+    # The older of PyTorch's formats, no zip file, cannot be mapped into memory.
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    psf = content.get("psf") if isinstance(content, dict) else content
+    if not isinstance(psf, Tensor):
+        raise ValueError("expected a tensor")
+    psf = psf.squeeze(0) if psf.dim() == 5 and psf.shape[0] == 1 else psf
+    orders = fitting_orders(psf.shape, TENSORS)
+    if not orders:
+        raise ValueError(f"expected a tensor (A, D, H, W), found {tuple(psf.shape)}")
+    if len(orders) > 1:
+        raise ValueError(f"its sides {tuple(psf.shape)} do not tell which axes are the views")
+    return _Foreign(psf, orders, content)
 
 
 @lru_cache(maxsize=1)
@@ -187,12 +225,12 @@ def _reading(path: Path) -> Iterator[_Source]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".mat" and not h5py.is_hdf5(path):
-            yield _Matlab(_load_matlab(path, path.stat().st_mtime), is_hdf5=False)
+            yield _matlab(_load_matlab(path, path.stat().st_mtime), is_hdf5=False)
         elif suffix in _HDF5_SUFFIXES or suffix == ".mat":
             with h5py.File(path, "r") as file:
-                yield _HDF5(file) if suffix != ".mat" else _Matlab(file, is_hdf5=True)
+                yield _HDF5(file) if suffix != ".mat" else _matlab(file, is_hdf5=True)
         elif suffix in (".pt", ".pth"):
-            yield _Torch(path)
+            yield _tensor(path)
         else:
             raise OpticsError(f"{path}: a PSF is a .h5, .mat or .pt file")
     except _UNREADABLE as fault:
@@ -204,13 +242,20 @@ def _reading(path: Path) -> Iterator[_Source]:
         ) from fault
 
 
-def open_psf(path: str | Path) -> PSFFile:
+def open_psf(path: str | Path, microscope: LightFieldMicroscope | None = None) -> PSFFile:
     """Inspect a PSF file: HDF5, MATLAB's ``.mat`` of any version, or a tensor in ``.pt``.
+
+    Arrays of MATLAB are (H, W, U, V, D), or (H, W, A, D) of some views; tensors are (A, D, H, W),
+    (A, D, W, H), or have all views on axes of their own. What is what, is told by the sides, by
+    the PSF shift beside a tensor (``shift`` or ``psfshift``), and by where the light of the views
+    goes out of focus.
 
     Parameters
     ----------
     path
-        The file; a tensor is (A, D, H, W).
+        The file.
+    microscope
+        Tells which views it holds where the file does not; default: the preset of so many.
 
     Returns
     -------
@@ -233,19 +278,41 @@ def open_psf(path: str | Path) -> PSFFile:
     """
     path = Path(path)
     with _reading(path) as source:
-        views: tuple[int, ...] | None = None
-        microscope = None
         if isinstance(source, _HDF5):
             views = tuple(int(a) for a in source.file["views"][()])
-            microscope = _microscope_from_attributes(source.file.attrs, path)
-            if microscope.views != views or len(microscope.depths_um) != source.shape[1]:
+            told = _microscope_from_attributes(source.file.attrs, path)
+            if told.views != views or len(told.depths_um) != source.shape[1]:
                 raise OpticsError(
                     f"{path}: its views or depths are not those of its optics attributes; "
                     "make it again with 'serenet psf'"
                 )
-        elif isinstance(source, _Matlab):
-            views = tuple(range(source.n_num**2))
-        return PSFFile(path, source.shape[0], source.shape[1], views, microscope)
+            return PSFFile(path, *source.shape, views, told)
+        assert isinstance(source, _Foreign)
+        all_views = tuple(range(source.n_num**2)) or None
+        if path.suffix.lower() == ".mat" and source.n_num:
+            return PSFFile(path, *source.shape, all_views, None, source.order)
+        straight = _rows_are_rows(source, microscope)
+        order = exchanged(source.order) if straight is False else source.order
+        return PSFFile(path, *source.shape, all_views, None, order, straight is not None)
+
+
+def _rows_are_rows(source: _Foreign, microscope: LightFieldMicroscope | None) -> bool | None:
+    """Tell whether rows of pixels are those of views, ``None`` where the file does not tell."""
+    (n_views, n_depths), content = source.shape, source.file
+    if isinstance(content, dict):
+        shift = content.get("shift", content.get("psfshift"))
+        if isinstance(shift, Tensor) and shift.shape == (n_views, n_depths, 2):
+            planes = sorted({0, n_depths - 1})
+            psf = torch.from_numpy(np.stack([source.view(a, planes) for a in range(n_views)]))
+            return rows_are_rows_of(psf, shift[:, planes].float())
+    n_num, views = views_of(n_views, microscope)
+    if source.n_num:
+        n_num, views = source.n_num, tuple(range(n_views))
+
+    def read(channel: int) -> Tensor:
+        return torch.from_numpy(source.view(channel, (0, n_depths - 1)))
+
+    return rows_are_rows(read, n_num, views) if views else None
 
 
 def _microscope_from_attributes(attributes: Any, path: Path) -> LightFieldMicroscope:
