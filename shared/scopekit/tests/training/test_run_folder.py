@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from scopekit.training.run_folder import loss_curves
+from scopekit.errors import UserError
+from scopekit.settings import write_yaml
+from scopekit.training.run_folder import RunFolder, loss_curves
 
 
 def history(epochs, **terms):
@@ -32,3 +34,15 @@ def test_terms_of_the_validation_share_a_panel():
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "validation loss", "iou"]
     assert [len(axes.lines) for axes in figure.axes] == [4, 4, 1]
     np.testing.assert_allclose(figure.axes[2].lines[0].get_ydata(), [0.5, 0.25, 0.5 / 3])
+
+
+def test_a_run_goes_on_where_a_newer_version_has_more_keys_that_are_null(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").touch()
+    old = {"rate": 1, "loss": {"weight": 2}, "start": None}
+    write_yaml(tmp_path / "settings.yaml", old, overwrite=False)
+    new = {"rate": 1, "loss": {"weight": 2, "kind": None}, "balance": None}
+    RunFolder(tmp_path, new, resume=True, overwrite=False)
+    for other in ({"balance": 3}, {"loss": {"weight": 2, "kind": "a"}}, {"rate": None}):
+        with pytest.raises(UserError, match="was started with other settings"):
+            RunFolder(tmp_path, new | other, resume=True, overwrite=False)

@@ -35,6 +35,7 @@ from serenet.training.fast import FastTraining
 from serenet.training.initial_network import family_network, published_network
 from serenet.training.motion import MotionCorrection
 from serenet.training.motion_views import read_scanned_views
+from serenet.training.perceptual.first_layers import load_first_layers
 from serenet.training.perceptual.lpips import load_lpips
 from serenet.training.recipe import EpochRecipe, Task
 from serenet.training.sections import Data
@@ -250,6 +251,8 @@ def _perceptual(job: Job) -> nn.Module | None:
     wanted = job.settings.perceptual
     if not wanted.weight:
         return None
+    if wanted.kind == "first_layers" and wanted.vgg is not None:
+        return load_first_layers(wanted.vgg).to(job.world.device)
     return load_lpips(wanted.vgg, wanted.linear).to(job.world.device)
 
 

@@ -109,21 +109,35 @@ class Teacher(Section):
 
 
 class Perceptual(Section):
-    """LPIPS between projected and recorded views.
+    """Perceptual distance between projected and recorded views.
 
     Attributes
     ----------
     weight
         Its weight; 0 goes without, and needs no files.
+    kind
+        ``lpips``, also where it is left out; ``first_layers``: mean square difference of the
+        features of VGG-16's first one or two convolutions, from a small file, without a network.
     vgg
-        Pretrained VGG-16; left out: from the hub.
+        Pretrained VGG-16; left out: from the hub. For ``first_layers``, the small file.
     linear
         LPIPS' linear weights; left out: those of the installed package ``lpips``.
     """
 
     weight: Weight = 1.0
+    kind: Literal["lpips", "first_layers"] | None = None
     vgg: Path | None = None
     linear: Path | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Perceptual":
+        if self.kind == "first_layers" and self.vgg is None and self.weight:
+            raise ValueError(
+                "vgg is missing: first_layers takes a file of VGG-16's first convolutions"
+            )
+        if self.kind == "first_layers" and self.linear is not None:
+            raise ValueError("linear: first_layers has no such weights; leave it out")
+        return self
 
 
 class Balance(Section):

@@ -2,6 +2,7 @@
 
 import pytest
 import tifffile
+import torch
 import yaml
 
 from optics import presets
@@ -289,6 +290,34 @@ def test_the_result_must_be_called_a_yaml(serenet, example, tmp_path, contents):
     outcome = serenet("train", "--import-published", published, "--out", tmp_path / "run")
     assert outcome.error == f"error: --out {tmp_path / 'run'}: name a .yaml file"
     assert contents(tmp_path) == ["published.yaml"]
+
+
+# A shift table as PSF -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["serenet_nnum15", "serenet", "fserenet", "renet", "rlnet"])
+def test_a_shift_table_named_as_psf_is_seen_by_its_name(imported, name):
+    expected = imported(name)[0]
+    psf = "../psf/psfshift_nnum15_81views.pt"
+    settings, notes = imported(name, f"psf: {psf}")
+    assert (settings.psf, settings.depths) == (None, expected.depths)
+    assert f"psf {psf!r}: a PSF shift, by its name, which projects nothing: the PSF is" in notes[0]
+
+
+def test_a_shift_table_named_as_psf_is_seen_by_its_content(imported, tmp_path):
+    torch.save(torch.zeros(81, 101, 2), tmp_path / "psf.pt")
+    settings, (note,) = imported("serenet_nnum15", f"psf: {tmp_path / 'psf.pt'}")
+    assert settings.psf is None
+    assert "a PSF shift, (81, 101, 2) numbers, which projects nothing" in note
+
+
+def test_a_psf_with_shift_in_its_folder_is_a_psf(imported, tmp_path):
+    (tmp_path / "shift").mkdir()
+    torch.save(torch.zeros(81, 2, 5, 5), tmp_path / "shift" / "shifted_psf.pt")
+    psf = tmp_path / "shift" / "shifted_psf.pt"
+    settings, notes = imported("serenet_nnum15", f"psf: {psf}")
+    assert (settings.psf, len(notes)) == (psf, 1)  # of its own depths
+    assert str(imported("serenet_nnum15", "psf: shift/psf.mat")[0].psf) == "shift/psf.mat"
 
 
 def test_an_imported_file_trains(serenet, imported, tmp_path, light_field, small_psf):

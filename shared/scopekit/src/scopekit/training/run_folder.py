@@ -163,6 +163,8 @@ def read_last(path: Path) -> dict[str, Any] | None:
 
 
 def _require_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any], another: str) -> None:
+    # A key that is null is as good as none: such as one that came later.
+    old, new = _without_nulls(old), _without_nulls(new)
     names = [n for n in {**old, **new} if n not in _MAY_CHANGE and old.get(n) != new.get(n)]
     if names:
         name = names[0]
@@ -174,6 +176,14 @@ def _require_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any], an
             f"{path}: this run was started with other settings ({', '.join(names)}): "
             f"{name} was {was}, is {now}; set it back, or choose {another}"
         )
+
+
+def _without_nulls(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_nulls(value) if isinstance(value, Mapping) else value
+        for name, value in content.items()
+        if value is not None
+    }
 
 
 def loss_curves(history: History) -> Figure:

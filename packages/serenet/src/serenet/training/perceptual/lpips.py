@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.timm_import import import_timm
+from serenet.training.perceptual.weights import ImageNet, read_weights
 
-# Of ImageNet, averaged over its colours.
-_MEAN, _STD = 0.449, 0.226
 _EPS = 1e-10
 # Layers of VGG-16 after which a stage ends: relu1_2, relu2_2, relu3_3, relu4_3, relu5_3.
 _STAGE_ENDS = (0, 4, 9, 16, 23, 30)
@@ -24,6 +22,10 @@ _LINEAR_SHAPES = {f"lin{i}.model.1.weight": (1, c, 1, 1) for i, c in enumerate(_
 _SMALLEST = 16
 _HUB_NAME, _HUB_FILE = "timm/vgg16.tv_in1k", "model.safetensors"
 _WITHOUT = "or train without the perceptual term: perceptual.weight: 0"
+_OFFLINE = (
+    "or compare the first layers, from a small file: perceptual.kind: first_layers, "
+    "or train without the perceptual term: perceptual.weight: 0"
+)
 
 
 class LPIPS(nn.Module):
@@ -92,9 +94,9 @@ class LPIPS(nn.Module):
                 f"the perceptual term needs images of {_SMALLEST} x {_SMALLEST} pixels or more, "
                 f"not {height} x {width}: use larger crops, {_WITHOUT}"
             )
-        x = (prediction.reshape(-1, 1, height, width) - _MEAN) / _STD
+        x = (prediction.reshape(-1, 1, height, width) - ImageNet.mean) / ImageNet.std
         # Apart from the prediction, not in one batch: so no gradient is computed for it.
-        y = (target.detach().reshape(-1, 1, height, width) - _MEAN) / _STD
+        y = (target.detach().reshape(-1, 1, height, width) - ImageNet.mean) / ImageNet.std
         distance = x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
         weights = torch.split(self.weights, _STAGE_CHANNELS)
         for stage, stage_weights in zip(self.stages, weights, strict=True):
@@ -145,13 +147,13 @@ def load_lpips(vgg: Path | None = None, linear: Path | None = None) -> LPIPS:
         If weights are missing, cannot be fetched, or are of another kind.
     """
     linear = linear or _installed_linear()
-    linear_weights = _pick(_read(linear, "linear"), _LINEAR_SHAPES, linear, "linear")
+    linear_weights = _pick(read_weights(linear, "linear"), _LINEAR_SHAPES, linear, "linear")
     if any(bool((t < 0).any()) for t in linear_weights.values()):
         raise UserError(f"perceptual.linear: {linear}: has negative weights, unlike LPIPS v0.1")
     expected = _empty_vgg(in_channels=3).state_dict()
     shapes = {f"features.{name}": tuple(t.shape) for name, t in expected.items()}
     vgg = vgg or _fetch_vgg()
-    return LPIPS(_pick(_read(vgg, "vgg"), shapes, vgg, "vgg"), linear_weights)
+    return LPIPS(_pick(read_weights(vgg, "vgg"), shapes, vgg, "vgg"), linear_weights)
 
 
 def _installed_linear() -> Path:
@@ -177,28 +179,7 @@ def _fetch_vgg() -> Path:
         reason = (str(failure).splitlines() or [type(failure).__name__])[0]
         raise UserError(
             f"perceptual.vgg: the hub's {_HUB_NAME} cannot be fetched ({reason}); give its file "
-            f"{_HUB_FILE}, or torchvision's vgg16-397923af.pth, as perceptual.vgg, {_WITHOUT}"
-        ) from failure
-
-
-def _read(path: Path, setting: str) -> Any:
-    try:
-        return _read_safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path)
-    except UserError as failure:
-        raise UserError(f"perceptual.{setting}: {failure}") from failure
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the path of the weights")
-    try:
-        return load_file(path)
-    except SafetensorError as failure:
-        raise UserError(
-            f"{path}: not a safetensors file, or damaged; download it again"
+            f"{_HUB_FILE}, or torchvision's vgg16-397923af.pth, as perceptual.vgg, {_OFFLINE}"
         ) from failure
 
 

@@ -19,11 +19,11 @@ from serenet.training.published.notes import (
     loss_notes,
 )
 from serenet.training.published.optics import (
-    NEEDS_PSF,
     WRAPPER_ARGS,
     fewer_depths,
     nearest_microscope,
     optics_notes,
+    psf_file,
 )
 from serenet.training.published.schema import WITHOUT_VOLUMES, PublishedConfig
 from serenet.training.sections import Balance, Noise
@@ -102,7 +102,7 @@ def translate(config: PublishedConfig) -> tuple[dict[str, Any], list[str]]:
         settings["validation"] = _data(config, "val")
     same = _SAME | (_PROJECTION if method == "serenet" else {})
     settings |= {ours: attrgetter(theirs)(config) for ours, theirs in same.items()}
-    settings["psf"] = config.psf if method in NEEDS_PSF else None
+    settings["psf"] = psf_file(config)
     settings["depths"] = fewer_depths(config, microscope)
     if method not in FAMILY:
         args = config.network_args

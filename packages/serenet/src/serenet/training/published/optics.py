@@ -4,16 +4,20 @@ import math
 import reprlib
 from collections.abc import Iterator
 from operator import attrgetter
+from pathlib import Path
 
 from optics import LightFieldMicroscope, presets
+from scopekit.errors import UserError
 from serenet.training.published.schema import WITHOUT_VOLUMES, PublishedConfig
 from serenet.training.settings import FAMILY
+from serenet.views.psf import read_shift_table
 
 WRAPPER_ARGS = "train_dataset.wrapper.args"
 NEEDS_PSF = (*FAMILY, "rlnet")
 _NNUM = f"{WRAPPER_ARGS}.Nnum"
 _FROM_ALL_VIEWS = ("vcdnet", "hylfmnet", "vsnet")
 _SHORT = reprlib.Repr()
+_LARGEST_SHIFT_TABLE = 2**23  # bytes
 
 
 def nearest_microscope(config: PublishedConfig) -> str:
@@ -30,7 +34,7 @@ def nearest_microscope(config: PublishedConfig) -> str:
 
 def fewer_depths(config: PublishedConfig, microscope: LightFieldMicroscope) -> int | None:
     """Return how many planes are wanted, where they are not all of the microscope's."""
-    if config.method in WITHOUT_VOLUMES or _psf(config) is not None:
+    if config.method in WITHOUT_VOLUMES or psf_file(config) is not None:
         return None
     wanted = next(iter(_told_depths(config).values()), len(microscope.depths_um))
     return wanted if wanted < len(microscope.depths_um) else None
@@ -49,6 +53,11 @@ def optics_notes(config: PublishedConfig, name: str) -> Iterator[str]:
     yield from _view_notes(config, microscope, f"optics {name} has", remedy)
     if config.method not in NEEDS_PSF and config.psf is not None:
         yield f"psf {config.psf!r}: {config.method} needs no PSF"
+    elif (told := _shift_table(config)) is not None:
+        yield (
+            f"psf {config.psf!r}: a PSF shift, {told}, which projects nothing: the PSF is computed "
+            "from the optics, or name a PSF file"
+        )
     yield from _depth_notes(config, microscope, f"optics {name} has", remedy)
 
 
@@ -94,8 +103,24 @@ def _view_notes(
         yield f"{value}: {here} {what}; {remedy}"
 
 
-def _psf(config: PublishedConfig) -> str | None:
-    return config.psf if config.method in NEEDS_PSF else None
+def psf_file(config: PublishedConfig) -> str | None:
+    """Return the PSF file that the method needs, if one is named and it is no shift table."""
+    wanted = config.method in NEEDS_PSF and config.psf is not None
+    return config.psf if wanted and _shift_table(config) is None else None
+
+
+def _shift_table(config: PublishedConfig) -> str | None:
+    """Return what tells that the file named as PSF is a PSF shift; ``None`` if nothing does."""
+    path = Path(config.psf or "")
+    if path.is_file() and path.suffix.lower() in (".pt", ".pth", ".npy"):
+        if path.stat().st_size > _LARGEST_SHIFT_TABLE:
+            return None
+        try:
+            shape = tuple(read_shift_table(path).shape)
+        except UserError:
+            return None
+        return f"({', '.join(map(str, shape))}) numbers"
+    return "by its name" if "shift" in path.name.lower() else None
 
 
 def _told_depths(config: PublishedConfig) -> dict[str, int]:
@@ -115,7 +140,7 @@ def _depth_notes(
         if config.method in WITHOUT_VOLUMES:
             if depth != available:
                 yield f"{key} {depth}: {config.method} makes no volumes"
-        elif _psf(config) is not None:
+        elif psf_file(config) is not None:
             yield f"{key} {depth}: the PSF file has its own depths"
         elif depth > available:
             yield f"{key} {depth}: {here} {available}; {remedy}"
