@@ -25,6 +25,13 @@ def test_files_and_folders_are_mixed_and_results_left_out(tmp_path):
     assert [path.name for path in found] == ["c.txt", "a.TIF", "b.tif", "f.zarr"]
 
 
+def test_numbers_in_the_names_of_a_folder_count_as_numbers(tmp_path):
+    names = ["No1.tif", "No2.tif", "No10.tif", "No11.tif"]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [f.name for f in find_inputs([tmp_path], (".tif",), no_result)] == names
+
+
 def test_what_cannot_be_used_is_told(tmp_path):
     (tmp_path / "one").mkdir()
     with pytest.raises(UserError, match=r"one: no file to use in this folder \(.tif\)"):

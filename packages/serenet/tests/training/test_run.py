@@ -219,18 +219,6 @@ def test_crops_and_volumes_show_the_same_place(tmp_path, scenes):
         assert truth[1, 0, -1] == truth[1, 0, 0] + 38
 
 
-def test_nan_and_negative_counts_become_zero(tmp_path):
-    microscope = presets["nnum13"].with_middle_depths(7)
-    views = np.full((49, 12, 12), 3, np.float32)
-    views[:, 0, 0], views[:, 1, 1] = np.nan, -5
-    tifffile.imwrite(tmp_path / "views.tif", views)
-    data = TrainingData(Data(views=tmp_path), microscope, 12, paired=False)
-    crop = data.views(0, (0, 0))
-    assert (crop[:, 0, 0] == 0).all()
-    assert (crop[:, 1, 1] == 0).all()
-    assert (crop[:, 2:, 2:] == 3).all()
-
-
 def test_files_that_do_not_fit_the_memory_are_read_crop_by_crop(monkeypatch, scenes):
     microscope = presets["nnum13"].with_middle_depths(7)
     kept = TrainingData(Data(views=scenes / "views"), microscope, 9, paired=False)

@@ -152,6 +152,13 @@ def test_which_files_are_used(tmp_path):
         find_recordings(tmp_path / "none")
 
 
+def test_recordings_come_in_the_order_of_their_numbers(tmp_path):
+    names = ["No1.tif", "No2.tif", "No9.tif", "No10.tif", "No11.tif"]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_recordings(tmp_path)] == names
+
+
 @pytest.mark.parametrize(("number", "train"), [(10, 8), (5, 4), (3, 2), (2, 1), (30, 24)])
 def test_four_fifths_train_and_the_rest_validates(tmp_path, number, train):
     files = [tmp_path / str(n) for n in range(number)]

@@ -51,6 +51,13 @@ def test_labels_are_imaged_by_the_analytic_psf_with_noise(work, model):
     assert spread == pytest.approx(1, abs=0.1)
 
 
+def test_labels_come_in_the_order_of_their_numbers(tmp_path):
+    names = [f"{n}_labelx.npy" for n in (2, 9, 10, 100)]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in label_files([tmp_path])] == names
+
+
 def test_every_label_has_noise_of_its_own(work, model):
     first, second, _ = label_files([work / "labels"])
     for ending in "xz":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scopekit.errors import UserError
 from scopekit.images.files import files_of_set, is_zarr, stack_stem
+from scopekit.images.order import by_number
 from scopekit.progress import one_log, say
 
 IsResult = Callable[[Path, Collection[str]], bool]
@@ -58,12 +59,13 @@ def find_inputs(
 
 
 def files_inside(folder: Path, suffixes: Collection[str], is_result: IsResult) -> list[Path]:
-    """Return the files in a folder that `find_inputs` takes from it.
+    """Return the files in a folder that `find_inputs` takes from it, ``No2`` before ``No10``.
 
     Of several files that stand for the same recording, the first.
     """
     files = sorted(
-        f for f in folder.iterdir() if f.suffix.lower() in suffixes and not f.name.startswith(".")
+        (f for f in folder.iterdir() if f.suffix.lower() in suffixes and f.name[0] != "."),
+        key=by_number,
     )
     stems = {stack_stem(f) for f in files}
     others: set[Path] = set()

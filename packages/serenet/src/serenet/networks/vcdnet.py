@@ -61,6 +61,11 @@ class VCDNet(ViewNetwork):
     Notes
     -----
     Inputs (B, A, h, w), normalised to [0, 1]; values of the volume lie in (-1, 1).
+
+    Batch normalisation takes the statistics of the batch while it learns, which at the usual batch
+    size of 1 are those of one crop, and running averages of them afterwards: results of training
+    and evaluation mode differ, and crops that are all dark, or one kind of sample after another,
+    spoil the averages. Weights are to be judged in evaluation mode (`serenet.load_checkpoint`).
     """
 
     method = "vcdnet"

@@ -36,7 +36,8 @@ class Data(Section):
         shells, balls, beads and grains of all sizes, sparse and dense, 20 microlenses wide, 32
         without scanning.
     first, last
-        Take only so many files from the start, then from the end, of the sorted names.
+        Take only so many files from the start, then from the end, of the names in order; numbers
+        in them count as numbers, No2 before No10.
     repeat
         How often an epoch visits every light field.
     """

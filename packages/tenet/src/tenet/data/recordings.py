@@ -17,6 +17,7 @@ from scopekit.images.files import (
     is_zarr,
     open_stack,
 )
+from scopekit.images.order import by_number
 from scopekit.images.voxel import Steps
 from scopekit.progress import say
 from tenet.alignment.network import DeepAlignNet
@@ -262,13 +263,14 @@ def find_recordings(folder: Path, *, left_out: tuple[str, ...] = ()) -> list[Pat
             f"{folder}: no such folder; check folderpath in train_dataset and val_dataset, or "
             "learn from labels"
         )
-    found = sorted(
+    usable = (
         path
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(("_", "."))
         and not path.stem.endswith(left_out)
     )
+    found = sorted(usable, key=by_number)
     if not found:
         raise UserError(
             f"{folder}: no stack to use ({', '.join(SUFFIXES)}); check folderpath and test_images"

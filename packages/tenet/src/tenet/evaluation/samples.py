@@ -10,6 +10,7 @@ import torch
 
 from scopekit.errors import UserError
 from scopekit.images.files import WHOLE_FILE, Selection, is_zarr
+from scopekit.images.order import by_number
 from scopekit.progress import say
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import alignment_of, shipped_alignment
@@ -184,7 +185,7 @@ def label_files(inputs: Sequence[Path]) -> list[Path]:
     """
     files: list[Path] = []
     for path in inputs:
-        found = sorted(path.glob(f"*{_LABEL}")) if path.is_dir() else [path]
+        found = sorted(path.glob(f"*{_LABEL}"), key=by_number) if path.is_dir() else [path]
         if not found or not found[0].name.endswith(_LABEL):
             raise UserError(
                 f"{path}: no label; give files NNNN{_LABEL}, or their folder (datagen makes them)"

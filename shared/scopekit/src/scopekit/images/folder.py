@@ -1,6 +1,5 @@
 """A folder of stacks as one series: every file a time point."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.images.files import open_stack
+from scopekit.images.order import by_number
 from scopekit.images.selection import WHOLE_FILE, Selection
 from scopekit.images.stack import StackFile
 
@@ -75,7 +75,7 @@ def open_folder_series(
     UserError
         If none can be read, or the first is a series itself.
     """
-    in_order = sorted(files, key=_natural)
+    in_order = sorted(files, key=by_number)
     first = _first_readable(in_order, selection)
     if len(first.shape) != 3:
         raise UserError(
@@ -101,10 +101,3 @@ def _first_readable(files: Sequence[Path], selection: Selection) -> StackFile:
         except UserError as found:
             failure = failure or found
     raise failure or UserError("no files for a series")
-
-
-def _natural(file: Path) -> list[tuple[int, str]]:
-    """Return a sorting key by which ``t2`` comes before ``t10``."""
-    return [
-        (int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", file.name)
-    ]
