@@ -66,6 +66,18 @@ def test_beads_of_other_programs_stand_beside_ours(tenet, work):
     assert settings["volumes"] == {"CARE": "care", "RL (other)": "rl"}
 
 
+def test_a_bead_alone_counts_though_the_border_cuts_it(tenet, work):
+    (work / "care").mkdir()
+    volume, um3 = bead((12, 10, 18))
+    write_volume(work / "care" / "s00.tif", volume, (0.2,) * 3, overwrite=False)
+    done = tenet("evaluate", "beads", "stacks/s00.npy", *HOW, "--volumes", "CARE=care/s00.tif")
+    assert done.returncode == 0, done.stderr
+    (row,) = (r for r in rows(work / "out" / "beads_scores.csv") if r["method"] == "CARE")
+    assert (row["volume_um3_number"], float(row["volume_um3_mean"])) == ("1", pytest.approx(um3))
+    (one,) = (r for r in rows(work / "out" / "beads_objects.csv") if r["method"] == "CARE")
+    assert one["touches_border"] == "True"
+
+
 def test_simulations_of_other_programs(tenet, work):
     (work / "neuro").mkdir()
     for n in range(2):

@@ -54,7 +54,7 @@ SCORES = {
     "iou": Score("IoU", ".3f", 1.0, (0, 1.05)),
     "mse": Score("MSE", ".4f"),
     "bce": Score("BCE", ".3f"),
-    "mse_z": Score("MSE of the brightness", ".4f"),
+    "mse_z": Score("MSE of the brightness", ".2e"),
     "bce_z": Score("BCE of the brightness", ".3f"),
     "volume_error": Score("error of the volume", ".1%", 0.0, (-1, 3), signed=True),
     "segmented_fraction": Score("segmented", ".2%"),
