@@ -15,7 +15,15 @@ from serenet.cli import app
 from serenet.training.settings import TrainingSettings
 
 TOP = Path(__file__).resolve().parents[4]
-READMES = [TOP / name for name in ("README.md", "packages/serenet/README.md", "docs/scale.md")]
+READMES = [
+    TOP / name
+    for name in (
+        "README.md",
+        "packages/serenet/README.md",
+        "docs/scale.md",
+        "docs/coming_from_the_published_code.md",
+    )
+]
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -68,6 +76,37 @@ def test_notebook_of_the_readme_runs(
     assert refined.voxel_um == small_microscope.voxel_um
     assert open_stack(Path("refined.tif")).voxel_um == pytest.approx(refined.voxel_um, rel=1e-4)
     assert picture._repr_png_().startswith(b"\x89PNG")
+
+
+def test_our_volumes_are_laid_on_published_ones_as_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (code,) = blocks(READMES[3], "python")
+    monkeypatch.chdir(tmp_path)
+    volume = np.zeros((101, 110, 120), np.float32)
+    volume[20, 50, 50] = 3
+    serenet.write_volume("results/cell_serenet.tif", volume, voxel_um=(0.2, 0.1, 0.1))
+    names: dict[str, object] = {}
+    exec(code, names)
+    alike = np.asarray(names["alike"])
+    assert alike.shape == (61, 10, 20)
+    assert alike[0, 0, 0] == alike.max() == 300
+
+
+INLINE = [
+    command
+    for line in READMES[3].read_text(encoding="utf-8").splitlines()
+    for command in re.findall(r"`(serenet [a-z-]+ [^`]*)`", line)
+    if "..." not in command
+]
+
+
+@pytest.mark.parametrize("line", INLINE)
+def test_commands_of_the_table_are_understood(line: str) -> None:
+    _, name, *arguments = shlex.split(line)
+    command = typer.main.get_command(app).commands[name]
+    with command.make_context(name, arguments) as context:
+        assert context.params["out"]
 
 
 def test_python_of_the_guide_to_series_writes_a_store(
