@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from optics import BandLimitedOperator, LightFieldMicroscope, sampled_size
-from optics.lightfield.band import Sampling
 from scopekit.images.files import write_volume
 from scopekit.progress import progress_bar
 from serenet.simulation.mixed_scenes import draw_scene
@@ -19,6 +18,8 @@ Volume = NDArray[np.float32]
 # Wide enough for a window with the light of its surroundings; of unscanned views, which have one
 # pixel a lens, a window holds more lenses.
 _MIXED_LENSES, _UNSCANNED_LENSES = 20, 32
+# All frequencies of all views take many GB; what lies above is less than the noise of a camera.
+_UNSCANNED_BAND = 4.0
 
 
 def _mixed(seed: int, microscope: LightFieldMicroscope) -> Volume:
@@ -74,8 +75,14 @@ def write_scenes(
                 scale = microscope.lateral_scale
                 views_yx = (sampled_size(height, scale), sampled_size(width, scale))
                 # Without scanning there is one sample a lens, at its centre.
-                sampling: Sampling = "point" if microscope.scanning == 1 else "cubic"
-                operator = BandLimitedOperator(psf, (height, width), views_yx, sampling=sampling)
+                unscanned = microscope.scanning == 1
+                operator = BandLimitedOperator(
+                    psf,
+                    (height, width),
+                    views_yx,
+                    sampling="point" if unscanned else "cubic",
+                    band=_UNSCANNED_BAND if unscanned else None,
+                )
             views = operator.forward(torch.from_numpy(volume).to(psf.device)).clamp_(min=0)
             write_volume(volume_file, volume, microscope.voxel_um, overwrite=True)
             size_um = (1.0, step_um, step_um)

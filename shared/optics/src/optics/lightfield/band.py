@@ -55,7 +55,7 @@ class Band:
     sampling
         How views are sampled.
     width
-        Highest frequency kept, in cycles a view pixel; with point samples all are kept.
+        Highest frequency kept, in cycles a view pixel.
     like
         A tensor of the dtype and on the device of the planes.
     """
@@ -76,9 +76,6 @@ class Band:
             padded_size(volume_yx[0], kernel[0]),
             padded_size(volume_yx[1], kernel[1]),
         )
-        # Point samples average nothing away.
-        if sampling == "point":
-            width = math.inf
         self.limit = [
             math.floor(period * min(0.5, width * n / source))
             for period, n, source in zip(self.period, views_yx, volume_yx, strict=True)
