@@ -203,6 +203,28 @@ def test_a_missing_or_strange_teacher_is_made_anew(tmp_path, scenes):
     assert not np.array_equal(open_stack(volumes[1]).read(), made[1])
 
 
+def test_a_disk_that_fills_up_while_light_fields_are_deconvolved(tmp_path, scenes, monkeypatch):
+    alone = {"views": str(scenes / "views")}
+    changes = {"data": alone, "validation": alone, "teacher": {"sweeps": 1}}
+    asked = []
+
+    def one_file_has_room(folder, n_bytes):
+        asked.append(n_bytes)
+        if len(asked) > 1:
+            raise UserError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scopekit.images.files.require_space", one_file_has_room)
+        with pytest.raises(UserError, match="disk is full"):
+            run(tmp_path, scenes, **changes)
+    folder = tmp_path / "run" / "teacher"
+    assert sorted(p.name for p in folder.iterdir()) == ["field00000.tif", "teacher.yaml"]
+    kept = (folder / "field00000.tif").stat().st_mtime_ns
+    run(tmp_path, scenes, resume=True, **changes)
+    assert (folder / "field00000.tif").stat().st_mtime_ns == kept
+    assert (folder / "field00001.tif").exists()
+
+
 @pytest.mark.parametrize("losses", [{"likelihood": 1.0}, {"volume": 1.0, "likelihood": 0.1}])
 def test_views_can_be_compared_too(tmp_path, scenes, losses):
     recipe = recipe_of(tmp_path, scenes, losses=losses, crop_depths=None)
