@@ -1,11 +1,12 @@
 """Reconstruct the recorded vesicle from camera frame to volume, and measure its shell.
 
 ``python tools/studies/guv.py FOLDER`` takes ``light_field.tif`` and ``radiometry_frame.tif`` there,
-runs ``serenet rectify`` and ``serenet deconvolve``, fits a spheroid to the shell, prints the
-numbers and draws ``docs/guv.png``. See docs/guv.md.
+runs ``serenet rectify``, ``serenet deconvolve`` and, with ``--checkpoint``,
+``serenet reconstruct``, fits a spheroid to the shell, prints the numbers and draws ``docs/guv.png``. See docs/guv.md.
 """
 
 import argparse
+import os
 import subprocess
 from pathlib import Path
 
@@ -130,37 +131,40 @@ class Shell:
 def draw(
     path: Path,
     frame: NDArray[np.float32],
-    volume: NDArray[np.float32],
-    shell: Shell,
+    volumes: dict[str, tuple[NDArray[np.float32], Shell]],
     depths: NDArray,
 ) -> None:
-    """Draw the camera frame, planes, a projection, and axial sections with the fit dotted."""
-    step, pixel = depths[1] - depths[0], shell.pixel_um
-    half_y, half_x = (n * pixel / 2 for n in volume.shape[1:])
-    half_z = len(depths) * step / 2
-    cz, cy, cx = shell.centre_um
-    row, column = (int(c / pixel + n / 2) for c, n in zip((cy, cx), volume.shape[1:], strict=True))
-    white = np.quantile(volume, 0.999)
-    lateral, axial = (-half_x, half_x, half_y, -half_y), (-half_x, half_x, half_z, -half_z)
+    """Draw the camera frame, and a row a volume: two planes, a projection, and an axial section."""
+    views = ("middle", "above", "maximum", "section")
+    mosaic = [["frame", *(f"{name} {view}" for view in views)] for name in volumes]
+    figure, axes = plt.subplot_mosaic(mosaic, figsize=(15, 3 * len(volumes)), layout="constrained")
+    axes["frame"].imshow(frame, cmap="gray", vmax=float(np.quantile(frame, 0.999)))
+    axes["frame"].set_title("camera frame")
+    axes["frame"].set_axis_off()
     around = np.linspace(0, 2 * np.pi, 200)
-
-    figure, axes = plt.subplots(2, 3, figsize=(11, 7), layout="constrained")
-    axes[0, 0].imshow(frame, cmap="gray", vmax=np.quantile(frame, 0.999))
-    axes[0, 0].set_title("camera frame")
-    axes[0, 0].set_axis_off()
-    planes = (volume[np.abs(depths - cz).argmin()], volume[np.abs(depths - cz + 7).argmin()])
-    for axis, plane, name in zip(axes[0, 1:], planes, ("middle plane", "7 um above"), strict=True):
-        axis.imshow(plane, cmap="gray", vmax=white, extent=lateral)
-        axis.set_title(name)
-    axes[1, 0].imshow(volume.max(0), cmap="gray", vmax=white, extent=lateral)
-    axes[1, 0].set_title("maximum along z")
-    sections = (volume[:, row - 4 : row + 5].mean(1), volume[:, :, column - 4 : column + 5].mean(2))
-    for axis, section, c, name in zip(axes[1, 1:], sections, (cx, cy), "xy", strict=True):
-        bright = np.sqrt(section)
-        axis.imshow(bright, cmap="gray", vmax=np.quantile(bright, 0.998), extent=axial)
-        outline = (c + shell.lateral_um * np.cos(around), cz + shell.axial_um * np.sin(around))
+    for name, (volume, shell) in volumes.items():
+        step, pixel = depths[1] - depths[0], shell.pixel_um
+        half_y, half_x = (n * pixel / 2 for n in volume.shape[1:])
+        half_z = len(depths) * step / 2
+        cz, cy, cx = shell.centre_um
+        row = int(cy / pixel + volume.shape[1] / 2)
+        white = float(np.quantile(volume, 0.999))
+        lateral, axial = (-half_x, half_x, half_y, -half_y), (-half_x, half_x, half_z, -half_z)
+        pictures = {
+            f"{name}, middle plane": volume[np.abs(depths - cz).argmin()],
+            "7 um above": volume[np.abs(depths - cz + 7).argmin()],
+            "maximum along z": volume.max(0),
+        }
+        for view, (title, picture) in zip(views, pictures.items(), strict=False):
+            axis = axes[f"{name} {view}"]
+            axis.imshow(picture, cmap="gray", vmax=white, extent=lateral)
+            axis.set_title(title)
+        bright = np.sqrt(volume[:, row - 4 : row + 5].mean(1))
+        axis = axes[f"{name} section"]
+        axis.imshow(bright, cmap="gray", vmax=float(np.quantile(bright, 0.998)), extent=axial)
+        outline = (cx + shell.lateral_um * np.cos(around), cz + shell.axial_um * np.sin(around))
         axis.plot(*outline, ":", color="tab:orange", linewidth=1)
-        axis.set_title(f"section {name}, z (um), square root")
+        axis.set_title("section along z (um), square root")
     figure.savefig(path, dpi=80)
     plt.close(figure)
 
@@ -168,7 +172,8 @@ def draw(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="holds light_field.tif, radiometry_frame.tif")
-    parser.add_argument("--out", type=Path, default=Path("guv"), help="folder of the volume")
+    parser.add_argument("--out", type=Path, default=Path("guv"), help="folder of the volumes")
+    parser.add_argument("--checkpoint", help="run of serenet train my_microscope: a network too")
     parser.add_argument("--microscope", type=Path, default=OPTICS)
     parser.add_argument("--iterations", default="3")
     parser.add_argument("--tv", default="0")
@@ -176,27 +181,38 @@ def main() -> None:
     arguments = parser.parse_args()
 
     views = arguments.out / "guv.tif"
-    rectify = ["serenet", "rectify", arguments.folder / "light_field.tif", "--overwrite"]
+    rectify = ["rectify", arguments.folder / "light_field.tif"]
     rectify += ["--radiometry", arguments.folder / "radiometry_frame.tif"]
-    subprocess.run([*rectify, "--microscope", arguments.microscope, "--out", views], check=True)
-    deconvolve = [
-        "serenet",
-        "deconvolve",
-        views,
-        "--microscope",
-        arguments.microscope,
-        "--overwrite",
-    ]
+    serenet(*rectify, "--microscope", arguments.microscope, "--out", views)
+    deconvolve = ["deconvolve", views, "--microscope", arguments.microscope]
     deconvolve += ["--iterations", arguments.iterations, "--tv", arguments.tv]
-    subprocess.run([*deconvolve, "--out", arguments.out], check=True)
+    serenet(*deconvolve, "--out", arguments.out)
+    files = {"deconvolution": arguments.out / "guv_deconvolved.tif"}
+    if arguments.checkpoint:
+        reconstruct = ["reconstruct", views, "--checkpoint", arguments.checkpoint]
+        serenet(*reconstruct, "--out", arguments.out)
+        files["network"] = arguments.out / "guv_serenet.tif"
+        serenet(*reconstruct, "--refine", "25", "--out", arguments.out / "refined")
+        files["network, refined"] = arguments.out / "refined/guv_serenet.tif"
 
     microscope = load_microscope(str(arguments.microscope))
     depths = np.array(microscope.depths_um)
-    volume = open_stack(arguments.out / "guv_deconvolved.tif").read()
-    shell = Shell(volume, depths, microscope.pixel_um)
-    print(shell)
+    volumes = {}
+    for name, file in files.items():
+        volume = open_stack(file).read()
+        volumes[name] = (volume, Shell(volume, depths, microscope.pixel_um))
+        print(f"{name}: {volumes[name][1]}")
     frame = open_frames(arguments.folder / "light_field.tif").read()[0]
-    draw(arguments.picture, frame, volume, shell, depths)
+    draw(arguments.picture, frame, volumes, depths)
+
+
+def serenet(*arguments: object) -> None:
+    """Run a command; say how many CPU seconds it took."""
+    before = os.times()
+    subprocess.run(["serenet", *map(str, arguments), "--overwrite"], check=True)
+    after = os.times()
+    seconds = after.children_user - before.children_user
+    print(f"serenet {arguments[0]}: {seconds:.0f} CPU s", flush=True)
 
 
 if __name__ == "__main__":
