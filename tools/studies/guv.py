@@ -2,13 +2,15 @@
 
 ``python tools/studies/guv.py FOLDER`` takes ``light_field.tif`` and ``radiometry_frame.tif`` there,
 runs ``serenet rectify``, ``serenet deconvolve`` and, with ``--checkpoint``,
-``serenet reconstruct``, fits a spheroid to the shell, prints the numbers and draws ``docs/guv.png``. See docs/guv.md.
+``serenet reconstruct``, fits a spheroid to the shell, prints the numbers and draws
+``docs/guv.png``. See docs/guv.md.
 """
 
 import argparse
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -136,7 +138,7 @@ def draw(
 ) -> None:
     """Draw the camera frame, and a row a volume: two planes, a projection, and an axial section."""
     views = ("middle", "above", "maximum", "section")
-    mosaic = [["frame", *(f"{name} {view}" for view in views)] for name in volumes]
+    mosaic: list[Any] = [["frame", *(f"{name} {view}" for view in views)] for name in volumes]
     figure, axes = plt.subplot_mosaic(mosaic, figsize=(15, 3 * len(volumes)), layout="constrained")
     axes["frame"].imshow(frame, cmap="gray", vmax=float(np.quantile(frame, 0.999)))
     axes["frame"].set_title("camera frame")
