@@ -25,6 +25,7 @@ from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[2]
 OPTICS = ROOT / "packages/serenet/examples/guv.yaml"
+REFINED = "network, refined"
 SHORTEST_UM, LONGEST_UM = 6.0, 24.0
 
 
@@ -195,7 +196,7 @@ def main() -> None:
         serenet(*reconstruct, "--out", arguments.out)
         files["network"] = arguments.out / "guv_serenet.tif"
         serenet(*reconstruct, "--refine", "25", "--out", arguments.out / "refined")
-        files["network, refined"] = arguments.out / "refined/guv_serenet.tif"
+        files[REFINED] = arguments.out / "refined/guv_serenet.tif"
 
     microscope = load_microscope(str(arguments.microscope))
     depths = np.array(microscope.depths_um)
@@ -205,6 +206,7 @@ def main() -> None:
         volumes[name] = (volume, Shell(volume, depths, microscope.pixel_um))
         print(f"{name}: {volumes[name][1]}")
     frame = open_frames(arguments.folder / "light_field.tif").read()[0]
+    volumes.pop(REFINED, None)
     draw(arguments.picture, frame, volumes, depths)
 
 
