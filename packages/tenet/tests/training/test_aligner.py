@@ -87,7 +87,7 @@ def test_what_is_missing_is_told(work, shaken_config, write_config):
 
 
 def test_a_network_of_another_kind_is_told_and_not_used(work, shaken_config, capsys):
-    config = load_config(shaken_config(align_model="other"))
+    config = load_config(shaken_config(align_model="other", align_params={"mid": 20}))
     shipped = load_alignment().state_dict()
     for state in (None, {"weight": torch.ones(1)}):
         if state:
@@ -97,3 +97,4 @@ def test_a_network_of_another_kind_is_told_and_not_used(work, shaken_config, cap
         told = capsys.readouterr().err
         assert "model/other.pt: " in told
         assert "slices are aligned by the network that ships" in told
+        assert told.count("align_params has no effect") == 1

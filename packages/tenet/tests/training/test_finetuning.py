@@ -16,6 +16,7 @@ from optics import TwoPhotonNLL
 from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.training.processes import World
+from tenet.alignment.shifts import align, load_alignment
 from tenet.config.files import load_config
 from tenet.data.recordings import fold_folder
 from tenet.network.weights import load_model
@@ -274,6 +275,30 @@ def test_simulated_images_come_from_the_pretrained_microscope(config_file, pretr
     fresh = recipe_of(config_file, pretrained, wanted)
     assert torch.equal(image, fresh.batch(crops).image)
     assert recipe.losses(recipe.model, crops)["reconstruction"].requires_grad
+
+
+def test_what_is_simulated_is_aligned_if_asked_for(config_file, pretrained):
+    """As published: ``finetuning_with_simulation.py NAME --train_with_align``."""
+    limits = {"min": 0, "max": 2}
+    changes = {"vibration": {"max_step": 1, "amp_alpha": limits}, "train_loop__is_vibrate": True}
+    changes |= {"train_loop__ewc": None, "pretrain_dataset__mask": False}
+    plain, aligned = (
+        recipe_of(
+            config_file,
+            pretrained,
+            FinetuneOptions(Mode.all, simulation=True, align=wanted),
+            **changes,
+        )
+        for wanted in (False, True)
+    )
+    batches = []
+    for recipe in (plain, aligned):
+        recipe.crops.begin_epoch(1)
+        batches.append(recipe.batch([recipe.sample(0, np.random.default_rng(1))]))
+    assert torch.equal(batches[0].image, batches[1].image)
+    expected, shifts = align(batches[0].shown, load_alignment())
+    assert shifts.abs().max() > 0.1
+    torch.testing.assert_close(batches[1].shown, expected)
 
 
 def test_simulation_tells_the_overlap_too(config_file, tmp_path, pretrained):

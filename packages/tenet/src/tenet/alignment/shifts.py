@@ -178,8 +178,11 @@ def alignment_file(config: Config) -> Path:
 def alignment_of(config: Config) -> DeepAlignNet | None:
     """Return a configuration's own alignment network if it is there, else the one that ships.
 
-    Says which where the configuration names one. ``None`` as in `shipped_alignment`.
+    Says which where the configuration names one, and that ``align_params`` has no effect.
+    ``None`` as in `shipped_alignment`.
     """
+    if config.align_params is not None:
+        say(f"{config.name}: align_params has no effect: no published network aligns here")
     path = alignment_file(config)
     if path.is_file():
         try:

@@ -27,7 +27,7 @@ class FinetuneOptions:
     simulation
         Learn from labels imaged by the pre-trained microscope, instead of from recordings.
     align
-        Align the slices of recordings first.
+        Align the slices of recordings first; of labels, what the network is shown of them.
     selection
         Which channel and position of recordings that have several.
     stored_ewc

@@ -16,6 +16,8 @@ from scopekit.memory import choose_device
 from scopekit.progress import progress_bar
 from scopekit.training.processes import World
 from scopekit.training.recipe import Moments, Validation
+from tenet.alignment.network import DeepAlignNet
+from tenet.alignment.shifts import alignment_of
 from tenet.config.files import Config, as_config
 from tenet.config.sections import PretrainLoop, TrainLoop
 from tenet.data.crops import Crop, Crops, LabelCrop, PhantomCrops, RecordingCrop, label_crops
@@ -58,8 +60,8 @@ class Finetuning:
         Section ``train_loop``.
     training, validation
         Crops of recordings; or of labels, with ``microscope``.
-    microscope
-        Makes images of labels.
+    microscope, alignment
+        Makes images of labels; aligns what the network is shown of them, if given.
     ewc
         Holds the network near its start; ``None``: nothing does.
     """
@@ -74,11 +76,12 @@ class Finetuning:
         validation: Crops[Crop],
         *,
         microscope: Microscope | None = None,
+        alignment: DeepAlignNet | None = None,
         ewc: EWC | None = None,
     ) -> None:
         self.model, self.settings = model, settings
         self.crops, self._validation = training, validation
-        self._microscope, self._ewc = microscope, ewc
+        self._microscope, self._alignment, self._ewc = microscope, alignment, ewc
         self._likelihood = TwoPhotonNLL()
         self.n_samples = training.number
         self.memory_settings = (
@@ -101,7 +104,7 @@ class Finetuning:
         if self._microscope is None:
             return recorded_batch([c for c in crops if isinstance(c, RecordingCrop)], self.device)
         labels = [c for c in crops if isinstance(c, LabelCrop)]
-        return label_batch(labels, self.device, self._microscope)
+        return label_batch(labels, self.device, self._microscope, self._alignment)
 
     def terms(self, out: Output, batch: Batch) -> dict[str, Tensor]:
         """Return the weighted terms of the loss of what the network made of a batch."""
@@ -284,9 +287,10 @@ def make_recipe(
     params = config.params.model_copy(update={"reconstruct": True})
     params = quantising(params, config.name)
     model = load_model(start, params).to(world.device)
-    microscope = None
+    imaging: dict[str, Any] = {}
     if simulated:
-        microscope = load_model(start, config).to(world.device).microscope()
+        imaging["microscope"] = load_model(start, config).to(world.device).microscope()
+        imaging["alignment"] = alignment_of(config) if wanted.align else None
     fit_psf(model, seed, world)
     if wanted.mode is Mode.encoder:
         model.freeze_microscope()
@@ -304,7 +308,7 @@ def make_recipe(
                 f"{start}: keeps nothing for EWC; leave `stored_ewc` out to estimate it anew"
             )
         ewc = EWC(kept.means, kept.fisher, settings.ewc_weight)
-    return Finetuning(model, settings, training, validation, microscope=microscope, ewc=ewc)
+    return Finetuning(model, settings, training, validation, ewc=ewc, **imaging)
 
 
 def _pretraining_crops(config: Config) -> tuple[PhantomCrops, PhantomCrops]:
