@@ -40,7 +40,8 @@ def reconstruct(
     Parameters
     ----------
     views
-        (A, h, w), in the model's channel order, background subtracted, in counts.
+        (A, h, w), in the model's channel order, in counts, background subtracted; an rlnet takes
+        them with their background.
     model
         From `serenet.load_checkpoint`; it decides where to compute.
     shift

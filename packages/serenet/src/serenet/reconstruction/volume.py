@@ -103,7 +103,8 @@ def reconstruct(
     Parameters
     ----------
     views
-        (A, h, w), in the model's channel order, background subtracted, in counts.
+        (A, h, w), in the model's channel order, in counts, background subtracted; an rlnet takes
+        them with their background.
     model
         From `serenet.load_checkpoint`.
     shift
