@@ -151,6 +151,15 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def kills(session: nox.Session) -> None:
+    """Kill commands at 50 random moments, or as many as -- N says, and look at what they leave."""
+    install(session, *WITH_EXTRAS)
+    (number,) = session.posargs or ("50",)
+    environment = {"PYTHONPATH": str(ROOT / "tools"), "OMP_NUM_THREADS": "1"}
+    session.run("python", "-m", "kills", "--kills", number, env=environment)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting with ruff."""
     install(session, "ruff")

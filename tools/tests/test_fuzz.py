@@ -21,6 +21,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.io import savemat
 
 import optics
 from optics import OpticsError
@@ -91,6 +92,11 @@ def write_matlab(path: Path) -> None:
         file["psf"] = psf
 
 
+def write_old_matlab(path: Path) -> None:
+    psf = np.random.default_rng(0).random((9, 9, 3, 3, 3), np.float32)
+    savemat(path, {"psf": psf})
+
+
 def require_line(failure: Exception, path: Path) -> None:
     """Require one line that names the file."""
     line = str(failure)
@@ -150,6 +156,7 @@ FILES: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], None]]] = {
     "JSON": ("a.json", write_json, said(read_json)),
     "HDF5": ("a.h5", write_hdf5, read_psf),
     "MATLAB": ("a.mat", write_matlab, read_psf),
+    "older MATLAB": ("a.mat", write_old_matlab, read_psf),
 }
 
 # Numbers that are likely to be at fault, as bytes and as text.

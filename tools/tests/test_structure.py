@@ -22,8 +22,9 @@ MAY_IMPORT = {"optics": (), "scopekit": (), "serenet": SHARED, "tenet": SHARED, 
 # The rooms of each package, lowest first: each imports only from those before it. A module that
 # lies in no folder is a room of its own.
 ROOMS = {
-    "optics": "errors convolution aberrations deconvolution noise two_photon lightfield __init__",
-    "scopekit": "__init__ errors progress outputs memory cuts metrics timm_import settings"
+    "optics": "errors plausibility convolution aberrations deconvolution noise two_photon"
+    " lightfield __init__",
+    "scopekit": "__init__ errors signals progress outputs memory cuts metrics timm_import settings"
     " checkpoints images cli inputs preview series training",
     "serenet": "options views networks results rectification aberrations motion virtual_scanning"
     " deconvolution simulation reconstruction comparison api training demo __init__ cli __main__",

@@ -13,6 +13,7 @@ from scopekit.cli import (
     DeviceOption,
     OutFolderOption,
     OverwriteOption,
+    SeedOption,
     new_app,
     run,
     version_option,
@@ -27,7 +28,6 @@ SizeOption = Annotated[
     tuple[int, int, int], typer.Option(min=1, metavar="Z Y X", help="Voxels along each axis.")
 ]
 NumberOption = Annotated[int, typer.Option(min=1, help="How many volumes.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")]
 VolumeJobsOption = Annotated[int, typer.Option(min=1, help="Volumes made at the same time.")]
 
 

@@ -1,9 +1,18 @@
 """Files and folders that the user gives, and what becomes of each."""
 
+import os
+
 import pytest
 
 from scopekit.errors import UserError
-from scopekit.inputs import find_inputs, run_all
+from scopekit.inputs import (
+    find_inputs,
+    input_record,
+    is_made_from,
+    require_same_input,
+    run_all,
+)
+from scopekit.settings import write_yaml
 
 
 def no_result(path, stems):
@@ -60,3 +69,38 @@ def test_the_rest_is_done_after_a_failure(tmp_path, capsys):
     assert "error: b is broken" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"^b is broken$"):
         run_all([files[1]], work)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Return settings of a result that was made from m1/cell.tif, named from its folder."""
+    for name in ("m1", "m2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cell.tif").write_text(name)
+    monkeypatch.chdir(tmp_path)
+    settings = tmp_path / "cell_done.yaml"
+    write_yaml(settings, input_record(tmp_path / "m1" / "cell.tif"), overwrite=False)
+    return settings
+
+
+def test_results_of_another_input_are_told(made, tmp_path):
+    own, other = (tmp_path / name / "cell.tif" for name in ("m1", "m2"))
+    require_same_input(made, tmp_path / "cell_done.tif", own.relative_to(tmp_path))
+    assert is_made_from(made, own)
+    assert not is_made_from(made, other)
+    expected = rf"cell_done\.tif exists, made from another input, {own}: add `overwrite=True`"
+    with pytest.raises(UserError, match=expected):
+        require_same_input(made, tmp_path / "cell_done.tif", other)
+    assert is_made_from(tmp_path / "none.yaml", other), "without settings nothing is known"
+
+
+def test_an_input_that_changed_is_another(made, tmp_path):
+    own = tmp_path / "m1" / "cell.tif"
+    changed = own.stat().st_mtime_ns
+    own.write_text("anew")
+    with pytest.raises(UserError, match=r"made from .*cell\.tif as it was before it changed"):
+        require_same_input(made, tmp_path / "cell_done.tif", own)
+    own.write_text("m1")
+    os.utime(own, ns=(changed, changed))
+    (tmp_path / "m1").rename(tmp_path / "moved")
+    assert is_made_from(made, tmp_path / "moved" / "cell.tif")

@@ -79,3 +79,17 @@ def test_ssim_of_a_thin_volume_is_that_of_its_planes():
     span = float(truth.max() - truth.min())
     planes = [ssim_by_its_formula(a, b, span) for a, b in zip(truth, result, strict=True)]
     assert ssim(truth, result) == pytest.approx(np.mean(planes), rel=1e-4)
+
+
+def test_values_of_any_size_are_measured_alike():
+    rng = np.random.default_rng(0)
+    truth = rng.random((8, 9, 10), np.float32) + 3
+    result = truth + 0.1 * rng.random(truth.shape, np.float32)
+    expected = [measure(truth, match_brightness(truth, result)) for measure in (psnr, ssim)]
+    for size in (1e-25, 1e16, 1e30):
+        large = (result * np.float32(size)).astype(np.float32)
+        found = [measure(truth, match_brightness(truth, large)) for measure in (psnr, ssim)]
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        other = (truth * np.float32(size)).astype(np.float32)
+        found = [measure(other, match_brightness(other, large)) for measure in (psnr, ssim)]
+        np.testing.assert_allclose(found, expected, rtol=1e-4)

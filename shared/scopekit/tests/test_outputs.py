@@ -1,9 +1,24 @@
 import errno
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from scopekit import outputs
 from scopekit.errors import UserError
-from scopekit.outputs import make_folder, require_new, require_space, require_writable, whole_file
+from scopekit.outputs import (
+    STAGED,
+    claimed,
+    make_folder,
+    require_names,
+    require_new,
+    require_space,
+    require_writable,
+    whole_file,
+    whole_files,
+)
 
 
 def write_half(path, failure, *, overwrite=False):
@@ -99,3 +114,143 @@ def test_space_is_compared_with_what_is_free(tmp_path):
     require_space(tmp_path, 1)
     with pytest.raises(UserError, match=r"1000000000\.00 GB are needed, .* GB are free"):
         require_space(tmp_path, 10**18)
+
+
+def test_small_needs_are_told_in_small_units(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2000))
+    with pytest.raises(UserError, match=r"3\.50 MB are needed, 2\.00 kB are free"):
+        require_space(tmp_path, 3_500_000)
+
+
+def hold(path):
+    """Keep a claim in another process until it is told to end."""
+    script = f"""
+from pathlib import Path
+from scopekit.outputs import claimed
+with claimed(Path({str(path)!r})):
+    print("held", flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", script]
+    run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert run.stdout.readline() == "held\n"
+    return run
+
+
+@pytest.mark.parametrize("end", ["well", "killed"])
+def test_one_run_at_a_time_makes_a_result(tmp_path, end):
+    path = tmp_path / "out" / "result.txt"
+    other = hold(path)
+    try:
+        with (
+            pytest.raises(UserError, match=rf"another run \(process {other.pid}\) is making it"),
+            whole_file(path, overwrite=True),
+        ):
+            pass
+        if end == "killed":
+            other.kill()
+            other.wait()
+            assert [p.name for p in path.parent.iterdir()] == [".result.txt.lock"]
+        else:
+            other.communicate("\n")
+    finally:
+        other.kill()
+        other.communicate()
+    with whole_file(path, overwrite=False) as partial:
+        partial.write_text("whole")
+    assert [p.name for p in path.parent.iterdir()] == ["result.txt"]
+
+
+def test_a_result_is_claimed_once_in_a_process(tmp_path):
+    path = tmp_path / "result.txt"
+    with claimed(path):
+        with pytest.raises(UserError, match="another run"), claimed(path):
+            pass
+        with claimed(tmp_path / "other.txt"):
+            pass
+    with claimed(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_that_another_run_just_finished_stays(tmp_path, monkeypatch):
+    path = tmp_path / "result.txt"
+    real = outputs.claimed
+
+    def slow(result):
+        path.write_text("theirs")  # between the first look and the claim
+        return real(result)
+
+    monkeypatch.setattr(outputs, "claimed", slow)
+    with pytest.raises(UserError, match="exists"), whole_file(path, overwrite=False):
+        pass
+    assert path.read_text() == "theirs"
+
+
+def test_folders_that_were_made_for_nothing_go_again(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for folder in (tmp_path / "mine", tmp_path / "new" / "newer"):
+        with pytest.raises(ZeroDivisionError):
+            write_half(folder / "result.txt", ZeroDivisionError)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_empty_folder_of_the_user_is_no_obstacle(tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "real").mkdir()
+    monkeypatch.chdir(tmp_path / "real")
+    for folder in (Path(), tmp_path / "link"):
+        with pytest.raises(ZeroDivisionError), whole_files(folder / "a", (".x", ".y")):
+            raise ZeroDivisionError
+    assert (tmp_path / "real").is_dir()
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+def write_pair(stem, text, names=(".csv", ".tif")):
+    with whole_files(stem, (".csv", ".png", ".tif")) as folder:
+        for ending in names:
+            (folder / f"{STAGED}{ending}").write_text(text)
+
+
+def test_files_of_a_result_land_together(tmp_path):
+    stem = tmp_path / "out" / "cell"
+    (tmp_path / "out" / ".cell.partial").mkdir(parents=True)  # of a run that was killed
+    (tmp_path / "out" / ".cell.partial" / f"{STAGED}.png").write_text("older")
+    write_pair(stem, "one")
+    assert sorted(p.name for p in stem.parent.iterdir()) == ["cell.csv", "cell.tif"]
+    write_pair(stem, "two", names=(".csv", ".png", ".tif"))
+    write_pair(stem, "three")  # without a picture now
+    assert {p.name: p.read_text() for p in stem.parent.iterdir()} == {
+        "cell.csv": "three",
+        "cell.tif": "three",
+    }
+
+
+def test_where_landing_stops_no_older_result_seems_whole(tmp_path):
+    stem = tmp_path / "cell"
+    write_pair(stem, "one")
+    (tmp_path / "cell.png").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*cell\.tif"):
+        write_pair(stem, "two", names=(".csv", ".png", ".tif"))
+    assert not (tmp_path / "cell.tif").exists()
+
+
+def test_names_that_are_too_long_are_told_before(tmp_path):
+    long = tmp_path / ("x" * 231)
+    with pytest.raises(UserError, match="its name is 1 bytes too long; give the input a shorter"):
+        require_names(long, (".tif", "_tenet_reconstruction.tif"))
+    require_names(long, ("_tenet_structure.tif",))
+    write_pair(tmp_path / ("x" * 251), "one")  # hidden names would be longer
+    with pytest.raises(UserError, match="too long"):
+        write_pair(tmp_path / ("ü" * 126), "one")
+
+
+def test_an_input_is_never_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "cell.tif"
+    path.write_text("mine")
+    (tmp_path / "link.tif").symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    for name in (path, Path("cell.tif"), Path("link.tif")):
+        with pytest.raises(UserError, match="is an input, which is never replaced"):
+            require_new(name, overwrite=True, inputs=[tmp_path / "other", path])
+    require_new(tmp_path / "new.tif", overwrite=False, inputs=[path])

@@ -16,6 +16,7 @@ from datagen.folders.workers import make_in_parts
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.memory import choose_device
+from scopekit.outputs import claimed
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ def make_bubtub(options: BubtubOptions) -> None:
         device=choose_device(options.device).type,
         threads=max(torch.get_num_threads() // options.jobs, 1),
     )
+    with claimed(options.out / "dataset"):
+        _make(maker, options)
+
+
+def _make(maker: GroupMaker, options: BubtubOptions) -> None:
     dataset = _dataset(maker, range(options.first, options.first + options.groups))
     missing = dataset.open(overwrite=options.overwrite)
     if not missing and is_summarised(options.out, maker.volume_files()):
@@ -65,7 +71,7 @@ def make_bubtub(options: BubtubOptions) -> None:
     )
     with suppress(OSError):
         (options.out / PARTS).rmdir()  # unless it holds parts of other groups
-    heading = f"bubtub, n_num {psf.microscope.n_num}, size {maker.size}, seed {maker.seed}"
+    heading = f"bubtub, n_num {maker.psf.microscope.n_num}, size {maker.size}, seed {maker.seed}"
     summarise(options.out, maker.volume_files(), maker.voxel_um, heading)
 
 

@@ -9,7 +9,7 @@ from datagen.folders.dataset import SETTINGS_NAME, Dataset
 from datagen.folders.workers import make_items
 from datagen.labels.files import PATTERNS, volume_bytes, volume_files, write_table
 from datagen.labels.sets import LabelSet, complete_volume
-from scopekit.outputs import require_new, whole_file
+from scopekit.outputs import claimed, require_new, whole_file
 from scopekit.progress import say
 
 SHEET_NAME = "contact_sheet.png"
@@ -35,6 +35,11 @@ def make_label_set(label_set: LabelSet, folder: Path, *, jobs: int, overwrite: b
     UserError
         If nothing is missing, or as `Dataset.open` and `make_items` tell.
     """
+    with claimed(folder / "dataset"):
+        _make(label_set, folder, jobs=jobs, overwrite=overwrite)
+
+
+def _make(label_set: LabelSet, folder: Path, *, jobs: int, overwrite: bool) -> None:
     sheet, table = folder / SHEET_NAME, folder / STATISTICS_NAME
     if not (folder / SETTINGS_NAME).exists():  # then they are not ours
         for path in (sheet, table):

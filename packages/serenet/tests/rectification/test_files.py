@@ -120,7 +120,13 @@ def test_unfit_input_is_refused(files, tmp_path):
     check_refused("name ending in .tif", raw, tmp_path / "views.h5", radiometry=radiometry)
     check_refused("no such file", tmp_path / "x.tif", out, radiometry=radiometry)
     check_refused("radiometry.tif exists", raw, radiometry, radiometry=radiometry)
-    check_refused("is an input too", raw, radiometry, radiometry=radiometry, overwrite=True)
+    check_refused(
+        "is an input, which is never replaced",
+        raw,
+        radiometry,
+        radiometry=radiometry,
+        overwrite=True,
+    )
     check_refused(
         "dark.tif: the radiometry frame shows no micro", raw, out, radiometry=files["dark"]
     )

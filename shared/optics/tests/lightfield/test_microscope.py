@@ -211,3 +211,28 @@ def test_places_of_views_and_their_order_from_the_most_oblique() -> None:
     microscope = presets["nnum13"].with_views([84, 0, 85, 84 - 13, 84 - 26 + 1])
     assert microscope.view_coordinates == [(0, 0), (-6, -6), (0, 1), (-1, 0), (-2, 1)]
     assert microscope.oblique_first == [1, 4, 2, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("wavelength_um", 593.0, "Is it in nm? Then give 0.593"),
+        ("microlens_focal_length_um", 2.5, "Is it in mm? Then give 2500"),
+        ("microlens_pitch_um", 1e-4, "Is it in m? Then give 100"),
+        ("microlens_pitch_um", 1e9, "must lie between 5 and 5000 um"),
+        ("magnification", 0.5, "must lie between 1 and 250"),
+        ("refractive_index", 13.5, "must lie between 1 and 2"),
+    ],
+)
+def test_lengths_in_other_units_are_told(name: str, value: float, told: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        LightFieldMicroscope.model_validate(WATER | {name: value})
+    text = refused.value.errors()[0]["msg"].removeprefix("Value error, ")
+    assert text.startswith(f"{name} is {value:g}; ")
+    assert text.endswith(told)
+
+
+def test_depths_in_nanometres_are_told() -> None:
+    microscope = LightFieldMicroscope.model_validate(WATER)
+    with pytest.raises(OpticsError, match=r"depths_um reach 18000 um, .* 18000 nm are 18 um: is"):
+        microscope.with_depths([1000 * z for z in microscope.depths_um])

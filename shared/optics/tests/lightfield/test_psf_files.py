@@ -258,3 +258,14 @@ def test_channels_outside_the_file_are_named(written: Path, channels: list[int])
     for read in (file.read, file.read_shift):
         with pytest.raises(OpticsError, match="it has 0 to 3"):
             read(channels)
+
+
+def test_views_without_light_are_refused(tmp_path):
+    path = tmp_path / "psf.pt"
+    psf = torch.ones(4, 2, 5, 5)
+    psf[2] = 0
+    torch.save(psf, path)
+    file = open_psf(path)
+    assert file.read([0, 1, 3]).shape == (3, 2, 5, 5)
+    with pytest.raises(OpticsError, match="no light in view 2 of the PSF"):
+        file.read()

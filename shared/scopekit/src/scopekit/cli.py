@@ -13,6 +13,7 @@ import typer
 
 from scopekit.errors import UserError, options_named
 from scopekit.images.selection import Selection
+from scopekit.signals import EndedBySignal, ending_signals
 
 
 class Device(StrEnum):
@@ -91,7 +92,11 @@ FramesAreOption = Annotated[
         show_default=False,
     ),
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+# What torch, NumPy and the random numbers of Python all take.
+_LARGEST_SEED = 2**63 - 1
+SeedOption = Annotated[
+    int, typer.Option(min=0, max=_LARGEST_SEED, help="Seed of the random numbers.")
+]
 
 # Earlier names of the option --microscope, still understood.
 MICROSCOPE_ALIASES = {"preset": "microscope", "optics": "microscope"}
@@ -159,7 +164,7 @@ def run(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    with options_named():
+    with options_named(), ending_signals():
         _run(app)
 
 
@@ -174,6 +179,9 @@ def _run(app: typer.Typer) -> None:
         if not _is_of_optics(failure):
             raise
         _fail(str(failure))
+    except EndedBySignal as failure:
+        print(f"ended by {failure.name}: nothing half-written is left", file=sys.stderr)
+        raise
     except OSError as failure:
         _fail(f"{failure.filename or 'file system'}: {failure.strerror or failure}")
     except MemoryError:

@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 from scopekit.errors import UserError
 from scopekit.images.files import files_of_set, is_zarr, stack_stem
 from scopekit.images.order import by_number
 from scopekit.progress import one_log, say
+from scopekit.settings import read_yaml
 
 IsResult = Callable[[Path, Collection[str]], bool]
 
@@ -75,6 +77,58 @@ def files_inside(folder: Path, suffixes: Collection[str], is_result: IsResult) -
             others |= files_of_set(file) - {file}
             found.append(file)
     return found
+
+
+def input_record(path: Path) -> dict[str, Any]:
+    """Return what to note beside a result about the input that it was made from: plain values."""
+    told: dict[str, Any] = {"input": str(path)}
+    if path.is_file():
+        status = path.stat()
+        told |= {"input_bytes": status.st_size, "input_changed": status.st_mtime_ns}
+    return told
+
+
+def is_made_from(settings: Path, source: Path) -> bool:
+    """Whether the settings beside a result do not tell that it was made from another input."""
+    return _other_input(settings, source) is None
+
+
+def require_same_input(settings: Path, result: Path, source: Path) -> None:
+    """Raise `UserError` if the settings beside a result tell that it was made from another input.
+
+    Parameters
+    ----------
+    settings
+        YAML with what `input_record` gave; where there is none nothing is known.
+    result
+        The result, for the message.
+    source
+        The input of now. It may have been moved meanwhile, but not changed.
+    """
+    other = _other_input(settings, source)
+    if other is not None:
+        raise UserError(
+            f"{result} exists, made from {other}: add `overwrite=True` to replace it, or choose "
+            "another `out`"
+        )
+
+
+def _other_input(settings: Path, source: Path) -> str | None:
+    """Say which other input a result was made from; ``None`` if none is known."""
+    try:
+        noted = read_yaml(settings)
+    except UserError:
+        return None
+    earlier, present = noted.get("input"), input_record(source)
+    if not isinstance(earlier, str):
+        return None
+    same_place = Path(earlier).resolve() == source.resolve()
+    details = [name for name in ("input_bytes", "input_changed") if name in noted]
+    same_content = all(noted[name] == present.get(name) for name in details)
+    moved = bool(details) and Path(earlier).name == source.name
+    if same_content and (same_place or moved):
+        return None
+    return f"{source} as it was before it changed" if same_place else f"another input, {earlier}"
 
 
 def sha256_of(path: Path) -> str:

@@ -22,17 +22,19 @@ def match_brightness(truth: Volume, result: Volume) -> Volume:
 
     Reconstructions have arbitrary units, so errors are measured after this fit.
     """
-    mean_truth, mean_result = truth.mean(dtype=np.float64), result.mean(dtype=np.float64)
-    centred = result - np.float32(mean_result)
+    # The square of what float32 holds may be more than it holds.
+    centred = result - result.mean(dtype=np.float64)
+    mean_truth = truth.mean(dtype=np.float64)
     power = np.vdot(centred, centred)
-    gain = np.vdot(truth - np.float32(mean_truth), centred) / power if power > 0 else 0.0
-    return (centred * np.float32(gain) + np.float32(mean_truth)).astype(np.float32)
+    gain = np.vdot(truth - mean_truth, centred) / power if power > 0 else 0.0
+    fitted: Volume = (centred * gain + mean_truth).astype(np.float32)
+    return fitted
 
 
 def psnr(truth: Volume, result: Volume) -> float:
     """Return the peak signal-to-noise ratio in dB, the peak being the truth's range."""
-    error = float(np.mean(np.square(truth - result), dtype=np.float64))
-    span = float(truth.max() - truth.min())
+    error = float(np.mean(np.square(truth.astype(np.float64) - result)))
+    span = float(truth.max()) - float(truth.min())
     if error == 0:
         return float("inf")
     return float(10 * np.log10(span**2 / error)) if span > 0 else float("nan")
@@ -43,9 +45,11 @@ def ssim(truth: Volume, result: Volume) -> float:
 
     A volume thinner than 7 planes is compared plane by plane.
     """
-    span = float(truth.max() - truth.min())
+    span = float(truth.max()) - float(truth.min())
     if span == 0:
         return float("nan")
+    # In parts of the truth's range, whose squares float32 holds.
+    truth, result = (np.asarray(v / span, np.float32) for v in (truth, result))
     pairs = [(truth, result)] if min(truth.shape) >= 7 else zip(truth, result, strict=True)
-    scores = [structural_similarity(a, b, data_range=span) for a, b in pairs]
+    scores = [structural_similarity(a, b, data_range=1.0) for a, b in pairs]
     return float(np.mean(scores))

@@ -1,14 +1,30 @@
-"""Result files that are either whole or absent: written beside, then renamed."""
+"""Result files that are either whole or absent: written beside, then renamed, by one run at a time.
+
+What is not whole yet has a hidden name. A run that is killed leaves it there; the next one, which
+may only begin when no other is at work, replaces it.
+"""
 
 import errno
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from scopekit.errors import UserError
 
+# Windows has other locks, which are not used here.
+fcntl: Any = import_module("fcntl") if os.name == "posix" else None
+
+STAGED = "result"
+"""Stem of the files in the folder that `whole_files` yields."""
+
+_LONGEST_NAME = 255  # bytes, of all usual file systems
+_SPACE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes"))
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space or choose another output folder",
     errno.EDQUOT: "the disk quota is used up: free some space or choose another output folder",
@@ -18,6 +34,7 @@ _REMEDIES = {
     errno.EROFS: "that file system is read-only: choose another output folder",
     errno.ENOTDIR: "a part of that path is a file, not a folder: choose another output folder",
     errno.EEXIST: "a file of that name is in the way: choose another output folder",
+    errno.ENAMETOOLONG: "the name is too long: give the input a shorter one",
 }
 
 
@@ -58,12 +75,24 @@ def _exists(place: Path) -> bool:
         return False
 
 
-def require_new(path: Path, *, overwrite: bool, another: str = "another `out`") -> None:
-    """Raise `UserError` if ``path`` exists and may not be replaced; ``another`` is a remedy."""
+def require_new(
+    path: Path, *, overwrite: bool, another: str = "another `out`", inputs: Iterable[Path] = ()
+) -> None:
+    """Raise `UserError` if ``path`` exists and may not be replaced; ``another`` is a remedy.
+
+    What is read, ``inputs``, may never be.
+    """
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder; give a file name")
+    require_no_input(path, inputs, another=another)
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists: add `overwrite=True` to replace it, or choose {another}")
+
+
+def require_no_input(path: Path, inputs: Iterable[Path], *, another: str = "another `out`") -> None:
+    """Raise `UserError` if what is to be written is one of the inputs, under whatever name."""
+    if path.exists() and any(file.exists() and path.samefile(file) for file in inputs):
+        raise UserError(f"{path} is an input, which is never replaced: choose {another}")
 
 
 def require_space(folder: Path, n_bytes: int) -> None:
@@ -71,14 +100,134 @@ def require_space(folder: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < n_bytes:
         raise UserError(
-            f"cannot write to {folder}: {n_bytes / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB "
+            f"cannot write to {folder}: {_in_words(n_bytes)} are needed, {_in_words(free)} "
             "are free; free some space or choose another output folder"
         )
 
 
+def _in_words(n_bytes: int) -> str:
+    size, unit = next((u for u in _SPACE_UNITS if n_bytes >= u[0]), _SPACE_UNITS[-1])
+    return f"{n_bytes / size:.{2 if size > 1 else 0}f} {unit}"
+
+
+def require_names(stem: Path, endings: Iterable[str]) -> None:
+    """Raise `UserError` if a file system would find the name of a result too long."""
+    name = max((stem.name + ending for ending in endings), key=lambda n: len(os.fsencode(n)))
+    excess = len(os.fsencode(name)) - _LONGEST_NAME
+    if excess > 0:
+        raise UserError(
+            f"cannot write {stem.with_name(name)}: its name is {excess} bytes too long; give the "
+            "input a shorter one"
+        )
+
+
+def hidden_path(path: Path, ending: str) -> Path:
+    """Return a hidden name beside ``path``: ``.<name>.<ending>``, shortened if it is too long."""
+    name = f".{path.name}.{ending}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.{ending}"
+    return path.with_name(name)
+
+
 def partial_path(path: Path) -> Path:
     """Return the name under which ``path`` is written until it is whole."""
-    return path.with_name(f".{path.name}.partial")
+    return hidden_path(path, "partial")
+
+
+@contextmanager
+def tidy_folder(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and its parents; if the block fails, those made here go again, if empty.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written to.
+    """
+    made = [place for place in (folder, *folder.parents) if not _exists(place)]
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        for place in made:
+            with suppress(OSError):  # others may have put something there
+                place.rmdir()
+        raise
+
+
+_claims: set[Path] = set()
+_guard = threading.Lock()
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other runs from making the same result while the block runs; its folder is made.
+
+    The claim is a lock on a hidden file beside the result. However a process ends, its locks go
+    with it. On systems without such locks there is no claim.
+
+    Parameters
+    ----------
+    path
+        The result's name; there need be no file of that name.
+
+    Raises
+    ------
+    UserError
+        If another run is at work on it, or its folder cannot be written to.
+    """
+    lock = hidden_path(path, "lock").absolute()
+    with tidy_folder(path.parent):
+        if fcntl is None:
+            yield
+            return
+        with _guard:
+            if lock in _claims:
+                raise _busy(path, lock)
+            _claims.add(lock)
+        try:
+            handle = _locked(lock, path)
+            try:
+                yield
+            finally:
+                # In this order: a file that is there without a lock is nobody's.
+                with suppress(OSError):
+                    lock.unlink(missing_ok=True)
+                os.close(handle)
+        finally:
+            _claims.discard(lock)
+
+
+def _locked(lock: Path, path: Path) -> int:
+    """Make a file and lock it; return its descriptor."""
+    while True:
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as failure:
+            raise describe_write_failure(path, failure) from failure
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as failure:
+            if failure.errno in (errno.EACCES, errno.EAGAIN):
+                os.close(handle)
+                raise _busy(path, lock) from failure
+        try:
+            if os.path.samestat(os.fstat(handle), lock.stat()):
+                os.truncate(handle, 0)
+                os.write(handle, str(os.getpid()).encode())
+                return handle
+        except OSError:  # removed by the run that had it: that run is over
+            pass
+        os.close(handle)
+
+
+def _busy(path: Path, lock: Path) -> UserError:
+    try:
+        who = f" (process {int(lock.read_bytes())})"
+    except (OSError, ValueError):
+        who = ""
+    return UserError(
+        f"{path}: another run{who} is making it: wait until it has ended, or choose another `out`"
+    )
 
 
 @contextmanager
@@ -95,17 +244,59 @@ def whole_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises
     ------
     UserError
-        If the file exists and ``overwrite`` is false, or if it cannot be written.
+        If the file exists and ``overwrite`` is false, if another run is writing it, or if it
+        cannot be written.
     """
+    require_names(path, ("",))
     require_new(path, overwrite=overwrite)
-    make_folder(path.parent)
     partial = partial_path(path)
-    try:
-        yield partial
-        os.replace(partial, path)
-    except OSError as failure:
-        partial.unlink(missing_ok=True)
-        raise describe_write_failure(path, failure) from failure
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with claimed(path):
+        require_new(path, overwrite=overwrite)  # another run may just have finished it
+        try:
+            yield partial
+            os.replace(partial, path)
+        except OSError as failure:
+            partial.unlink(missing_ok=True)
+            raise describe_write_failure(path, failure) from failure
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def whole_files(stem: Path, endings: Sequence[str]) -> Iterator[Path]:
+    """Yield a hidden folder whose files become those of a result if the block succeeds.
+
+    Parameters
+    ----------
+    stem
+        The result's name without endings; its folder is made if need be.
+    endings
+        Of all its files: ``result<ending>`` in the folder becomes ``<stem><ending>``, in this
+        order. Where the last one is, the result is complete: an earlier one's goes first. A file
+        that was not made replaces none, but an earlier one of that name goes.
+
+    Raises
+    ------
+    UserError
+        If another run is making the result, or if it cannot be written.
+    """
+    require_names(stem, endings)
+    last = stem.with_name(stem.name + endings[-1])
+    folder = partial_path(stem)
+    with claimed(stem):
+        shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed
+        try:
+            folder.mkdir()
+            yield folder
+            last.unlink(missing_ok=True)
+            for ending in endings:
+                made, final = folder / f"{STAGED}{ending}", stem.with_name(stem.name + ending)
+                if made.exists():
+                    made.replace(final)
+                else:
+                    final.unlink(missing_ok=True)
+        except OSError as failure:
+            raise describe_write_failure(last, failure) from failure
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from optics import LightFieldMicroscope, PSFFile
 from scopekit.errors import UserError
 from serenet.api.arrays import AnyArray, as_tensor
@@ -48,9 +50,11 @@ def view_psf_of(
     if microscope is None:
         raise UserError("a PSF alone does not tell its sampling: give microscope=... too")
     expected = (len(microscope.views), len(microscope.depths_um))
-    if psf.dim() != 4 or tuple(psf.shape[:2]) != expected:
+    if psf.dim() != 4 or tuple(psf.shape[:2]) != expected or psf.shape[2] != psf.shape[3]:
         raise UserError(
             f"psf: shape {tuple(psf.shape)}; the microscope has {expected[0]} views and "
-            f"{expected[1]} depths: give ({expected[0]}, {expected[1]}, H, W)"
+            f"{expected[1]} depths: give ({expected[0]}, {expected[1]}, H, W), H and W equal"
         )
+    if not (torch.isfinite(psf).all() and (psf >= 0).all() and (psf.flatten(1).amax(1) > 0).all()):
+        raise UserError("psf: NaN, infinite or negative values, or a view without light")
     return (lambda channel: psf[channel : channel + 1]), microscope

@@ -23,6 +23,7 @@ from serenet.deconvolution.windows import Window, plan_windows, room_beside
 from serenet.networks.base import Network, VolumeNetwork
 from serenet.reconstruction.refinement import refine as refine_in_place
 from serenet.reconstruction.volume import reconstruct as reconstruct_tensor
+from serenet.views.brightness import exact_gain
 from serenet.views.psf import shift_for_model
 
 
@@ -88,7 +89,12 @@ def reconstruct(
         scale, voxel_um = microscope.lateral_scale, microscope.voxel_um
     if scale is None:
         raise UserError("reconstruct: give the scale too, n_num / scanning, or a microscope")
-    volume = reconstruct_tensor(given, model, table, scale, half=half, max_memory_gb=max_memory_gb)
+    unit = exact_gain(given)
+    volume = reconstruct_tensor(
+        given * unit, model, table, scale, half=half, max_memory_gb=max_memory_gb
+    )
+    if getattr(model, "in_counts", False):
+        volume /= unit
     return like(volume, views, voxel_um)
 
 
@@ -234,7 +240,7 @@ def refine(
             f"{field.volume_shape}"
         )
     start = _finite(as_tensor(volume), "volume").detach().to("cpu", torch.float32)
-    refined = start.clone().clamp_(min=0)
+    refined = start.mul(field.unit).clamp_(min=0)
     with TemporaryDirectory(prefix="serenet_refining") as folder:
         refine_in_place(
             Target(refined.numpy()),
@@ -244,16 +250,20 @@ def refine(
             Path(folder),
             device=field.device,
         )
-    return like(refined, volume, field.subsets.microscope.voxel_um)
+    return like(refined.div_(field.unit), volume, field.subsets.microscope.voxel_um)
 
 
 @dataclass(frozen=True)
 class _LightField:
-    """The data, a subset a view, the windows in which it fits the memory, and where to compute."""
+    """The data, a subset a view, the windows in which it fits the memory, and where to compute.
+
+    The views are ``unit`` times those given, see `exact_gain`.
+    """
 
     subsets: ViewSubsets
     windows: list[Window]
     device: torch.device
+    unit: float
 
     @property
     def volume_shape(self) -> tuple[int, int, int]:
@@ -265,7 +275,7 @@ class _LightField:
         for window in self.windows:
             inside = self.subsets.inside(window, self.device)
             estimate = solver(inside, flat_start(inside))
-            volume[(slice(None), *window.core)] = window.crop(estimate).cpu()
+            volume[(slice(None), *window.core)] = window.crop(estimate).div_(self.unit).cpu()
         return volume
 
 
@@ -295,8 +305,9 @@ def _plan(
     windows = plan_windows(field, microscope, size, budget, tv=with_tv)
     room = room_beside(windows, microscope, size, budget, tv=with_tv)
     operators = ViewOperators(view_psf, microscope, room)
-    subsets = ViewSubsets(given, operators, (volume_yx[0], volume_yx[1]), order)
-    return _LightField(subsets, windows, where)
+    unit = exact_gain(given)
+    subsets = ViewSubsets(given * unit, operators, (volume_yx[0], volume_yx[1]), order)
+    return _LightField(subsets, windows, where, unit)
 
 
 def _checked(views: AnyArray) -> Tensor:

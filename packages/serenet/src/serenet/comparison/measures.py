@@ -14,6 +14,8 @@ from serenet.comparison.resolution import volume_resolution
 
 Volume = NDArray[np.float32]
 Resolution = tuple[float, float]
+# The window of the structural similarity.
+_LEAST_SIDE = 7
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,12 @@ class Reference:
             truth = gaussian_filter(truth, blur)
         window = _window(truth.shape, border)
         values = truth[window]
+        if min(values.shape[-2:]) < _LEAST_SIDE:
+            height, width = values.shape[-2:]
+            raise UserError(
+                f"a field of {height} x {width} pixels (y, x) is too small to compare: at least "
+                f"{_LEAST_SIDE} x {_LEAST_SIDE} must be left after `border`"
+            )
         return cls(values, window, voxel_um, resolution_of(values, voxel_um, values))
 
     def compare(self, volume: Volume) -> Comparison:

@@ -22,7 +22,7 @@ from serenet.networks.shipped import checkpoint_file
 from serenet.networks.vsnet import VsNet
 from serenet.results.contents import digests
 from serenet.results.writer import ResultOptions, ResultWriter
-from serenet.views.brightness import subtract_background
+from serenet.views.brightness import exact_gain, subtract_background
 from serenet.views.files import find_stacks, open_views, read_views, warn_if_dark
 from serenet.views.microscope import load_microscope
 from serenet.views.psf import ViewPSF, psf_of_views
@@ -115,6 +115,8 @@ class _Solver:
     def __call__(self, stack: StackFile, frame: int, target: Target) -> dict[str, Any]:
         views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
         warn_if_dark(stack, views)
+        gain = exact_gain(views)
+        views *= gain
         label = stack.frame_name(frame)
         if self._scan is not None:
             room = self._options.max_memory_gb
@@ -132,8 +134,8 @@ class _Solver:
                 name = f"frame{frame}_window{number}"
                 inside = subsets.inside(window, self._device)
                 part, sweeps = self._window(inside, window, name, advance)
-                target.put((slice(None), *window.core), part.cpu().numpy())
-                fits.append(sweeps)
+                target.put((slice(None), *window.core), part.div_(gain).cpu().numpy())
+                fits.append([fit / gain for fit in sweeps])
         return {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
 
     def _plan(self, field: tuple[int, int]) -> list[Window]:

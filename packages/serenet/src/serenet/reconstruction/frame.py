@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +24,12 @@ from serenet.networks.tiling import Tile
 from serenet.reconstruction.refinement import refine
 from serenet.reconstruction.setup import Setup
 from serenet.reconstruction.volume import plan_tiles, volume_parts
-from serenet.views.brightness import DIMMEST_PEAK, brightness_gain, subtract_background
+from serenet.views.brightness import (
+    DIMMEST_PEAK,
+    brightness_gain,
+    exact_gain,
+    subtract_background,
+)
 from serenet.views.files import read_views, warn_if_dark
 from serenet.views.psf import psf_of_views
 from serenet.virtual_scanning.frame import scanned
@@ -64,6 +70,9 @@ class FrameReconstructor:
         views = read_views(stack, self._pages, frame)
         if self._setup.subtracts_background:
             views = subtract_background(views, self._options.background)
+        views = views.float()
+        unit = exact_gain(views)
+        views = views * unit
         if self._setup.scan is not None:
             half, room = self._options.half, self._options.max_memory_gb
             finer = scanned(views, self._setup.scan, label, half=half, max_memory_gb=room)
@@ -82,6 +91,10 @@ class FrameReconstructor:
         record["tiles"] = self._apply_network(views, gain, target, label)
         if self._options.refine:
             record["refinement"] = self._refine(views, target, label)
+        if unit != 1 and self._setup.model.in_counts:
+            for z in range(len(target.array)):
+                plane = slice(z, z + 1)
+                target.put(plane, target.take(plane) / np.float32(unit))
         return record
 
     def _aligned(self, views: Tensor) -> tuple[Tensor, Tensor, dict[str, Any]]:

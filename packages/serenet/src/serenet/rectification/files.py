@@ -98,11 +98,9 @@ def rectify_files(
     """
     yaml, picture = (out.with_name(out.stem + end) for end in ("_calibration.yaml", "_lattice.png"))
     require_tiff(out)
-    inputs = [path.resolve() for path in (*raw, radiometry, dark) if path is not None]
+    inputs = [path for path in (*raw, radiometry, dark) if path is not None]
     for path in (out, yaml, picture):
-        require_new(path, overwrite=overwrite)
-        if path.resolve() in inputs:
-            raise UserError(f"{path}: is an input too; choose another name for the result")
+        require_new(path, overwrite=overwrite, inputs=inputs)
     order = require_order(scan_order, microscope.scanning)
 
     # Frames for calibration may have but one channel.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from scopekit.images.files import StackFile
-from scopekit.inputs import sha256_of
+from scopekit.inputs import input_record, sha256_of
 
 
 def digests(**files: Path | None) -> dict[str, str | None]:
@@ -20,8 +20,4 @@ def fingerprint(source: StackFile) -> dict[str, Any]:
     Inputs are large: size and date have to do. Folders may change meanwhile: a mended frame is
     what a run is repeated for.
     """
-    told: dict[str, Any] = {"input": str(source.path.resolve())}
-    if source.path.is_file():
-        status = source.path.stat()
-        told |= {"input_bytes": status.st_size, "input_changed": status.st_mtime_ns}
-    return told
+    return {**input_record(source.path), "input": str(source.path.resolve())}

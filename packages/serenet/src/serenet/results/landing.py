@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopekit.images.files import PartialVoxelSize, StackFile
+from scopekit.inputs import input_record, require_same_input
 from scopekit.preview import save_preview
 
 Planes = Iterable[NDArray[np.float32]]
@@ -79,10 +80,15 @@ class Landing:
         """Return the final name of a file of the result."""
         return self.stem.with_name(self.stem.name + ending)
 
+    def require_same_input(self, result: Path) -> None:
+        """Raise `UserError` if there is a result of another input that must stay."""
+        if not self.overwrite and result.exists():
+            require_same_input(self.named(".yaml"), result, self.source.path)
+
     def describe(self) -> dict[str, Any]:
         """Return the settings, saved beside the result."""
         return {
-            "input": str(self.source.path),
+            **input_record(self.source.path),
             **self.settings,
             "voxel_um": dict(zip("zyx", self.voxel_um, strict=True)),
             "volume_shape": list(self.shape),

@@ -11,7 +11,8 @@ from typing import Any
 
 from scopekit.errors import UserError
 from scopekit.images.files import PartialVoxelSize, StackFile, is_zarr, stack_stem
-from scopekit.outputs import require_writable
+from scopekit.inputs import is_made_from
+from scopekit.outputs import require_names, require_no_input, require_writable
 from scopekit.progress import say
 from scopekit.series.pipeline import FrameSolver, run_frames
 from scopekit.series.store import FrameSeries, is_whole
@@ -80,6 +81,9 @@ class ResultWriter:
         """Return the sources without a result; raise `UserError` if there is none."""
         options = self.options
         require_writable(options.out)
+        for source in sources:
+            require_names(self.stem(source), (self._ending(source),))
+            require_no_input(self.result(source), sources)
         if options.dtype != "float32" and any(map(self._lands_as_zarr, sources)):
             raise UserError(
                 f"`dtype={options.dtype}`: the scale is known when all frames are, and OME-Zarr "
@@ -169,15 +173,23 @@ class ResultWriter:
     def result(self, source: Path) -> Path:
         """Return the name of the volume made from ``source``."""
         stem = self.stem(source)
-        return stem.with_name(stem.name + (".ome.zarr" if self._lands_as_zarr(source) else ".tif"))
+        return stem.with_name(stem.name + self._ending(source))
 
     def stem(self, source: Path) -> Path:
         """Return the same without its ending."""
         return self.options.out / f"{stack_stem(source)}_{self.method}"
+
+    def _settings_file(self, source: Path) -> Path:
+        stem = self.stem(source)
+        return stem.with_name(stem.name + ".yaml")
+
+    def _ending(self, source: Path) -> str:
+        return ".ome.zarr" if self._lands_as_zarr(source) else ".tif"
 
     def _lands_as_zarr(self, source: Path) -> bool:
         return is_zarr(source) if self.options.format is None else self.options.format == "zarr"
 
     def _is_done(self, source: Path) -> bool:
         result = self.result(source)
-        return is_whole(result) if self._lands_as_zarr(source) else result.exists()
+        exists = is_whole(result) if self._lands_as_zarr(source) else result.exists()
+        return exists and is_made_from(self._settings_file(source), source)

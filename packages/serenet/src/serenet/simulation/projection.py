@@ -62,10 +62,10 @@ def project_file(
     where it is at the middle exposure, without noise, are written to ``<out>_still.tif``.
     """
     require_tiff(out)
-    require_new(out, overwrite=overwrite)
+    require_new(out, overwrite=overwrite, inputs=(volume, psf))
     still_out = out.with_name(f"{out.stem}_still.tif")
     if drift_um is not None:
-        require_new(still_out, overwrite=overwrite)
+        require_new(still_out, overwrite=overwrite, inputs=(volume, psf))
     file = open_psf_file(psf)
     microscope = file.microscope or microscope_for_model(file.n_views)
     stack = open_stack(volume, selection)

@@ -50,7 +50,7 @@ def make_psf(
         raise UserError(f"{out}: PSF files are HDF5; give a name ending in .h5")
     resolved = load_microscope(microscope)
     coefficients = _read_aberrations(aberrations)
-    require_new(out, overwrite=overwrite)
+    require_new(out, overwrite=overwrite, inputs=[Path(microscope)])
     if n_depths is not None:
         resolved = resolved.with_middle_depths(n_depths)
     # What the views in use need: those beyond would make it much larger.

@@ -13,7 +13,7 @@ from scopekit.progress import say
 from scopekit.settings import read_yaml
 from scopekit.training.loop import fitting_epochs, train
 from scopekit.training.processes import World, process_group
-from scopekit.training.run_folder import RunFolder, read_last
+from scopekit.training.run_folder import RunFolder, claimed_run, read_last
 from serenet import __version__
 from serenet.training.build import build_recipe
 from serenet.training.settings import TrainingSettings, load_settings
@@ -56,7 +56,7 @@ def train_method(
     where = choose_device(device)
     if settings.precision == "float16" and where.type != "cuda":
         raise UserError("precision: float16 needs CUDA; take bfloat16 or float32")
-    with process_group(where) as world:
+    with process_group(where) as world, claimed_run(out, world):
         settings = _settled(settings, out, world, resume=resume, by_time=minutes is not None)
         folder = None
         if world.is_first:

@@ -12,6 +12,8 @@ from scopekit.errors import UserError
 DIMMEST_PEAK = 20.0
 _TRAINED_PEAK = 500.0
 BACKGROUND_QUANTILE = 0.01
+# Small constants, such as those that keep quotients finite, mean nothing to peaks within.
+_USUAL_PEAKS = (1e-2, 1e7)
 
 
 def subtract_background(views: Tensor, background: float | None = None) -> Tensor:
@@ -31,6 +33,20 @@ def subtract_background(views: Tensor, background: float | None = None) -> Tenso
     if not math.isfinite(background):
         raise UserError(f"`background={background}`: give a number of counts")
     return (views - background).clamp_(min=0)
+
+
+def exact_gain(views: Tensor) -> float:
+    """Return the factor that brings views in unusual units, such as 1e-15 of a count, to counts.
+
+    1 for those whose peak is like that of cameras, or of views scaled to [0, 1], and for empty
+    ones. It is a power of two, which changes no digit.
+    """
+    peak = float(views.max())
+    if peak <= 0 or _USUAL_PEAKS[0] <= peak <= _USUAL_PEAKS[1]:
+        return 1.0
+    power = round(math.log2(_TRAINED_PEAK / peak))
+    # Both the factor and its inverse are float32 numbers.
+    return math.ldexp(1.0, min(max(power, -126), 126))
 
 
 def normalise(views: Tensor, low: float, high: float) -> Tensor:

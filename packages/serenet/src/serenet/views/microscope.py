@@ -63,6 +63,12 @@ def require_same_microscope(file: PSFFile, told: LightFieldMicroscope | None) ->
         raise UserError(
             f"{file.path}: the PSF of another microscope than the one named; give only one of them"
         )
+    if told and not file.microscope and file.views and len(file.views) != told.n_num**2:
+        side = round(len(file.views) ** 0.5)
+        raise UserError(
+            f"{file.path}: a PSF of {side} x {side} views; the microscope named has {told.n_num} x "
+            f"{told.n_num} (n_num): give the PSF of that microscope, or the microscope of this PSF"
+        )
 
 
 def require_views(microscope: LightFieldMicroscope, n_views: int) -> None:

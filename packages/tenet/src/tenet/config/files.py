@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from optics.plausibility import implausible
 from scopekit.errors import UserError
 from scopekit.settings import describe_faults, find_config, read_json
 from tenet.config.sections import (
@@ -50,6 +51,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
+        for name, value in self.params:
+            fault = implausible(name, value)
+            if fault:
+                raise ValueError(fault)
         for name in ("pretrain_dataset", "pretrain_val_dataset", "train_dataset", "val_dataset"):
             data = getattr(self, name)
             if data is not None and data.scale != self.params.scale:

@@ -1,5 +1,7 @@
 """Recorded stacks: on disk, read some planes at a time; and in memory, from 0 to 1."""
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +32,7 @@ Array = NDArray[np.float32]
 # Relative difference between two voxel sizes that is worth a warning.
 _SAME_VOXEL = 0.1
 _TRAINING_SHARE = 0.8
+_RESULT = re.compile(r"(_t\d+)?_tenet_[a-z]+$")
 
 
 @dataclass(frozen=True)
@@ -243,8 +246,27 @@ def align_recording(stack: Recording, model: DeepAlignNet | None) -> Recording:
     return replace(stack, volume=aligned.clip(0, 1))
 
 
+def is_result(path: Path, stems: Collection[str]) -> bool:
+    """Whether a file is a result of ``tenet enhance``: of a file there, or beside its settings.
+
+    Parameters
+    ----------
+    path
+        The file.
+    stems
+        Those of all files of its folder.
+    """
+    found = _RESULT.search(path.stem)
+    if found is None:
+        return False
+    settings = f"{path.stem[: found.start()]}{found[1] or ''}_tenet.yaml"
+    return path.stem[: found.start()] in stems or path.with_name(settings).exists()
+
+
 def find_recordings(folder: Path, *, left_out: tuple[str, ...] = ()) -> list[Path]:
     """Return the stacks of a folder, sorted; not those that start with ``_`` or are left out.
+
+    Neither are results of ``tenet enhance``, see `is_result`.
 
     Parameters
     ----------
@@ -263,12 +285,14 @@ def find_recordings(folder: Path, *, left_out: tuple[str, ...] = ()) -> list[Pat
             f"{folder}: no such folder; check folderpath in train_dataset and val_dataset, or "
             "learn from labels"
         )
+    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    stems = {path.stem for path in files}
     usable = (
         path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES
-        and not path.name.startswith(("_", "."))
+        for path in files
+        if not path.name.startswith(("_", "."))
         and not path.stem.endswith(left_out)
+        and not is_result(path, stems)
     )
     found = sorted(usable, key=by_number)
     if not found:

@@ -1,8 +1,5 @@
 """``tenet enhance``: recordings on disk to structure, brightness and objects on disk."""
 
-import re
-import shutil
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +7,26 @@ import torch
 
 from scopekit.errors import UserError, worded
 from scopekit.images.files import SUFFIXES, WHOLE_FILE, Selection, VoxelSize, stack_stem
-from scopekit.inputs import find_inputs, run_all
+from scopekit.inputs import find_inputs, input_record, require_same_input, run_all
 from scopekit.memory import return_freed_memory
-from scopekit.outputs import describe_write_failure, make_folder, require_writable
+from scopekit.outputs import (
+    require_names,
+    require_new,
+    require_no_input,
+    require_writable,
+    whole_files,
+)
 from scopekit.progress import say
 from scopekit.settings import read_yaml
 from tenet import __version__
 from tenet.config.files import Config, as_config
-from tenet.data.recordings import RecordingFile, open_recording, voxel_of
+from tenet.data.recordings import RecordingFile, is_result, open_recording, voxel_of
 from tenet.data.value_range import ValueRange, require_range
 from tenet.enhancement.chunks import halo
 from tenet.enhancement.results import ENDINGS, StackOptions, StackTask, enhance_stack
 from tenet.network.jnet import JNet
 from tenet.network.weights import load_evaluated, weights_file
 from tenet.objects.labelling import CONNECTIVITY
-
-_RESULT = re.compile(r"(_t\d+)?_tenet_[a-z]+$")
 
 
 def enhance_files(
@@ -54,7 +55,7 @@ def enhance_files(
     """
     require_range(value_range)
     return_freed_memory()
-    sources = find_inputs(inputs, SUFFIXES, _is_result)
+    sources = find_inputs(inputs, SUFFIXES, is_result)
     config = as_config(config)
     weights = weights_file(checkpoint)
     model = load_evaluated(weights, config, threshold=threshold, device=device)
@@ -79,11 +80,6 @@ def enhance_files(
             f"{out}: all results exist ({len(done)} inputs): add `overwrite=True` to "
             "replace them, or choose another `out`"
         )
-
-
-def _is_result(path: Path, stems: Collection[str]) -> bool:
-    found = _RESULT.search(path.stem)
-    return found is not None and path.stem[: found.start()] in stems
 
 
 class _Work:
@@ -147,27 +143,18 @@ class _Work:
     ) -> None:
         out = self._out
         last = out / f"{name}{ENDINGS[-1]}"
+        require_names(out / name, ENDINGS)
         noted = self._noted(recording, frame, origin)
+        require_no_input(last, [recording.path])
         if last.exists() and not self._overwrite:
+            require_same_input(out / f"{name}.yaml", last, recording.path)
             other = ", ".join(_other_settings(out / f"{name}.yaml", noted))
             say(f"{last} exists{f', made with another {other}' if other else ''}: skipped")
             return
         task = StackTask(recording, frame, voxel_um, self._options, noted)
-        make_folder(out)
-        # Left by a run that was killed, if it is there.
-        landing = out / f".{name}.partial"
-        shutil.rmtree(landing, ignore_errors=True)
-        try:
-            landing.mkdir()
-            enhance_stack(self._model, task, landing)
-            for ending in ENDINGS:
-                (landing / f"result{ending}").replace(out / f"{name}{ending}")
-        except OSError as failure:
-            raise describe_write_failure(last, failure) from failure
-        finally:
-            shutil.rmtree(landing, ignore_errors=True)
-            if not any(out.iterdir()):
-                out.rmdir()
+        with whole_files(out / name, ENDINGS) as folder:
+            require_new(last, overwrite=self._overwrite)  # another run may have finished it
+            enhance_stack(self._model, task, folder)
         self.enhanced += 1
         say(str(last))
 
@@ -187,7 +174,7 @@ class _Work:
         return {
             "method": "tenet",
             "tenet_version": __version__,
-            "input": str(recording.path),
+            **input_record(recording.path),
             "time_point": frame,
             "recorded_shape": list(recording.shape),
             "voxel_size_from": origin,

@@ -13,6 +13,7 @@ from torch import Tensor
 from scopekit.errors import UserError
 from scopekit.images.files import VoxelSize
 from scopekit.images.plane_file import Planes, WritablePlanes
+from scopekit.images.target import require_finite
 from scopekit.memory import MemoryBudget, memory_budget
 from tenet.array_kinds import Array, Kind, like, to_array
 from tenet.data.recordings import Recording
@@ -214,13 +215,15 @@ def enhance_into(
     with _evaluating(model):
         for chunk in plan.chunks:
             place = chunk.place()
-            structure[place], brightness[place] = _enhance_chunk(
-                model, volume, value_range, chunk, with_hill=with_hill
-            )
+            found = _enhance_chunk(model, volume, value_range, chunk, with_hill=with_hill)
+            for part in found:
+                require_finite(part)
+            structure[place], brightness[place] = found
             advance()
         section = model.image.section()
         for window in plan.windows:
             part = reimage_window(model, section, structure, brightness, window)
+            require_finite(part)
             reconstruction[window.place()] = part
             advance()
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from optics import section_to_kernel
 from scopekit.images.files import write_volume
 from scopekit.outputs import make_folder, require_new, whole_file
+from scopekit.preview import printable
 from tenet.config.files import Config
 from tenet.microscope.model import ImagingModel
 
@@ -117,7 +118,7 @@ def draw_sections(both: dict[str, Profiles], title: str) -> Figure:
     (first_name, first), (second_name, second) = both.items()
     figure = Figure(figsize=(11, 6.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(printable(title), parse_math=False)
     grid = figure.add_gridspec(2, 6, height_ratios=(1.15, 1))
     axes = [figure.add_subplot(grid[0, n : n + 2]) for n in (0, 2, 4)]
     for panel, (name, profiles) in zip(axes, both.items(), strict=False):

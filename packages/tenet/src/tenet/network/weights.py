@@ -277,7 +277,7 @@ def load_published_state(model: JNet, state: Mapping[str, Tensor]) -> None:
     Raises
     ------
     UserError
-        If names or shapes differ.
+        If names or shapes differ, or values are not finite.
 
     Examples
     --------
@@ -303,6 +303,8 @@ def load_published_state(model: JNet, state: Mapping[str, Tensor]) -> None:
                 f"the checkpoint is of another network: {name} is {tuple(tensor.shape)}, here "
                 f"{tuple(own[name].shape)}; check hidden_channels_list and mid"
             )
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{name} holds NaN or infinite values; give weights of another epoch")
     model.load_state_dict(state)
 
 

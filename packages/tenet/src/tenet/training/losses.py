@@ -8,9 +8,17 @@ from torch import Tensor
 
 _LUMINANCE_SCALE = 100
 
+
+def _cross_entropy(structure: Tensor, label: Tensor) -> Tensor:
+    """Return the binary cross-entropy; NaN, not an error, where the network gives NaN."""
+    if not bool(structure.isfinite().all()):
+        return structure.sum() * math.nan
+    return F.binary_cross_entropy(structure, label)
+
+
 # What configurations call a loss, and what it is; see `tenet.config.sections.LOSSES`.
 STRUCTURE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "nn.BCELoss()": F.binary_cross_entropy,
+    "nn.BCELoss()": _cross_entropy,
     "nn.MSELoss()": F.mse_loss,
     "nn.L1Loss()": F.l1_loss,
     "nn.SmoothL1Loss()": F.smooth_l1_loss,

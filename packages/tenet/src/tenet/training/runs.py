@@ -14,7 +14,7 @@ from scopekit.training.loop import train
 from scopekit.training.plateau import EarlyStop, Plateau
 from scopekit.training.processes import World, process_group
 from scopekit.training.recipe import Loop, Moments, Recipe
-from scopekit.training.run_folder import RunFolder, read_last
+from scopekit.training.run_folder import RunFolder, claimed_run, read_last
 from tenet import __version__
 from tenet.config.files import Config
 from tenet.config.sections import PretrainLoop, TrainLoop
@@ -108,7 +108,7 @@ def execute(
         require_new(path, overwrite=may_replace, another=f"another {section}.path")
     require_writable(target.parent)
     where = choose_device(options.device)
-    with process_group(where) as world:
+    with process_group(where) as world, claimed_run(execution.folder, world):
         folder = None
         if world.is_first:
             resolved = _resolved(config, execution, options)

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_serializer,
     field_validator,
     model_validator,
@@ -20,8 +21,12 @@ from pydantic import (
 
 from optics.errors import OpticsError
 from optics.lightfield.sampling import volume_size
+from optics.plausibility import implausible
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+# Voxels over which a point may spread: 60 GB of a PSF of 100 views and 100 planes at most.
+_WIDEST_PSF = 1500
 
 
 def spiral_views(n_num: int, radius: int) -> tuple[int, ...]:
@@ -126,6 +131,14 @@ class LightFieldMicroscope(BaseModel):
             return evenly_spaced(first, last, count)
         return value
 
+    @field_validator("*")
+    @classmethod
+    def _is_plausible(cls, value: Any, info: ValidationInfo) -> Any:
+        fault = implausible(str(info.field_name), value)
+        if fault:
+            raise ValueError(fault)
+        return value
+
     @field_serializer("depths_um", when_used="json")
     def _shorten_depths(self, depths: tuple[float, ...]) -> Any:
         if len(depths) > 2 and depths == evenly_spaced(depths[0], depths[-1], len(depths)):
@@ -153,6 +166,13 @@ class LightFieldMicroscope(BaseModel):
             raise ValueError("views holds a view twice")
         if min(self.views) < 0 or max(self.views) >= self.n_num**2:
             raise ValueError(f"views must lie between 0 and {self.n_num**2 - 1}")
+        if self.psf_size > _WIDEST_PSF:
+            farthest = max(map(abs, self.depths_um))
+            raise ValueError(
+                f"depths_um reach {farthest:g} um, where a point spreads over {self.psf_size} "
+                f"voxels; at most {_WIDEST_PSF} can be computed. {farthest:g} nm are "
+                f"{farthest / 1000:g} um: is that meant?"
+            )
         return self
 
     def _views_within_two_thirds(self) -> tuple[int, ...]:

@@ -103,6 +103,9 @@ class PSFFile:
             psf = torch.stack([torch.from_numpy(source.view(a)) for a in wanted])
         if not torch.isfinite(psf).all() or float(psf.min()) < 0:
             raise OpticsError(f"{self.path}: NaN, infinite or negative PSF values; make it again")
+        dark = [a for a, view in zip(wanted, psf, strict=True) if float(view.max()) == 0]
+        if dark:
+            raise OpticsError(f"{self.path}: no light in view {dark[0]} of the PSF; make it again")
         return psf
 
     def read_shift(self, channels: Sequence[int] | None = None) -> Tensor:

@@ -23,6 +23,7 @@ from scopekit.images.plane_file import release_pages
 from scopekit.images.readers.tiff import inspect_tiff
 from scopekit.images.selection import WHOLE_FILE, Selection
 from scopekit.images.stack import StackFile, StoredPlanes, arranged
+from scopekit.images.target import require_finite
 from scopekit.images.tiff_metadata import imagej_arguments
 from scopekit.images.voxel import PartialVoxelSize, VoxelSize
 from scopekit.outputs import require_space, whole_file
@@ -231,6 +232,7 @@ def write_volume(
 ) -> None:
     """Write a volume (Z, Y, X), or a series (T, Z, Y, X), as float32 with its voxel size in um."""
     values = volume.astype(np.float32, copy=False)
+    require_finite(values)
     with whole_file(path, overwrite=overwrite) as partial:
         require_space(partial.parent, values.nbytes)
         tifffile.imwrite(partial, values, **imagej_arguments(values.shape, values.dtype, voxel_um))

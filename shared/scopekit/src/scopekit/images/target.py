@@ -7,9 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scopekit.errors import UserError
 from scopekit.images.plane_file import release_pages
 
 Place = slice | tuple[slice, ...]
+
+
+def require_finite(values: Any) -> None:
+    """Raise `UserError` if a part of a result, float32, holds NaN or infinite values."""
+    # The sum does, if any does; finite ones cannot overflow it.
+    if not np.isfinite(np.sum(values, dtype=np.float64)):
+        raise UserError(
+            "the result would hold NaN or infinite values, and was not written: do the input's "
+            "values lie far from camera counts, or is the network or the PSF damaged?"
+        )
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,14 @@ class Target:
         return z, y, x
 
     def put(self, place: Place, values: Any) -> None:
-        """Write a part: an array of its shape, or a number."""
+        """Write a part: an array of its shape, or a number.
+
+        Raises
+        ------
+        UserError
+            If it holds NaN or infinite values.
+        """
+        require_finite(values)
         self.array[place] = values
         release_pages(self.array)
 

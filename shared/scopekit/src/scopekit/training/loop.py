@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from scopekit.checkpoints import write_checkpoint
 from scopekit.errors import UserError
 from scopekit.progress import Advance, console, no_progress, progress_bar, say, say_progress
+from scopekit.signals import EndedBySignal
 from scopekit.training.muon import MuonAdam
 from scopekit.training.plateau import PlateauRate
 from scopekit.training.processes import World
@@ -153,7 +154,7 @@ class _Trainer:
             with bar as advance:
                 while not self.is_done():
                     self._run_epoch(advance)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EndedBySignal):
             if self.folder is not None:
                 say(f"stopped in epoch {self.epoch + 1}{self._kept()}")
             raise
@@ -265,12 +266,22 @@ class _Trainer:
         due = self.epoch == loop.epochs or self.epoch % loop.validate_every == 0
         if not due and loop.plateau is None and loop.early_stop is None:
             return ""
+        if not all(bool(p.isfinite().all()) for p in self.parameters):
+            raise UserError(
+                f"the network's weights are NaN or infinite after epoch {self.epoch}: lower "
+                f"{loop.rate_key} (now {self._rate():g}){self._kept()}"
+            )
         found = self.validate()
         row.update(found.scores)
         caption = ", ".join(f"{name} {value:.4g}" for name, value in found.scores.items())
         if found.volumes and due:
             folder.write_picture(self.epoch, found.volumes, found.voxel_um, caption)
         score = found.scores[self.recipe.best_by]
+        if found.lower_is_better and not math.isfinite(score):
+            raise UserError(
+                f"{self.recipe.best_by} is {score:g} after epoch {self.epoch}: lower "
+                f"{loop.rate_key} (now {self._rate():g}){self._kept()}"
+            )
         score = -score if found.lower_is_better else score
         self.losses.append(-score)
         if score > self.best or not folder.best.exists():

@@ -6,6 +6,7 @@
 
 import csv
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from torch.utils.tensorboard import SummaryWriter
 from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
 from scopekit.images.files import PartialVoxelSize
-from scopekit.outputs import make_folder, require_writable, whole_file
+from scopekit.outputs import claimed, make_folder, require_writable, whole_file
 from scopekit.preview import save_preview
 from scopekit.progress import say
 from scopekit.settings import read_yaml, write_yaml
+from scopekit.training.processes import World
 
 History = list[dict[str, float]]
 _OWN_NAMES = {
@@ -147,6 +149,11 @@ class RunFolder:
         """Finish the files of TensorBoard."""
         if self._writer is not None:
             self._writer.close()
+
+
+def claimed_run(path: Path, world: World) -> AbstractContextManager[None]:
+    """Keep other runs out of a run's folder while the block runs, see `claimed`."""
+    return claimed(path / "run") if world.is_first else nullcontext()
 
 
 def read_last(path: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from optics import presets
 from scopekit.errors import UserError
-from scopekit.outputs import whole_file
+from scopekit.outputs import require_no_input, whole_file
 from scopekit.progress import say
 from scopekit.settings import describe_faults, read_yaml
 from serenet.training.published.notes import (
@@ -70,6 +70,7 @@ def import_config(published: Path, out: Path, *, overwrite: bool) -> None:
     """
     if out.suffix.lower() not in (".yaml", ".yml"):
         raise UserError(f"`out={out}`: name a .yaml file")
+    require_no_input(out, [published])
     config = read_published(published)
     settings, notes = translate(config)
     checked = parse_settings(published, settings)

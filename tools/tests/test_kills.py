@@ -1,0 +1,50 @@
+"""Commands that are killed leave nothing half, and go on; a program that does not is found out."""
+
+import os
+import signal
+
+import pytest
+
+from kills import TRIALS, Reference, Trial, kill_all, write_inputs
+
+if not hasattr(os, "fork"):
+    pytest.skip("needs forks", allow_module_level=True)
+
+BY_NAME = {trial.name: trial for trial in TRIALS}
+
+CARELESS = """
+import sys, time
+from pathlib import Path
+
+def main():
+    path = Path("out/a.csv")
+    path.parent.mkdir(exist_ok=True)
+    Path("out/.hidden").touch()
+    path.write_text("name")
+    time.sleep(0.5)
+    path.write_text("name\\nvalue")
+    Path("out/.hidden").unlink()
+"""
+
+
+@pytest.mark.parametrize("name", ["datagen lines", "serenet deconvolve"])
+def test_killed_commands_go_on(name):
+    told = []
+    _, faults = kill_all((BY_NAME[name],), 4, 0, told.append)
+    assert faults == []
+    assert len(told) == 5
+
+
+def test_what_is_left_half_is_found(tmp_path, monkeypatch):
+    (tmp_path / "careless.py").write_text(CARELESS)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "inputs").mkdir()
+    write_inputs(tmp_path / "inputs")
+    trial = Trial("careless", ("work",))
+    reference = Reference.of(trial, tmp_path / "inputs", tmp_path / "whole")
+    was_hit, faults = reference.kill(tmp_path / "killed", 0.5, signal.SIGTERM)
+    assert was_hit
+    assert faults == [
+        "out/a.csv differs from that of an undisturbed run",
+        "left after SIGTERM: ['out/.hidden']",
+    ]
