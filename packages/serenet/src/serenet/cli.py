@@ -48,9 +48,11 @@ def demo(
     Example: **serenet demo --out serenet_demo**
     """
     from scopekit.memory import choose_device
+    from scopekit.outputs import claimed
     from serenet.demo import run_demo
 
-    scores = run_demo(out, choose_device(device), seed=seed, overwrite=overwrite)
+    with claimed(out / "demo"):
+        scores = run_demo(out, choose_device(device), seed=seed, overwrite=overwrite)
     for name, score in scores.items():
         print(f"correlation with the truth, {name}: {score:.3f}")
     print(f"picture: {out / 'demo.png'}")

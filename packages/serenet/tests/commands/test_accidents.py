@@ -178,6 +178,21 @@ def test_views_in_any_unit_give_the_same_volume(deconvolve, views, tmp_path, fac
     np.testing.assert_allclose(other.astype(np.float64) / factor, one, rtol=1e-3, atol=1e-3)
 
 
+def test_large_offsets_of_whole_numbers_do_no_harm(deconvolve, serenet, views, tmp_path):
+    plain = views("one.tif")
+    values = tifffile.imread(plain).astype(np.int32)
+    lifted = tmp_path / "lifted.tif"
+    tifffile.imwrite(lifted, values + 2**30, photometric="minisblack")
+    assert deconvolve(plain, lifted).code == 0
+    one, other = (tifffile.imread(f"out/{name}_deconvolved.tif") for name in ("one", "lifted"))
+    np.testing.assert_allclose(other, one, rtol=1e-5)
+    truth = tmp_path / "truth.tif"
+    tifffile.imwrite(truth, values, photometric="minisblack")
+    compared = serenet("compare", truth, lifted, "--out", "c")
+    assert compared.code == 0
+    assert "lifted.tif,1.0" in (tmp_path / "c" / "comparison.csv").read_text()
+
+
 @pytest.mark.parametrize("factor", [1e-15, 1e33])
 def test_networks_see_views_in_any_unit(serenet, weights, small_psf, light_field, tmp_path, factor):
     views = light_field()

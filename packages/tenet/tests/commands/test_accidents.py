@@ -183,7 +183,7 @@ def test_diverging_pretraining_is_told(tenet, work, write_config, loss, epochs):
     [
         ("wavelength", 910.0, "Is it in nm? Then give 0.91"),
         ("res_lateral", 200.0, "Is it in nm? Then give 0.2"),
-        ("NA", 70.0, "NA is 70; it must lie between 0.01 and 1.7"),
+        ("tg", 1e6, "tg is 1e+06; it must lie between 0 and 20000 um"),
     ],
 )
 def test_optics_in_other_units(tenet, work, write_config, key, value, told):

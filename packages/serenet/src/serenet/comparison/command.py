@@ -48,17 +48,19 @@ def compare(
     from rich.console import Console
     from rich.table import Column, Table
 
+    from scopekit.outputs import claimed
     from serenet.comparison.files import as_text, compare_files
 
-    rows = compare_files(
-        truth,
-        results,
-        out,
-        border=border,
-        blur=blur,
-        selection=select(channel, position, frames_are),
-        overwrite=overwrite,
-    )
+    with claimed(out / "comparison"):
+        rows = compare_files(
+            truth,
+            results,
+            out,
+            border=border,
+            blur=blur,
+            selection=select(channel, position, frames_are),
+            overwrite=overwrite,
+        )
     measures = ("correlation", "PSNR (dB)", "SSIM", "lateral (µm)", "axial (µm)")
     table = Table(Column("file", overflow="fold"), *measures)
     console = Console()

@@ -136,4 +136,11 @@ def _read(
     stack = open_stack(path, replace(selection, where_several=True))
     if len(stack.shape) != 3:
         raise UserError(f"{path}: shape {stack.shape}; expected one volume (Z, Y, X)")
-    return stack.read(), stack.voxel_um
+    if np.can_cast(stack.dtype, np.float32):
+        return stack.read(), stack.voxel_um
+    # An offset of 2^30 leaves float32 no digits; no measure here depends on it.
+    planes = stack.stored(range(stack.shape[0]))
+    values = np.stack([plane.astype(np.float64) for plane in planes])
+    if not float(np.abs(values).max()) < np.finfo(np.float32).max:
+        raise UserError(f"{path}: NaN or infinite values; replace them by numbers first")
+    return (values - values.min()).astype(np.float32), stack.voxel_um

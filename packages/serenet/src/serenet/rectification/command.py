@@ -50,20 +50,22 @@ def rectify(
 
     Example: **serenet rectify raw.tif --radiometry flat.tif --microscope my.yaml --out views.tif**
     """
+    from scopekit.outputs import claimed
     from serenet.rectification.files import rectify_files
     from serenet.views.microscope import load_microscope
 
-    lattice = rectify_files(
-        raw,
-        out,
-        load_microscope(microscope),
-        radiometry=radiometry,
-        dark=dark,
-        calibration=calibration,
-        scan_order=whole_numbers(scan_order, "--scan-order"),
-        selection=select(channel, position, frames_are),
-        overwrite=overwrite,
-    )
+    with claimed(out.with_suffix("")):
+        lattice = rectify_files(
+            raw,
+            out,
+            load_microscope(microscope),
+            radiometry=radiometry,
+            dark=dark,
+            calibration=calibration,
+            scan_order=whole_numbers(scan_order, "--scan-order"),
+            selection=select(channel, position, frames_are),
+            overwrite=overwrite,
+        )
     print(
         f"{out}: {lattice.rows} x {lattice.columns} microlenses, pitch {lattice.pitch_y:.3f} x "
         f"{lattice.pitch_x:.3f} pixels, rotation {lattice.rotation_deg:.3f} degrees"

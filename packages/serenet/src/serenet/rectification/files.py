@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import WHOLE_FILE, Selection, StackFile, VolumeWriter, open_frames
+from scopekit.images.target import require_finite
 from scopekit.inputs import sha256_of
 from scopekit.outputs import require_new
 from scopekit.progress import progress_bar
@@ -141,6 +142,7 @@ def rectify_files(
     ):
         series = rectify_series(frames, lattice, flat, order, dark_frame, advance)
         for target, views in zip(writer.array.reshape(n_times, *shape), series, strict=True):
+            require_finite(views)
             target[:] = views
             writer.release()
     write_yaml(yaml, setting.model_dump(mode="json"), overwrite=overwrite)

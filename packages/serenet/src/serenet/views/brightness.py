@@ -22,7 +22,7 @@ def subtract_background(views: Tensor, background: float | None = None) -> Tenso
     Parameters
     ----------
     views
-        (A, h, w), in counts.
+        (A, h, w), in counts; float64 keeps small differences beside a large offset.
     background
         The value; default: the 1 % quantile over all views and pixels.
     """
@@ -32,7 +32,7 @@ def subtract_background(views: Tensor, background: float | None = None) -> Tenso
         background = float(np.partition(views.detach().cpu().numpy(), rank, axis=None)[rank])
     if not math.isfinite(background):
         raise UserError(f"`background={background}`: give a number of counts")
-    return (views - background).clamp_(min=0)
+    return (views - background).clamp_(min=0).float()
 
 
 def exact_gain(views: Tensor) -> float:

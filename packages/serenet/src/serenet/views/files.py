@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,5 +120,15 @@ def warn_if_dark(stack: StackFile, views: Tensor) -> None:
 
 
 def read_views(stack: StackFile, pages: list[int], frame: int = 0) -> Tensor:
-    """Read the wanted views of one time point: (A, h, w), float32."""
-    return torch.from_numpy(stack.read(frame)[pages])
+    """Read the wanted views of one time point: (A, h, w), float32.
+
+    Or float64, where float32 does not hold the numbers: an offset of 2^30 leaves it no digits.
+    """
+    if np.can_cast(stack.dtype, np.float32):
+        return torch.from_numpy(stack.read(frame)[pages])
+    views = np.stack([page.astype(np.float64) for page in stack.stored(pages, frame=frame)])
+    if not float(np.abs(views).max()) < np.finfo(np.float32).max:
+        raise UserError(
+            f"{stack.frame_name(frame)}: NaN or infinite values; replace them by numbers first"
+        )
+    return torch.from_numpy(views)

@@ -21,9 +21,11 @@ def demo(
     Example: **tenet demo --out tenet_demo**
     """
     from scopekit.memory import choose_device
+    from scopekit.outputs import claimed
     from tenet.demo import run_demo
 
-    scores = run_demo(out, choose_device(device.value), seed=seed, overwrite=overwrite)
+    with claimed(out / "demo"):
+        scores = run_demo(out, choose_device(device.value), seed=seed, overwrite=overwrite)
     for name, score in scores.items():
         print(f"{name}: IoU {score['iou']:.3f}, volume error {100 * score['volume_error']:+.1f} %")
     print(f"picture: {out / 'demo.png'}")

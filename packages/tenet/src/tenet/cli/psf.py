@@ -34,6 +34,7 @@ def psf(
 
     Example: **tenet psf JNet_beads.json --out psf**
     """
+    from scopekit.outputs import claimed
     from tenet.config.files import load_config
     from tenet.microscope.psf import write_psf
 
@@ -41,5 +42,7 @@ def psf(
     if photons is not None:
         params = settings.params.model_copy(update={"photons": photons})
         settings = settings.model_copy(update={"params": params})
-    for line in write_psf(settings, out, seed=seed, overwrite=overwrite):
+    with claimed(out / f"{settings.name}_psf"):
+        lines = write_psf(settings, out, seed=seed, overwrite=overwrite)
+    for line in lines:
         print(line)
