@@ -18,6 +18,7 @@ from scopekit.cli import (
     SeedOption,
     select,
 )
+from scopekit.outputs import claimed
 from tenet.cli.options import ValueRangeOption
 
 if TYPE_CHECKING:
@@ -165,8 +166,8 @@ def beads(
         volumes=parse_others(volumes or ()),
     )
     beads = Beads(None if radius_um is None else 4 / 3 * math.pi * radius_um**3)
-    _tell(
-        evaluate_recordings(
+    with claimed(out / "beads"):
+        outcome = evaluate_recordings(
             beads,
             images or [],
             options,
@@ -174,7 +175,7 @@ def beads(
             aligned=align,
             value_range=value_range,
         )
-    )
+    _tell(outcome)
 
 
 @app.command()
@@ -228,8 +229,8 @@ def microglia(
         models=tuple(also or ()),
         volumes=parse_others(volumes or ()),
     )
-    _tell(
-        evaluate_recordings(
+    with claimed(out / "microglia"):
+        outcome = evaluate_recordings(
             Microglia(),
             images or [],
             options,
@@ -237,7 +238,7 @@ def microglia(
             aligned=align,
             value_range=value_range,
         )
-    )
+    _tell(outcome)
 
 
 @app.command()
@@ -302,11 +303,11 @@ def simulation(
         models=tuple(also or ()),
         volumes=parse_others(volumes or ()),
     )
-    _tell(
-        evaluate_simulation(
+    with claimed(out / "simulation"):
+        outcome = evaluate_simulation(
             labels or [], options, images=images, value_range=value_range, seed=seed
         )
-    )
+    _tell(outcome)
 
 
 def _tell(outcome: "Outcome") -> None:

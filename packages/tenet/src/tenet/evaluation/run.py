@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from scopekit.errors import UserError, worded
-from scopekit.outputs import claimed, require_new, require_writable, whole_file
+from scopekit.outputs import require_new, require_writable, whole_file
 from scopekit.preview import printable
 from scopekit.progress import progress_bar
 from scopekit.settings import write_yaml
@@ -252,11 +252,6 @@ def evaluate(kind: Kind, parts: Sequence[Part], told: Mapping[str, Any]) -> list
         Every method, at the given threshold, and at its best one where there is a truth; of folds,
         the network on each of them too.
     """
-    with claimed(parts[0].setting.file(kind, "")):
-        return _evaluate(kind, parts)
-
-
-def _evaluate(kind: Kind, parts: Sequence[Part]) -> list[Row]:
     setting = parts[0].setting
     options, threshold = setting.options, setting.threshold
     for ending in ("_report.html", "_scores.csv", ".yaml"):
