@@ -4,8 +4,8 @@
 turn. Whatever has its final name must be that of an undisturbed run, nothing hidden may stay after
 SIGTERM, and the same command, given again, must end with the files of an undisturbed run.
 
-Commands run in forks of one process that has loaded all libraries: a start takes no time, so the
-moments fall into the work.
+Commands run in forks of one process that has done each of them once, and so has loaded whatever
+they need: a start takes no time, and the moments fall into the work.
 """
 
 import argparse
@@ -81,7 +81,7 @@ TRIALS = (
     Trial("serenet.cli", ("train", "train.yaml", "--resume", "--out", "out"), grows=True),
     Trial(
         "datagen.cli",
-        ("lines", "--angle", "45", "--size", "40", "40", "40", "--number", "4", "--out", "out"),
+        ("lines", "--angle", "45", "--size", "40", "40", "40", "--number", "3", "--out", "out"),
     ),
 )
 OPTICS = {
@@ -99,10 +99,10 @@ TRAINING = {
     "optics": "nnum13",
     "depths": 5,
     "psf_size": 39,
-    "data": {"simulated": 2, "repeat": 2},
+    "data": {"simulated": 1, "repeat": 2},
     "validation": {"simulated": 1},
     "crop": 9,
-    "epochs": 3,
+    "epochs": 2,
     "validate_every": 1,
 }
 
@@ -110,11 +110,11 @@ TRAINING = {
 def write_inputs(folder: Path) -> None:
     """Write what the commands read."""
     rng = np.random.default_rng(0)
-    light_field = rng.poisson(300, (3, 49, 9, 9)).astype(np.uint16)
-    series = rng.poisson(200, (3, 25, 8, 8)).astype(np.uint16)
+    light_field = rng.poisson(300, (2, 49, 6, 6)).astype(np.uint16)
+    series = rng.poisson(200, (2, 25, 6, 6)).astype(np.uint16)
     for name, views in (("lf.tif", light_field), ("series.tif", series)):
         tifffile.imwrite(folder / name, views, imagej=True, metadata={"axes": "TZYX"})
-    stack = rng.integers(90, 900, (3, 24, 24)).astype(np.uint16)
+    stack = rng.integers(90, 900, (2, 16, 16)).astype(np.uint16)
     tifffile.imwrite(folder / "stack.tif", stack, imagej=True, metadata={"axes": "ZYX"})
     (folder / "scope.yaml").write_text(yaml.safe_dump(OPTICS), encoding="utf-8")
     (folder / "train.yaml").write_text(yaml.safe_dump(TRAINING), encoding="utf-8")
@@ -127,19 +127,25 @@ def start(trial: Trial, folder: Path) -> int:
         return pid
     code = 1
     try:
-        os.chdir(folder)
-        log = os.open("run.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open(folder / "run.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        sys.argv = [trial.program, *trial.arguments]
-        import_module(trial.program).main()
-        code = 0
-    except SystemExit as ending:
-        code = ending.code if isinstance(ending.code, int) else 0
+        code = run_here(trial, folder)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def run_here(trial: Trial, folder: Path) -> int:
+    """Run the command in this process; return its exit code."""
+    os.chdir(folder)
+    sys.argv = [trial.program, *trial.arguments]
+    try:
+        import_module(trial.program).main()
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else 0
+    return 0
 
 
 def finish(pid: int) -> int:
@@ -197,7 +203,12 @@ class Reference:
 
     @classmethod
     def of(cls, trial: Trial, inputs: Path, folder: Path) -> "Reference":
-        """Run a command undisturbed."""
+        """Run a command undisturbed, once to load what it needs, and once more."""
+        warm = folder.with_name(f"{folder.name}_warm")
+        before = Path.cwd()
+        shutil.copytree(inputs, warm)
+        run_here(trial, warm)
+        os.chdir(before)
         shutil.copytree(inputs, folder)
         started = time.monotonic()
         code = finish(start(trial, folder))
@@ -263,8 +274,6 @@ def kill_all(
     """Kill commands in turn at random moments; return how many were hit, and all faults."""
     rng = random.Random(seed)
     n_hit, faults = 0, []
-    for trial in trials:
-        import_module(trial.program)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         (root / "inputs").mkdir()
