@@ -13,7 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from optics import LightFieldOperator, add_camera_noise, phase_space_psf, presets, sample_views
+from optics import (
+    LightFieldOperator,
+    add_camera_noise,
+    phase_space_psf,
+    presets,
+    psf_shift,
+    sample_views,
+)
 from serenet import load_checkpoint, reconstruct, subtract_background
 
 MICROSCOPE = presets["nnum13"]
@@ -75,7 +82,7 @@ def main() -> None:
     parser.add_argument("checkpoints", nargs="+")
     arguments = parser.parse_args()
     psf = phase_space_psf(MICROSCOPE, size=MICROSCOPE.psf_size)
-    operator = LightFieldOperator(psf)
+    operator, shift = LightFieldOperator(psf), psf_shift(psf)
     models = {name: load_checkpoint(name) for name in arguments.checkpoints}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ("truth", *models)}
     for seed in range(FIELDS):
@@ -90,7 +97,7 @@ def main() -> None:
         views = subtract_background(noisy)
         found["truth"] += widths(truth, centres)
         for name, model in models.items():
-            volume = reconstruct(views, model, "nnum13").numpy()
+            volume = reconstruct(views, model, shift, MICROSCOPE.lateral_scale).numpy()
             found[name] += widths(volume, centres)
     for name, pairs in found.items():
         axial, lateral = np.nanmedian(np.array(pairs), axis=0)

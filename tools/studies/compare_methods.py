@@ -1,7 +1,9 @@
-"""Train every method on the same small bubtub data and compare them on groups none has seen.
+"""Train every method on the same simulated scenes and compare them on bubtub groups.
 
-Writes ``table.md``, ``table.csv`` and ``figure.png``. What is there already is not made again, so
-an interrupted run goes on. Half an hour on one core.
+The methods learn as the shipped presets ``small_...`` say, until they hardly improve any more; the
+groups are of another kind than the scenes. Writes ``table.md``, ``table.csv``, ``curves.png`` and
+``figure.png``. What is there already is not made again, so an interrupted run goes on. An hour on
+one core.
 
 Example: python tools/studies/compare_methods.py --out comparison
 """
@@ -21,49 +23,43 @@ import tifffile
 import torch
 import torch.nn.functional as F
 import yaml
+from matplotlib import pyplot as plt
 from matplotlib.image import imread, imsave
 from skimage.transform import rescale
 
-from optics import add_camera_noise, open_psf, presets
+from optics import add_camera_noise, open_psf, phase_space_psf, presets
 from scopekit.images.files import open_stack, write_volume
 from scopekit.preview import save_preview
+from scopekit.settings import read_yaml
 from serenet import decompose, load_checkpoint, subtract_background
 from serenet.comparison.files import compare_files
 from serenet.deconvolution.files import DeconvolveOptions, deconvolve_files
 from serenet.networks.vsnet import VsNet
 from serenet.reconstruction.files import ReconstructOptions, reconstruct_files
+from serenet.simulation.training_scenes import write_scenes
+from serenet.training.settings import shipped_settings
 from serenet.views.files import open_views, read_views
 from serenet.virtual_scanning.scan import virtual_scan
 
 PRESET = presets["nnum13"]
 DEPTHS, PSF_SIZE, SIDE = 21, 99, 143
 VIEW_UM = (1.0, PRESET.view_pixel_um, PRESET.view_pixel_um)
-TRAINING_GROUPS, TEST_GROUPS = range(1, 16), range(16, 31)
+TEST_GROUPS = range(16, 31)
 PHOTONS, READ_NOISE = 500.0, 3.0
 SHOWN = 17  # a group of tubes
 PANELS_IN_A_ROW = 5
 BORDER = (2, 10)  # planes and pixels at the border, where views are cut off
-COSINE = {"kind": "cosine", "warmup_epochs": 1}
-# A few minutes each on one core.
-TRAININGS: dict[str, dict[str, Any]] = {
-    "serenet": {"crop": 24, "epochs": 8, "learning_rate": 0.001, "perceptual": {"weight": 0}},
-    "renet": {"crop": 24, "epochs": 10, "learning_rate": 0.001},
-    "fserenet": {"crop": 24, "epochs": 6, "learning_rate": 0.001},
-    "vcdnet": {
-        "crop": 8,
-        "epochs": 6,
-        "learning_rate": 0.001,
-        "network": {"channels_interp": 64},
-    },
-    "hylfmnet": {"crop": 24, "epochs": 12, "learning_rate": 0.0005},
-    "rlnet": {"crop": 15, "epochs": 6, "learning_rate": 0.001},
-    "vsnet": {
-        "crop": 33,
-        "epochs": 12,
-        "learning_rate": 0.001,
-        "network": {"K": 2, "n_block": 2, "channels": 16},
-    },
+# By name: the preset, and what differs from it.
+TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "serenet": ("small_renet", {"method": "serenet"}),
+    "serenet, light fields alone": ("small_renet", {"method": "serenet"}),
+    "fserenet": ("small_renet", {"method": "fserenet", "epochs": 12}),
+    "vcdnet": ("small_vcdnet", {}),
+    "hylfmnet": ("small_hylfmnet", {}),
+    "rlnet": ("small_rlnet", {}),
+    "vsnet": ("small_vsnet", {}),
 }
+WITHOUT_VOLUMES = ("serenet, light fields alone", "vsnet")
 METRICS = ("correlation", "psnr_db", "ssim", "lateral_um", "axial_um")
 
 
@@ -90,8 +86,9 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     make_data(out)
-    for method, settings in TRAININGS.items():
-        train(out, method, settings)
+    for name in TRAININGS:
+        train(out, name)
+    draw_curves(out)
     methods = the_methods(out, dict(pair.split("=", 1) for pair in arguments.checkpoint))
     rows = [measure(out, method) for method in methods]
     write_table(out, rows)
@@ -103,10 +100,13 @@ def make_data(out: Path) -> None:
     if not psf.exists():
         run("serenet", "psf", "nnum13", "--views", "all", "--depths", DEPTHS, "--size", PSF_SIZE,
             "--out", psf)  # fmt: skip
-    for groups, name in ((TRAINING_GROUPS, "training"), (TEST_GROUPS, "test")):
-        if not (out / name / "GT_synthetic" / f"group{groups[-1]:03d}.tif").exists():
-            run("datagen", "bubtub", "--psf", psf, "--size", SIDE, "--first", groups[0],
-                "--groups", len(groups), "--out", out / name)  # fmt: skip
+    microscope = PRESET.with_middle_depths(DEPTHS).with_all_views()
+    psf_of_all = phase_space_psf(microscope, size=PSF_SIZE)
+    for folder, seeds in (("training", range(1, 49)), ("validation", range(10_001, 10_004))):
+        write_scenes(out / folder, "mixed", seeds, microscope, psf_of_all, keep=True)
+    if not (out / "test" / "GT_synthetic" / f"group{TEST_GROUPS[-1]:03d}.tif").exists():
+        run("datagen", "bubtub", "--psf", psf, "--size", SIDE, "--first", TEST_GROUPS[0],
+            "--groups", len(TEST_GROUPS), "--out", out / "test")  # fmt: skip
     for path in sorted((out / "test" / "x3_synthetic").glob("*.tif")):
         recorded = out / "recorded" / path.name
         if not recorded.exists():
@@ -122,38 +122,58 @@ def run(*command: object) -> None:
     subprocess.run([sys.executable, "-m", *map(str, command)], check=True)
 
 
-def train(out: Path, method: str, settings: dict[str, Any]) -> None:
-    run_folder = out / "runs" / method
-    if (run_folder / "checkpoints" / f"epoch-{settings['epochs']}.pt").exists():
-        return
-    data = {"views": str(out / "training" / "x3_synthetic"), "repeat": 2}
-    if method not in ("serenet", "vsnet"):
-        data["volumes"] = str(out / "training" / "GT_synthetic")
-    content = {
-        "method": method,
-        "optics": "nnum13",
-        "psf": str(out / "psf.h5"),
-        "data": data,
-        "schedule": COSINE,
-        "validate_every": settings["epochs"],
-        "save_every": settings["epochs"],
-        **settings,
-    }
-    if method == "fserenet":
+def folder_name(name: str) -> str:
+    return name.replace(" ", "_").replace(",", "")
+
+
+def train(out: Path, name: str) -> None:
+    preset, changes = TRAININGS[name]
+    content = read_yaml(shipped_settings()[preset]) | changes
+    for part in ("data", "validation"):
+        folder = out / ("training" if part == "data" else part)
+        content[part] = {"views": str(folder / "views")}
+        # Whoever learns without volumes is judged by them all the same.
+        if part == "validation" or name not in WITHOUT_VOLUMES:
+            content[part]["volumes"] = str(folder / "volumes")
+    if content["method"] == "vsnet":
+        del content["validation"]["volumes"]
+    if content["method"] == "fserenet":
         content["start_from"] = str(checkpoint(out, "serenet"))
-    path = out / "runs" / f"{method}.yaml"
+    run_folder = out / "runs" / folder_name(name)
+    if (run_folder / "checkpoints" / f"epoch-{content['epochs']:04d}.pt").exists():
+        return
+    path = run_folder.with_suffix(".yaml")
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(content))
     run("serenet", "train", path, "--out", run_folder, "--resume")
 
 
-def checkpoint(out: Path, method: str) -> Path:
-    return out / "runs" / method / "checkpoints" / "last.pt"
+def checkpoint(out: Path, name: str) -> Path:
+    return out / "runs" / folder_name(name) / "checkpoints" / "last.pt"
 
 
 def training_time(out: Path, method: str) -> float:
-    with (out / "runs" / method / "log.csv").open() as handle:
-        return sum(float(row["seconds"]) for row in csv.DictReader(handle))
+    return sum(float(row["seconds"]) for row in history(out, method))
+
+
+def history(out: Path, name: str) -> list[dict[str, str]]:
+    with (out / "runs" / folder_name(name) / "log.csv").open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def draw_curves(out: Path) -> None:
+    """Draw the score of the validation scenes over the epochs, to see who still improves."""
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    for name in TRAININGS:
+        rows = [row for row in history(out, name) if row.get("correlation")]
+        if rows:
+            share = [int(row["epoch"]) / int(rows[-1]["epoch"]) for row in rows]
+            axes.plot(share, [float(row["correlation"]) for row in rows], "o-", label=name)
+    axes.set_xlabel("share of the training")
+    axes.set_ylabel("correlation, validation scenes")
+    axes.legend()
+    figure.savefig(out / "curves.png", dpi=80)
+    plt.close(figure)
 
 
 def the_methods(out: Path, others: dict[str, str]) -> list[Method]:
@@ -257,7 +277,7 @@ def measure(out: Path, method: Method) -> dict[str, Any]:
 
 
 def folder_of(out: Path, method: Method) -> Path:
-    return out / "results" / method.title.replace(" ", "_").replace(",", "")
+    return out / "results" / folder_name(method.title)
 
 
 def recorded_views(out: Path, group: int) -> Path:
