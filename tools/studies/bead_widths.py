@@ -1,6 +1,6 @@
 """How long beads are along z in the volumes of networks for nnum13, and how wide.
 
-Twenty beads of 0.5 um lie apart in the whole depth range, in each of three noisy light fields (500
+Ten beads of 0.5 um lie apart in the whole depth range, in each of three noisy light fields (500
 photons, read noise 3). Width is the full width at half maximum through the brightest voxel near the
 bead, median over all beads.
 
@@ -24,10 +24,10 @@ from optics import (
 from serenet import load_checkpoint, reconstruct, subtract_background
 
 MICROSCOPE = presets["nnum13"]
-SIDE, BEADS, FIELDS, RADIUS_UM = 299, 20, 3, 0.25
+SIDE, BEADS, FIELDS, RADIUS_UM = 299, 10, 3, 0.25
 PHOTONS, READ_NOISE = 500.0, 3.0
 NEAR = (10, 8, 8)  # voxels around a bead in which it is looked for
-APART = 45.0
+APART = 40.0
 
 
 def beads(seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -84,7 +84,7 @@ def main() -> None:
     psf = phase_space_psf(MICROSCOPE, size=MICROSCOPE.psf_size)
     operator, shift = LightFieldOperator(psf), psf_shift(psf)
     models = {name: load_checkpoint(name) for name in arguments.checkpoints}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ("truth", *models)}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     for seed in range(FIELDS):
         truth, centres = beads(seed)
         clean = sample_views(operator.forward(torch.from_numpy(truth)), MICROSCOPE.lateral_scale)
@@ -95,7 +95,6 @@ def main() -> None:
             generator=torch.Generator().manual_seed(seed),
         )
         views = subtract_background(noisy)
-        found["truth"] += widths(truth, centres)
         for name, model in models.items():
             volume = reconstruct(views, model, shift, MICROSCOPE.lateral_scale).numpy()
             found[name] += widths(volume, centres)
