@@ -98,16 +98,14 @@ class Examination:
 
 def settings_of(recipe: str, *, tiny: bool) -> TrainingSettings:
     """Return the demo's settings with one recipe or the other."""
-    demo = load_settings("demo")
-    shared = {
-        name: getattr(demo, name)
-        for name in ("method", "optics", "depths", "psf_size", "data", "validation", "crop")
-    }
+    kept = {"method", "optics", "depths", "psf_size", "data", "validation", "crop", "noise"}
+    shared = load_settings("demo").model_dump(mode="json", include=kept)
     if tiny:
         shared |= {"depths": 5, "psf_size": 39, "data": {"simulated": 2}}
     # The perceptual loss needs weights that have to be downloaded.
-    content = {"recipe": recipe, "noise": demo.noise, "perceptual": {"weight": 0}, **shared}
-    return TrainingSettings.model_validate(content)
+    return TrainingSettings.model_validate(
+        {"recipe": recipe, "perceptual": {"weight": 0}, **shared}
+    )
 
 
 def learn(name: str, bench: Bench, folder: Path) -> Curve:

@@ -247,6 +247,7 @@ def test_views_can_be_compared_too(tmp_path, scenes, losses):
         ({"noise": {"photons": []}}, "noise.photons"),
         ({"losses": {}}, "all weights are 0"),
         ({"losses": {"likelihood": 1.0}}, "crop_depths"),
+        ({"losses": {"teacher": 1.0}}, "nothing compares light fields that have volumes"),
         ({"losses": {"volume": 1.0}, "data": {"views": "v"}}, "data.volumes is missing"),
         ({"data": {"simulated": 1, "scenes": "tiny"}}, "scenes"),
         ({"teacher": {"sweeps": 0}}, "sweeps"),

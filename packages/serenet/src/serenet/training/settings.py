@@ -193,6 +193,14 @@ class TrainingSettings(Section):
             raise ValueError("losses: all weights are 0; give at least one of them")
         projects = weights.likelihood or self.perceptual.weight
         untold = any(d.views and not d.volumes for d in self.sources)
+        taught_by_volumes = weights.volume or (weights.teacher and self.teacher.everywhere)
+        if any(d.volumes or d.simulated for d in self.sources) and not (
+            taught_by_volumes or projects
+        ):
+            raise ValueError(
+                "losses: nothing compares light fields that have volumes; give volume a weight, "
+                "or set teacher.everywhere"
+            )
         if untold and not (weights.teacher or projects):
             raise ValueError(
                 "data.volumes is missing: give them, or a weight to losses.teacher or likelihood"
