@@ -324,7 +324,10 @@ def draw(out: Path, methods: list[Method]) -> None:
         rows.append(imread(row))
         row.unlink()
     widest = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0))) for row in rows]
+    # White, so that nobody takes an empty place for a dark volume.
+    padded = [
+        np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0)), constant_values=1) for row in rows
+    ]
     imsave(out / "figure.png", rescale(np.vstack(padded)[..., :3], 0.4, channel_axis=2))
 
 
