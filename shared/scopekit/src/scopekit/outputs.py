@@ -211,12 +211,14 @@ def _locked(lock: Path, path: Path) -> int:
                 os.close(handle)
                 raise _busy(path, lock) from failure
         try:
-            if os.path.samestat(os.fstat(handle), lock.stat()):
+            held = os.path.samestat(os.fstat(handle), lock.stat())
+        except FileNotFoundError:  # removed by the run that had it: that run is over
+            held = False
+        if held:
+            with suppress(OSError):  # only words for others: a full disk is found out later
                 os.truncate(handle, 0)
                 os.write(handle, str(os.getpid()).encode())
-                return handle
-        except OSError:  # removed by the run that had it: that run is over
-            pass
+            return handle
         os.close(handle)
 
 
