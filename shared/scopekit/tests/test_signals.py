@@ -27,6 +27,11 @@ run(app)
 """
 
 
+def reset_signals():
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def begun(tmp_path):
     """Start a command that has a file half written; yield it and the file's folder."""
@@ -35,7 +40,8 @@ def begun(tmp_path):
     def start(prefix=()):
         command = [*prefix, sys.executable, "-c", PROGRAM, str(tmp_path / "new" / "result.txt")]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        runs.append(subprocess.Popen(command, **pipes))
+        # A runner in the background may ignore some of them, and hand that on.
+        runs.append(subprocess.Popen(command, preexec_fn=reset_signals, **pipes))
         assert runs[-1].stdout.readline() == "began\n"
         assert (tmp_path / "new" / ".result.txt.partial").exists()
         return runs[-1]

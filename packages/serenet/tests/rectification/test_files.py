@@ -119,7 +119,7 @@ def test_unfit_input_is_refused(files, tmp_path):
     check_refused("give either", raw, out, radiometry=radiometry, calibration=tmp_path / "c.yaml")
     check_refused("name ending in .tif", raw, tmp_path / "views.h5", radiometry=radiometry)
     check_refused("no such file", tmp_path / "x.tif", out, radiometry=radiometry)
-    check_refused("radiometry.tif exists", raw, radiometry, radiometry=radiometry)
+    check_refused("radiometry.tif is an input", raw, radiometry, radiometry=radiometry)
     check_refused(
         "is an input, which is never replaced",
         raw,

@@ -78,5 +78,6 @@ def test_the_microscope_told_must_fit(tmp_path):
 def test_a_file_that_does_not_tell_its_microscope_fits_any():
     class File:
         microscope = None
+        views = None
 
     require_same_microscope(File(), NNUM13)

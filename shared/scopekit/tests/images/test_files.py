@@ -319,7 +319,7 @@ def test_nan_and_its_frame(tmp_path):
     series = SERIES.copy()
     series[2, 5, 0, 0] = np.nan
     path = tmp_path / "series.tif"
-    write_volume(path, series, VOXEL_UM, overwrite=False)
+    tifffile.imwrite(path, series, imagej=True, metadata={"axes": "TZYX"})
     stack = open_stack(path)
     stack.read(1)
     with pytest.raises(UserError, match="frame 2, page 5"):
