@@ -314,7 +314,7 @@ def test_a_disk_too_small_is_told_before_the_work(bubtub, tmp_path, contents, mo
     monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     refused = bubtub(tmp_path / "out")
     assert refused.code == 2
-    assert "GB are needed" in refused.error
+    assert "MB are needed, 10.00 kB are free" in refused.error
     assert contents(tmp_path / "out") == {}
 
 

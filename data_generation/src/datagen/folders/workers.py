@@ -137,10 +137,13 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _make_in_worker(make: Callable[[int, Advance], Result], number: int) -> Result:
+    if _stopped:  # in an import, some of which swallow every exception
+        sys.exit(1)
     return make(number, _count_part)
 
 
 _finished: Synchronized
+_stopped = False
 
 
 def _count_part() -> None:
@@ -159,8 +162,14 @@ def _start_worker(finished: Synchronized) -> None:
     global _finished
     _finished = finished
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _stop(*_: object) -> None:
+    global _stopped
+    _stopped = True
+    sys.exit(1)
 
 
 def _end_with_parent() -> None:

@@ -212,13 +212,17 @@ def _locked(lock: Path, path: Path) -> int:
                 raise _busy(path, lock) from failure
         try:
             held = os.path.samestat(os.fstat(handle), lock.stat())
+            if held:
+                with suppress(OSError):  # only words for others: a full disk is found out later
+                    os.truncate(handle, 0)
+                    os.write(handle, str(os.getpid()).encode())
+                return handle
         except FileNotFoundError:  # removed by the run that had it: that run is over
-            held = False
-        if held:
-            with suppress(OSError):  # only words for others: a full disk is found out later
-                os.truncate(handle, 0)
-                os.write(handle, str(os.getpid()).encode())
-            return handle
+            pass
+        except BaseException:  # a signal
+            lock.unlink(missing_ok=True)
+            os.close(handle)
+            raise
         os.close(handle)
 
 
