@@ -1,6 +1,8 @@
 import errno
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -171,6 +173,35 @@ def test_a_result_is_claimed_once_in_a_process(tmp_path):
     with claimed(path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+class Told(BaseException):
+    """What a signal raises."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that send signals here")
+def test_a_signal_at_any_moment_leaves_no_claim(tmp_path):
+    def tell(*_):
+        raise Told
+
+    before, told = signal.signal(signal.SIGALRM, tell), 0
+    try:
+        for number in range(1000):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 3e-6 * (1 + number))
+                with claimed(tmp_path / "result"):
+                    pass
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                time.sleep(0)  # what is due comes now
+            except Told:
+                told += 1
+            assert list(tmp_path.iterdir()) == []
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert told > 100
+    with claimed(tmp_path / "result"):
+        pass
 
 
 def test_a_result_that_another_run_just_finished_stays(tmp_path, monkeypatch):

@@ -36,12 +36,7 @@ def make_label_set(label_set: LabelSet, folder: Path, *, jobs: int, overwrite: b
         If nothing is missing, or as `Dataset.open` and `make_items` tell.
     """
     with claimed(folder / "dataset"):
-        try:
-            _make(label_set, folder, jobs=jobs, overwrite=overwrite)
-        finally:
-            # Of workers that were stopped in the moment of claiming; no other run is at work here.
-            for lock in folder.glob(".*.np*.lock"):
-                lock.unlink(missing_ok=True)
+        _make(label_set, folder, jobs=jobs, overwrite=overwrite)
 
 
 def _make(label_set: LabelSet, folder: Path, *, jobs: int, overwrite: bool) -> None:

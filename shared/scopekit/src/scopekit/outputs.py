@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from scopekit.errors import UserError
 
 # Windows has other locks, which are not used here.
 fcntl: Any = import_module("fcntl") if os.name == "posix" else None
+
+_SIGNALS = signal.valid_signals() if os.name == "posix" else set()
 
 STAGED = "result"
 """Stem of the files in the folder that `whole_files` yields."""
@@ -180,21 +183,50 @@ def claimed(path: Path) -> Iterator[None]:
         if fcntl is None:
             yield
             return
-        with _guard:
-            if lock in _claims:
-                raise _busy(path, lock)
-            _claims.add(lock)
+        handle: int | None = None
         try:
-            handle = _locked(lock, path)
-            try:
-                yield
-            finally:
-                # In this order: a file that is there without a lock is nobody's.
-                with suppress(OSError):
-                    lock.unlink(missing_ok=True)
-                os.close(handle)
+            with _undisturbed():
+                handle = _claim(lock, path)
+            yield
         finally:
-            _claims.discard(lock)
+            try:
+                _release(lock, handle)
+            except BaseException:  # a signal that came just before
+                _release(lock, handle)
+                raise
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let signals wait until the block has ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        # Raises what is due already; the mask must not stay then.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _claim(lock: Path, path: Path) -> int:
+    """Make a file and lock it, unless this process has done so; return its descriptor."""
+    with _guard:
+        if lock in _claims:
+            raise _busy(path, lock)
+        handle = _locked(lock, path)
+        _claims.add(lock)
+        return handle
+
+
+def _release(lock: Path, handle: int | None) -> None:
+    """Give a claim back; nothing if there is none, or if it is given back."""
+    with _undisturbed():
+        if handle is not None and lock in _claims:
+            # In this order: a file that is there without a lock is nobody's.
+            with suppress(OSError):
+                lock.unlink(missing_ok=True)
+            os.close(handle)
+            _claims.remove(lock)
 
 
 def _locked(lock: Path, path: Path) -> int:
@@ -219,10 +251,6 @@ def _locked(lock: Path, path: Path) -> int:
                 return handle
         except FileNotFoundError:  # removed by the run that had it: that run is over
             pass
-        except BaseException:  # a signal
-            lock.unlink(missing_ok=True)
-            os.close(handle)
-            raise
         os.close(handle)
 
 
