@@ -1,6 +1,7 @@
 """Files and folders that the user gives, and what becomes of each."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,19 @@ def test_the_rest_is_done_after_a_failure(tmp_path, capsys):
     assert "error: b is broken" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"^b is broken$"):
         run_all([files[1]], work)
+
+
+@pytest.mark.parametrize("others", [[], [Path("fine.tif")]])
+def test_a_fault_that_names_no_file_gets_its_name(capsys, others):
+    def work(file):
+        if file in others:
+            return file
+        raise UserError("the result would hold NaN")
+
+    with pytest.raises(UserError) as failure:
+        run_all([Path("in/cell.tif"), *others], work)
+    told = capsys.readouterr().err if others else str(failure.value)
+    assert "in/cell.tif: the result would hold NaN" in told
 
 
 @pytest.fixture

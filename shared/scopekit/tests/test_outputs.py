@@ -163,16 +163,31 @@ def test_one_run_at_a_time_makes_a_result(tmp_path, end):
     assert [p.name for p in path.parent.iterdir()] == ["result.txt"]
 
 
+def is_held(path):
+    """Whether another process finds the result claimed."""
+    script = "import sys; from scopekit.outputs import claimed\nwith claimed(sys.argv[1]): pass"
+    script = script.replace("sys.argv[1])", "__import__('pathlib').Path(sys.argv[1]))")
+    command = [sys.executable, "-c", script, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ("another run" in done.stderr) == bool(done.returncode)
+    return done.returncode != 0
+
+
 def test_a_result_is_claimed_once_in_a_process(tmp_path):
     path = tmp_path / "result.txt"
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path, target_is_directory=True)
     with claimed(path):
-        with pytest.raises(UserError, match="another run"), claimed(path):
-            pass
+        for name in (path, link / path.name):
+            with pytest.raises(UserError, match="another run"), claimed(name):
+                pass
+            # The refusal has not given the claim back.
+            assert is_held(path)
         with claimed(tmp_path / "other.txt"):
             pass
     with claimed(path):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [link]
 
 
 class Told(BaseException):

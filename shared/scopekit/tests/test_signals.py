@@ -73,3 +73,12 @@ def test_what_is_ignored_stays_ignored(begun, tmp_path):
     run.communicate(timeout=20)
     assert run.returncode == 143
     assert os.listdir(tmp_path) == []
+
+
+def test_a_terminal_that_is_gone_is_no_fault(begun, tmp_path):
+    run = begun()
+    run.stderr.close()
+    run.send_signal(signal.SIGHUP)
+    assert run.wait(timeout=20) == 129
+    run.stderr = None
+    assert os.listdir(tmp_path) == []

@@ -260,9 +260,10 @@ def test_channels_outside_the_file_are_named(written: Path, channels: list[int])
             read(channels)
 
 
-def test_views_without_light_are_refused(tmp_path):
+@pytest.mark.parametrize("n_views", [4, 49])
+def test_views_without_light_are_refused(tmp_path, n_views):
     path = tmp_path / "psf.pt"
-    psf = torch.ones(4, 2, 5, 5)
+    psf = torch.ones(n_views, 2, 5, 5)
     psf[2] = 0
     torch.save(psf, path)
     file = open_psf(path)

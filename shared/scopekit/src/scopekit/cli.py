@@ -4,6 +4,7 @@ import io
 import sys
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -180,7 +181,8 @@ def _run(app: typer.Typer) -> None:
             raise
         _fail(str(failure))
     except EndedBySignal as failure:
-        print(f"ended by {failure.name}: nothing half-written is left", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone, as after SIGHUP
+            print(f"ended by {failure.name}: nothing half-written is left", file=sys.stderr)
         raise
     except OSError as failure:
         _fail(f"{failure.filename or 'file system'}: {failure.strerror or failure}")

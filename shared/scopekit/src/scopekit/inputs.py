@@ -151,9 +151,12 @@ def run_all(files: list[Path], work: Callable[[Path], Path]) -> list[Path]:
         try:
             results.append(work(file))
         except UserError as failure:
+            line = str(failure)
+            if file.name not in line:
+                line = f"{file}: {line}"
             if len(files) == 1:
-                raise
-            say(f"error: {failure}")
+                raise UserError(line) from failure
+            say(f"error: {line}")
             failures.append(file)
     if failures:
         names = ", ".join(str(f) for f in failures)

@@ -178,7 +178,8 @@ def claimed(path: Path) -> Iterator[None]:
     UserError
         If another run is at work on it, or its folder cannot be written to.
     """
-    lock = hidden_path(path, "lock").absolute()
+    # One name for each file, whatever links lead to it.
+    lock = hidden_path(path.parent.resolve() / path.name, "lock")
     with tidy_folder(path.parent):
         if fcntl is None:
             yield
@@ -211,8 +212,8 @@ def _undisturbed() -> Iterator[None]:
 def _claim(lock: Path, path: Path) -> int:
     """Make a file and lock it, unless this process has done so; return its descriptor."""
     with _guard:
-        if lock in _claims:
-            raise _busy(path, lock)
+        if lock in _claims:  # not to be opened: closing it would give the claim back
+            raise _busy(path, f" (process {os.getpid()})")
         handle = _locked(lock, path)
         _claims.add(lock)
         return handle
@@ -240,8 +241,9 @@ def _locked(lock: Path, path: Path) -> int:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as failure:
             if failure.errno in (errno.EACCES, errno.EAGAIN):
+                who = os.read(handle, 20).decode(errors="replace")
                 os.close(handle)
-                raise _busy(path, lock) from failure
+                raise _busy(path, f" (process {who})" if who.isdigit() else "") from failure
         try:
             held = os.path.samestat(os.fstat(handle), lock.stat())
             if held:
@@ -254,11 +256,7 @@ def _locked(lock: Path, path: Path) -> int:
         os.close(handle)
 
 
-def _busy(path: Path, lock: Path) -> UserError:
-    try:
-        who = f" (process {int(lock.read_bytes())})"
-    except (OSError, ValueError):
-        who = ""
+def _busy(path: Path, who: str) -> UserError:
     return UserError(
         f"{path}: another run{who} is making it: wait until it has ended, or choose another `out`"
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
@@ -49,6 +50,25 @@ def test_the_best_checkpoint_is_the_best(tmp_path):
     scores = [row["closeness"] for row in last["training"]["history"]]
     best = read_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")
     assert best["training"]["epoch"] == 1 + int(np.argmax(scores))
+
+
+def test_weights_that_are_lost_between_validations_do_not_land(tmp_path):
+    steps = []
+
+    def spoil(optimizer, *_):
+        steps.append(0)
+        if len(steps) == 24:  # the last of the second epoch
+            with torch.no_grad():
+                optimizer.param_groups[0]["params"][0].fill_(math.nan)
+
+    hook = register_optimizer_step_post_hook(spoil)
+    try:
+        with pytest.raises(UserError, match=r"after epoch 2: lower .*; epoch 1 is kept"):
+            run(tmp_path / "run", Line(), epochs=6, validate_every=5)
+    finally:
+        hook.remove()
+    last = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert last["training"]["epoch"] == 1
 
 
 def test_an_epoch_visits_every_sample_once_in_another_order(tmp_path):

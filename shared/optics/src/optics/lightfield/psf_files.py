@@ -6,7 +6,6 @@ pixels; ``views`` (A,) int; the microscope's parameters as attributes of the fil
 """
 
 import json
-import math
 import pickle
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -106,7 +105,7 @@ class PSFFile:
             raise OpticsError(f"{self.path}: NaN, infinite or negative PSF values; make it again")
         dark = [a for a, view in zip(wanted, psf, strict=True) if float(view.max()) == 0]
         # Of all views of a lens, those beyond the pupil may be dark.
-        whole = self.n_views % 2 == 1 and math.isqrt(self.n_views) ** 2 == self.n_views
+        whole = self.views == tuple(range(self.n_views))
         if dark and not (whole and len(dark) < self.n_views):
             raise OpticsError(f"{self.path}: no light in view {dark[0]} of the PSF; make it again")
         return psf
@@ -135,8 +134,8 @@ class _Source:
     file: Any
     shape: tuple[int, int]
 
-    def view(self, channel: int, planes: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Return a view, all planes or some, (D, H, W)."""
+    def view(self, channel: int) -> NDArray[np.float32]:
+        """Return a view, (D, H, W)."""
         raise NotImplementedError
 
 
@@ -148,10 +147,9 @@ class _HDF5(_Source):
             raise ValueError("psf, shift and views do not belong together")
         self.shape = psf.shape[:2]
 
-    def view(self, channel: int, planes: Sequence[int] | None = None) -> NDArray[np.float32]:
-        """Return a view, all planes or some, (D, H, W)."""
-        view = np.asarray(self.file["psf"][channel], dtype=np.float32)
-        return view if planes is None else view[list(planes)]
+    def view(self, channel: int) -> NDArray[np.float32]:
+        """Return a view, (D, H, W)."""
+        return np.asarray(self.file["psf"][channel], dtype=np.float32)
 
 
 class _Foreign(_Source):

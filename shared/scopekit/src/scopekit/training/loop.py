@@ -156,7 +156,7 @@ class _Trainer:
                     self._run_epoch(advance)
         except (KeyboardInterrupt, EndedBySignal):
             if self.folder is not None:
-                say(f"stopped in epoch {self.epoch + 1}{self._kept()}")
+                say(f"stopped in epoch {self.epoch + 1}{self._kept(self.epoch)}")
             raise
         finally:
             if self.folder is not None:
@@ -221,7 +221,8 @@ class _Trainer:
             if not _is_out_of_memory(failure):
                 raise
             raise UserError(
-                f"out of memory in {where}: lower {self.recipe.memory_settings}{self._kept()}"
+                f"out of memory in {where}: lower {self.recipe.memory_settings}"
+                f"{self._kept(self.epoch)}"
             ) from failure
         terms = self.world.mean(terms)
         self.scaler.unscale_(self.optimizer)
@@ -233,7 +234,7 @@ class _Trainer:
         ):
             raise UserError(
                 f"the loss is {terms['loss']:g}, its gradient {norm:g}, in {where}: look at that "
-                f"file, or lower {loop.rate_key} (now {self._rate():g}){self._kept()}"
+                f"file, or lower {loop.rate_key} (now {self._rate():g}){self._kept(self.epoch)}"
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -263,14 +264,14 @@ class _Trainer:
     def _judge(self, folder: RunFolder, row: dict[str, float]) -> str:
         """Validate if it is time, and keep the best; return what to say of it."""
         loop = self.loop
-        due = self.epoch == loop.epochs or self.epoch % loop.validate_every == 0
-        if not due and loop.plateau is None and loop.early_stop is None:
-            return ""
         if not all(bool(p.isfinite().all()) for p in self.parameters):
             raise UserError(
                 f"the network's weights are NaN or infinite after epoch {self.epoch}: lower "
-                f"{loop.rate_key} (now {self._rate():g}){self._kept()}"
+                f"{loop.rate_key} (now {self._rate():g}){self._kept(self.epoch - 1)}"
             )
+        due = self.epoch == loop.epochs or self.epoch % loop.validate_every == 0
+        if not due and loop.plateau is None and loop.early_stop is None:
+            return ""
         found = self.validate()
         row.update(found.scores)
         caption = ", ".join(f"{name} {value:.4g}" for name, value in found.scores.items())
@@ -280,7 +281,7 @@ class _Trainer:
         if found.lower_is_better and not math.isfinite(score):
             raise UserError(
                 f"{self.recipe.best_by} is {score:g} after epoch {self.epoch}: lower "
-                f"{loop.rate_key} (now {self._rate():g}){self._kept()}"
+                f"{loop.rate_key} (now {self._rate():g}){self._kept(self.epoch - 1)}"
             )
         score = -score if found.lower_is_better else score
         self.losses.append(-score)
@@ -365,8 +366,8 @@ class _Trainer:
     def _rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def _kept(self) -> str:
-        return f"; epoch {self.epoch} is kept, `resume=True` goes on from it" if self.epoch else ""
+    def _kept(self, epoch: int) -> str:
+        return f"; epoch {epoch} is kept, `resume=True` goes on from it" if epoch else ""
 
 
 def _optimizer(model: nn.Module, loop: Loop) -> torch.optim.Optimizer:
