@@ -96,8 +96,9 @@ def main(arguments: list[str] | None = None) -> None:
             print(result, flush=True)
             if chosen.json:
                 write(chosen.json, machine, results)
-    if chosen.picture:
-        draw(chosen.picture, [result for result in results if isinstance(result, Curve)])
+    curves = [result for result in results if isinstance(result, Curve)]
+    if chosen.picture and curves:
+        draw(chosen.picture, curves)
 
 
 def write(path: Path, machine: Machine, results: Sequence[Result | Curve]) -> None:

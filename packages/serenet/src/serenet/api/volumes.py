@@ -93,7 +93,7 @@ def reconstruct(
     volume = reconstruct_tensor(
         given * unit, model, table, scale, half=half, max_memory_gb=max_memory_gb
     )
-    if getattr(model, "in_counts", False):
+    if model.in_counts:
         volume /= unit
     return like(volume, views, voxel_um)
 
