@@ -18,7 +18,7 @@ from scopekit.progress import progress_bar, say
 from scopekit.training.loop import train
 from scopekit.training.processes import World
 from scopekit.training.recipe import Loop
-from scopekit.training.run_folder import RunFolder, read_last
+from scopekit.training.run_folder import RunFolder, claimed_run, read_last
 from tenet import __version__
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import alignment_file
@@ -92,19 +92,9 @@ def train_aligner(
         "seed": seed,
         **config.model_dump(mode="json"),
     }
-    folder = RunFolder(
-        Path(loop.savefig_path) / target.stem,
-        settings,
-        resume=resume,
-        overwrite=overwrite,
-        another="another align_model",
-    )
-    last = read_last(folder.path) if resume else None
-    where = choose_device(device)
+    run_path = Path(loop.savefig_path) / target.stem
+    world = World(0, 1, choose_device(device))
     modes = tuple(cast("LossMode", mode) for mode in loss_modes)
-    recipe = _recipe(config, modes, seed, where)
-    folder.begin()
-    make_folder(target.parent)
 
     def rate(epoch: float) -> float:
         return 0.01 + 0.99 * math.cos(math.pi / 2 * epoch / epochs) ** 2
@@ -118,10 +108,18 @@ def train_aligner(
         seed=seed,
         validate_every=2 if epochs > 1 else 1,
     )
-    train(recipe, how, folder, World(0, 1, where), last)
-    best = read_checkpoint(folder.best)
-    kept = {name: best[name] for name in ("network", "arguments", "state")}
-    write_checkpoint(target, kept, overwrite=True)
+    with claimed_run(run_path, world):
+        folder = RunFolder(
+            run_path, settings, resume=resume, overwrite=overwrite, another="another align_model"
+        )
+        last = read_last(run_path) if resume else None
+        recipe = _recipe(config, modes, seed, world.device)
+        folder.begin()
+        make_folder(target.parent)
+        train(recipe, how, folder, world, last)
+        best = read_checkpoint(folder.best)
+        kept = {name: best[name] for name in ("network", "arguments", "state")}
+        write_checkpoint(target, kept, overwrite=True)
     say(f"{target}: the best network, of epoch {best['training']['epoch']}")
     return target
 
