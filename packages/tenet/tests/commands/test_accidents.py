@@ -56,9 +56,12 @@ def test_a_second_run_into_one_folder_is_told(enhance, stack, work):
     assert enhance(path).returncode == 0
 
 
-@pytest.mark.parametrize(("command", "name"), [("pretrain", "small"), ("finetune", "tuned")])
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("pretrain", "small"), ("finetune", "tuned"), ("train-aligner", "small_align")],
+)
 def test_a_second_run_of_a_training_is_told(tenet, work, command, name):
-    (work / "model" / f"{name}.pt").unlink()
+    (work / "model" / f"{name}.pt").unlink(missing_ok=True)
     with claimed(work / "train" / name / "run"):
         told = error_of(tenet(command, "tuned.json"))
     assert f"train/{name}/run: another run (process" in told
@@ -119,6 +122,18 @@ def test_a_result_is_no_input_that_is_replaced(enhance, stack, work):
     told = error_of(enhance("cell.tif", out=".", more=("--overwrite",)))
     assert "is an input, which is never replaced" in told
     assert theirs.read_bytes() == kept
+
+
+@pytest.mark.parametrize("ending", ["structure.tif", "mask.tif"])
+def test_nor_is_another_input(enhance, stack, work, ending):
+    stack("cell.tif")
+    theirs = stack(f"cell_tenet_{ending}", 1)
+    kept = theirs.read_bytes()
+    done = enhance("cell.tif", theirs.name, out=".", more=("--overwrite",))
+    assert f"cell_tenet_{ending} is an input, which is never replaced" in done.stderr
+    assert "1 of 2 inputs failed, the rest is done: cell.tif" in error_of(done)
+    assert theirs.read_bytes() == kept
+    assert (work / f"{theirs.stem}_tenet_structure.tif").exists()
 
 
 @pytest.mark.parametrize("link", [True, False])

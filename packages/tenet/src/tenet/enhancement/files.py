@@ -73,7 +73,9 @@ def enhance_files(
         max_memory_gb,
         dtype,
     )
-    work = _Work(config, model, weights, options, out, time_points, selection, overwrite=overwrite)
+    work = _Work(
+        config, model, weights, options, out, time_points, selection, sources, overwrite=overwrite
+    )
     done = run_all(sources, work)
     if not work.enhanced:
         raise UserError(
@@ -100,12 +102,13 @@ class _Work:
         out: Path,
         time_points: tuple[int, ...] | None,
         selection: Selection,
+        sources: list[Path],
         *,
         overwrite: bool,
     ) -> None:
         self._config, self._model, self._weights = config, model, weights
         self._options, self._out, self._time_points = options, out, time_points
-        self._selection, self._overwrite = selection, overwrite
+        self._selection, self._sources, self._overwrite = selection, sources, overwrite
         self.enhanced = 0
 
     def __call__(self, path: Path) -> Path:
@@ -145,7 +148,8 @@ class _Work:
         last = out / f"{name}{ENDINGS[-1]}"
         require_names(out / name, ENDINGS)
         noted = self._noted(recording, frame, origin)
-        require_no_input(last, [recording.path])
+        for ending in ENDINGS:
+            require_no_input(out / f"{name}{ending}", self._sources)
         if last.exists() and not self._overwrite:
             require_same_input(out / f"{name}.yaml", last, recording.path)
             other = ", ".join(_other_settings(out / f"{name}.yaml", noted))
