@@ -159,6 +159,33 @@ def test_recordings_come_in_the_order_of_their_numbers(tmp_path):
     assert [path.name for path in find_recordings(tmp_path)] == names
 
 
+def test_a_stack_spread_over_files_counts_once(tmp_path):
+    names = [f"p{n}.ome.tif" for n in range(3)]
+    places = "".join(
+        f'<TiffData FirstZ="{n}" FirstC="0" FirstT="0" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{name}">urn:uuid:{n}</UUID></TiffData>'
+        for n, name in enumerate(names)
+    )
+    for n, name in enumerate(names):
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+            f'UUID="urn:uuid:{n}"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+            'DimensionOrder="XYZTC" Type="float32" SizeX="5" SizeY="4" SizeZ="3" SizeC="1" '
+            f'SizeT="1">{places}</Pixels></Image></OME>'
+        )
+        plain = {"photometric": "minisblack", "metadata": None}
+        tifffile.imwrite(tmp_path / name, VOLUME[n], description=xml.encode(), **plain)
+    np.testing.assert_allclose(read_recording(tmp_path / names[1]).volume, SCALED, atol=1e-6)
+    assert [path.name for path in find_recordings(tmp_path)] == names[:1]
+
+
+def test_results_of_a_zarr_store_are_no_recordings(tmp_path):
+    (tmp_path / "cell.ome.zarr").mkdir()
+    (tmp_path / "cell_tenet_structure.tif").touch()
+    assert [path.name for path in find_recordings(tmp_path)] == ["cell.ome.zarr"]
+
+
 @pytest.mark.parametrize(("number", "train"), [(10, 8), (5, 4), (3, 2), (2, 1), (30, 24)])
 def test_four_fifths_train_and_the_rest_validates(tmp_path, number, train):
     files = [tmp_path / str(n) for n in range(number)]

@@ -19,8 +19,8 @@ from scopekit.images.files import (
     is_zarr,
     open_stack,
 )
-from scopekit.images.order import by_number
 from scopekit.images.voxel import Steps
+from scopekit.inputs import files_inside
 from scopekit.progress import say
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import align
@@ -266,7 +266,8 @@ def is_result(path: Path, stems: Collection[str]) -> bool:
 def find_recordings(folder: Path, *, left_out: tuple[str, ...] = ()) -> list[Path]:
     """Return the stacks of a folder, sorted; not those that start with ``_`` or are left out.
 
-    Neither are results of ``tenet enhance``, see `is_result`.
+    Neither are results of ``tenet enhance``, see `is_result`. Of several files that stand for the
+    same stack, the first.
 
     Parameters
     ----------
@@ -285,16 +286,11 @@ def find_recordings(folder: Path, *, left_out: tuple[str, ...] = ()) -> list[Pat
             f"{folder}: no such folder; check folderpath in train_dataset and val_dataset, or "
             "learn from labels"
         )
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    stems = {path.stem for path in files}
-    usable = (
+    found = [
         path
-        for path in files
-        if not path.name.startswith(("_", "."))
-        and not path.stem.endswith(left_out)
-        and not is_result(path, stems)
-    )
-    found = sorted(usable, key=by_number)
+        for path in files_inside(folder, SUFFIXES, is_result)
+        if path.name[0] != "_" and not path.stem.endswith(left_out)
+    ]
     if not found:
         raise UserError(
             f"{folder}: no stack to use ({', '.join(SUFFIXES)}); check folderpath and test_images"
