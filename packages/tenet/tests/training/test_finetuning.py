@@ -166,7 +166,8 @@ def test_going_on_with_the_ewc_of_a_published_checkpoint(config_file, pretrained
     torch.testing.assert_close(found, 3.0 / 2 * sum(sums) / number, rtol=1e-3, atol=0)
 
 
-def test_ewc_that_is_not_stored_is_told(config_file, pretrained):
+def test_ewc_that_is_not_stored_is_told(config_file, pretrained, monkeypatch):
+    monkeypatch.setattr("tenet.training.finetuning.fit_psf", None)  # told before that
     wanted = FinetuneOptions(Mode.all, stored_ewc=True)
     with pytest.raises(UserError, match="keeps nothing for EWC; leave"):
         recipe_of(config_file, pretrained, wanted)

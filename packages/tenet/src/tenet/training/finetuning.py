@@ -223,7 +223,12 @@ def finetune(
         path = moments_file(start)
         return read_moments(path) if wanted.mode is Mode.old and path.is_file() else None
 
-    extra = {"mode": wanted.mode.value, "fold": fold, "simulation": simulation, "align": align}
+    extra = {
+        "mode": wanted.mode.value,
+        "fold": wanted.fold,
+        "simulation": simulation,
+        "align": align,
+    }
     if stored_ewc:
         extra["stored_ewc"] = True
     execution = Execution(
@@ -287,6 +292,11 @@ def make_recipe(
     params = config.params.model_copy(update={"reconstruct": True})
     params = quantising(params, config.name)
     model = load_model(start, params).to(world.device)
+    kept = read_consolidation(start, model) if wanted.stored_ewc else None
+    if wanted.stored_ewc and kept is None:
+        raise UserError(
+            f"{start}: keeps nothing for EWC; leave `stored_ewc` out to estimate it anew"
+        )
     imaging: dict[str, Any] = {}
     if simulated:
         imaging["microscope"] = load_model(start, config).to(world.device).microscope()
@@ -301,12 +311,7 @@ def make_recipe(
         start_values = {n: p.detach().clone() for n, p in model.network_parameters().items()}
         fisher = _fisher(config, model, pretraining, seed, world)
         ewc = EWC(start_values, fisher, settings.ewc_weight)
-    if wanted.stored_ewc:
-        kept = read_consolidation(start, model)
-        if kept is None:
-            raise UserError(
-                f"{start}: keeps nothing for EWC; leave `stored_ewc` out to estimate it anew"
-            )
+    if kept is not None:
         ewc = EWC(kept.means, kept.fisher, settings.ewc_weight)
     return Finetuning(model, settings, training, validation, ewc=ewc, **imaging)
 
