@@ -2,6 +2,8 @@
 
 import math
 import shutil
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from scopekit.errors import UserError
 from tenet.alignment.vibration import strength_at
 from tenet.config.files import load_config
 from tenet.enhancement.stack import enhance
+from tenet.evaluation import kinds
 from tenet.network.weights import load_model
 
 CPU = {"device": "cpu"}
@@ -42,7 +45,7 @@ def test_the_published_notebook_on_beads(work, capsys):
     # Random weights find nothing: let them have found what there is.
     fine = np.repeat(bead / 10, 4, axis=0).astype(np.float32)
     fine[:, :, 15:] = fine[:, :, 14:15]
-    found = [type(r)(**{n: r[n] for n in r.keys()[:8]} | {"structure": fine}) for r in results]
+    found = [replace(result, structure=fine) for result in results]
     metrics = infer.evaluate(found)
     volume = fine.sum() * 0.2**3
     assert metrics["mean"] == pytest.approx(volume)
@@ -95,6 +98,26 @@ def test_lists_of_a_number_an_image(work):
         assert metrics["MSE"][number] == pytest.approx(square / result.image.size, rel=1e-3)
     assert metrics["reconstruction_mse"] == pytest.approx(np.mean(metrics["MSE"]))
     assert metrics["reconstruction_mse_sd"] == pytest.approx(np.std(metrics["MSE"], ddof=1))
+
+
+@pytest.mark.parametrize("kind", ["Beads", "Microglia", "Simulation"])
+def test_every_image_is_measured_once(work, monkeypatch, kind):
+    infer = getattr(package, f"{kind}Inference")("tuned.json", **CPU)
+    results = infer.get_result(2)
+    calls = Counter()
+    for name in ("fitted_array", "label_beads", "label_objects", "scores_of"):
+        monkeypatch.setattr(kinds, name, counted(getattr(kinds, name), calls, name))
+    infer.evaluate(results)
+    shapes = {"Beads": "label_beads", "Microglia": "label_objects", "Simulation": "scores_of"}
+    assert calls == dict.fromkeys(["fitted_array", shapes[kind]], len(results))
+
+
+def counted(function, calls, name):
+    def call(*arguments):
+        calls[name] += 1
+        return function(*arguments)
+
+    return call
 
 
 def test_errors_of_the_brightness(work):

@@ -14,7 +14,7 @@ from tenet.alignment.shifts import align, alignment_of
 from tenet.config.files import Config, as_config
 from tenet.data.recordings import held_out_recordings
 from tenet.data.value_range import ValueRange
-from tenet.evaluation.kinds import Beads, Kind, Microglia, Simulation, reconstruction_mse
+from tenet.evaluation.kinds import Beads, Kind, Microglia, Simulation
 from tenet.evaluation.methods import Methods
 from tenet.evaluation.pictures import draw_psf, draw_results
 from tenet.evaluation.samples import (
@@ -26,7 +26,7 @@ from tenet.evaluation.samples import (
     simulated_crops,
     simulated_samples,
 )
-from tenet.evaluation.scores import Result, Sample, Summary
+from tenet.evaluation.scores import Record, Result, Sample
 from tenet.network.weights import best_weights, load_evaluated, weights_file, weights_of
 
 Data = str | Path | Sequence[str | Path]
@@ -165,21 +165,24 @@ class Inference:
         its gain and offset fitted; ``qloss``, the mean squared difference of the structure from
         its quantised self.
         """
+        return self._scores(results, self._records(results))
+
+    def _records(self, results: Sequence[Result]) -> list[Record]:
+        kind = self.kind
+        return [kind.measure(r, self.threshold, kind.errors(r)) for r in results]
+
+    def _scores(self, results: Sequence[Result], records: Sequence[Record]) -> dict[str, Any]:
         scores: dict[str, Any] = {
             name + ending: value
-            for name, found in self._summary(results).items()
+            for name, found in self.kind.summarise(records).items()
             for ending, value in (("", found.mean), ("_sd", found.sd), ("_ci95", found.ci95))
         }
         scores["volume"] = [
             float((r.structure >= self.threshold).sum() * math.prod(r.voxel_um)) for r in results
         ]
-        scores["MSE"] = [reconstruction_mse(r) for r in results]
+        scores["MSE"] = [record.values["reconstruction_mse"] for record in records]
         scores["qloss"] = [replace(r, quantised_at=self.threshold).quantized_loss for r in results]
         return scores
-
-    def _summary(self, results: Sequence[Result]) -> Summary:
-        kind = self.kind
-        return kind.summarise([kind.measure(r, self.threshold, kind.errors(r)) for r in results])
 
     def visualize(self, results: Iterable[Result]) -> list[Path]:
         """Draw each result; write PNG files to ``visualization.path``, replacing earlier ones."""
@@ -230,9 +233,10 @@ class BeadsInference(Inference):
         ``volume`` is of images. The rest as from the other classes: ``sphericity``, ``z_xy_ratio``,
         ``reconstruction_mse``, with ``..._sd`` and ``..._ci95``, and the lists.
         """
-        volume = self._summary(results)["volume_um3"]
+        records = self._records(results)
+        volume = self.kind.summarise(records)["volume_um3"]
         head = {"mean": volume.mean, "sd": volume.sd, "ci95": volume.ci95, "number": volume.number}
-        return {**head, **super().evaluate(results)}
+        return {**head, **self._scores(results, records)}
 
 
 class MicrogliaInference(Inference):
@@ -290,10 +294,10 @@ class SimulationInference(Inference):
         ``MSEx`` and ``BCEx``, errors of the structure; ``MSEz`` and ``BCEz``, of the brightness
         times the true structure. Their means are ``mse``, ``bce``, ``mse_z`` and ``bce_z``.
         """
-        errors = [self.kind.errors(result) for result in results]
+        records = self._records(results)
         names = {"MSEx": "mse", "BCEx": "bce", "MSEz": "mse_z", "BCEz": "bce_z"}
-        lists = {name: [one[score] for one in errors] for name, score in names.items()}
-        return super().evaluate(results) | lists
+        lists = {name: [one.values[score] for one in records] for name, score in names.items()}
+        return self._scores(results, records) | lists
 
     def _samples(self, paths: list[Path] | None, number: int | None) -> Iterator[Sample]:
         if paths is None:
