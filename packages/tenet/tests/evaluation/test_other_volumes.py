@@ -119,6 +119,13 @@ def test_what_is_missing_is_told_before_anything_is_computed(
     assert not (work / "out").exists()
 
 
+def test_a_volume_of_another_shape_is_not_read(tmp_path, monkeypatch):
+    write_beads(tmp_path / "care", names=["s1"])
+    monkeypatch.setattr("tenet.data.recordings.RecordingFile.planes", None)
+    with pytest.raises(UserError, match=r"\(24, 20, 20\) voxels, the result has \(20, 20, 20\)"):
+        OtherVolumes("CARE", tmp_path / "care").read("s1", (20, 20, 20))
+
+
 def test_volumes_are_those_of_their_image_and_whole(tmp_path):
     folder = tmp_path / "care"
     write_beads(folder, names=["s1", "s10", "s1_x"])
@@ -223,12 +230,50 @@ def test_folds_without_inputs_are_those_of_the_configuration(tenet, folds):
     assert [row["image"] for row in images] == ["fold1_s01", "fold2_s02"]
 
 
+def test_another_network_has_the_weights_of_each_fold_too(tenet, folds):
+    for name in ("ablation.json", "model/ablation.pt"):
+        shutil.copy(folds / name.replace("ablation", "tuned"), folds / name)
+    for fold, other in (("1", "2"), ("2", "1")):
+        weights = folds / "model" / f"tuned_cv_{other}.pt"
+        shutil.copy(weights, folds / "model" / f"ablation_cv_{fold}.pt")
+    errors = {}
+    for config, also in (("tuned", ("--also", "ablation.json")), ("ablation", ())):
+        how = ("--config", f"{config}.json", "--out", config, "--device", "cpu", *also)
+        done = tenet("evaluate", "microglia", "stacks", *how, "--fold", 1, "--fold", 2)
+        assert done.returncode == 0, done.stderr
+        images = rows(folds / config / "microglia_images.csv")
+        errors[config] = {(r["method"], r["image"]): r["reconstruction_mse"] for r in images}
+    for image in ("fold1_s00", "fold1_s01", "fold2_s00", "fold2_s02"):
+        found = errors["tuned"]["ablation", image]
+        assert found == errors["ablation"]["tenet", image]
+        assert found != errors["tuned"]["tenet", image]
+    settings = yaml.safe_load((folds / "tuned" / "microglia.yaml").read_text())
+    expected = {"ablation": ["model/ablation_cv_1.pt", "model/ablation_cv_2.pt"]}
+    assert settings["models"] == expected
+
+
+def test_what_aligns_is_told_once_for_all_folds(tenet, folds, write_config):
+    write_config("tuned", align_model="none")
+    done = tenet("evaluate", "microglia", *HOW, "--fold", 1, "--fold", 2, "--align")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("slices are aligned by the network that ships") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--fold", "3"), "tuned_cv_3.pt: no such file; run tenet finetune tuned on fold 3 first"),
         (("--fold", "1", "--checkpoint", "model/tuned.pt"), "each fold has its own weights"),
         (("stacks/s00.npy", "--fold", "1"), "stacks/s00.npy: a file; give folders"),
+        (("--fold", "1", "--also", "tuned.json=model/small.pt"), "give tuned.json alone"),
+        (
+            ("--fold", "1", "--also", "small.json"),
+            "small_cv_1.pt: no such file; run tenet finetune",
+        ),
+        (
+            ("--fold", "1", "-cv", "2", "--fold", "1"),
+            "fold 1: named twice, its images would count twice",
+        ),
     ],
 )
 def test_mistakes_with_folds(tenet, folds, options, message):

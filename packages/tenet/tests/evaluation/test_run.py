@@ -5,6 +5,7 @@ import csv
 import inspect
 import math
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ import yaml
 import tenet as package
 from scopekit.errors import UserError
 from scopekit.images.files import write_volume
+from scopekit.outputs import claimed
 from tenet.cli import evaluate as cli_evaluate
 from tenet.config.files import load_config
 from tenet.evaluation import baselines
 from tenet.evaluation import run as evaluation_run
+from tenet.evaluation.kinds import Beads, Microglia, Simulation
 from tenet.evaluation.samples import recorded_samples
+from tenet.evaluation.setting import EvaluationOptions
 from tenet.network.jnet import JNet
 
 SHAPE = (24, 20, 20)
@@ -162,6 +166,20 @@ def test_nothing_is_replaced_unasked(tenet, work):
     assert refused.returncode == 2
     assert "add --overwrite" in refused.stderr
     assert (work / "out" / "beads_report.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", [Beads(), Microglia(), Simulation()])
+def test_a_second_evaluation_into_one_folder_is_told(work, kind):
+    options = EvaluationOptions("tuned.json", work / "out", device="cpu")
+    if isinstance(kind, Simulation):
+        evaluate, inputs = evaluation_run.evaluate_simulation, LABELS[0]
+    else:
+        evaluate = partial(evaluation_run.evaluate_recordings, kind)
+        inputs = "stacks/s00.npy"
+    told = pytest.raises(UserError, match=f"out/{kind.name}: another run")
+    with claimed(work / "out" / kind.name), told:
+        evaluate([work / inputs], options)
+    assert list((work / "out").iterdir()) == []
 
 
 def test_other_voxels_are_told(work, capsys):

@@ -18,7 +18,6 @@ from scopekit.cli import (
     SeedOption,
     select,
 )
-from scopekit.outputs import claimed
 from tenet.cli.options import ValueRangeOption
 
 if TYPE_CHECKING:
@@ -166,15 +165,14 @@ def beads(
         volumes=parse_others(volumes or ()),
     )
     beads = Beads(None if radius_um is None else 4 / 3 * math.pi * radius_um**3)
-    with claimed(out / "beads"):
-        outcome = evaluate_recordings(
-            beads,
-            images or [],
-            options,
-            folds=folds or (),
-            aligned=align,
-            value_range=value_range,
-        )
+    outcome = evaluate_recordings(
+        beads,
+        images or [],
+        options,
+        folds=folds or (),
+        aligned=align,
+        value_range=value_range,
+    )
     _tell(outcome)
 
 
@@ -229,15 +227,14 @@ def microglia(
         models=tuple(also or ()),
         volumes=parse_others(volumes or ()),
     )
-    with claimed(out / "microglia"):
-        outcome = evaluate_recordings(
-            Microglia(),
-            images or [],
-            options,
-            folds=folds or (),
-            aligned=align,
-            value_range=value_range,
-        )
+    outcome = evaluate_recordings(
+        Microglia(),
+        images or [],
+        options,
+        folds=folds or (),
+        aligned=align,
+        value_range=value_range,
+    )
     _tell(outcome)
 
 
@@ -303,10 +300,9 @@ def simulation(
         models=tuple(also or ()),
         volumes=parse_others(volumes or ()),
     )
-    with claimed(out / "simulation"):
-        outcome = evaluate_simulation(
-            labels or [], options, images=images, value_range=value_range, seed=seed
-        )
+    outcome = evaluate_simulation(
+        labels or [], options, images=images, value_range=value_range, seed=seed
+    )
     _tell(outcome)
 
 

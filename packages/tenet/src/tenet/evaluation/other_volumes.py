@@ -66,11 +66,11 @@ class OtherVolumes:
         """
         path = self.find(image)
         file = open_recording(path)
-        volume: Array = file.planes(0, 0, file.shape[0]).astype(np.float32)
-        if volume.shape != shape:
+        if file.shape != shape:
             raise UserError(
-                f"{path}: {volume.shape} voxels, the result has {shape}; resample it to that"
+                f"{path}: {file.shape} voxels, the result has {shape}; resample it to that"
             )
+        volume: Array = file.planes(0, 0, file.shape[0]).astype(np.float32)
         if not np.isfinite(volume).all():
             raise UserError(f"{path}: holds NaN or infinite values; make it anew")
         return volume

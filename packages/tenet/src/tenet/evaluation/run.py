@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from scopekit.errors import UserError, worded
-from scopekit.outputs import require_new, require_writable, whole_file
+from scopekit.outputs import claimed, require_new, require_writable, whole_file
 from scopekit.preview import printable
 from scopekit.progress import progress_bar
 from scopekit.settings import write_yaml
@@ -31,7 +31,7 @@ from tenet.evaluation.samples import (
     simulated_samples,
 )
 from tenet.evaluation.scores import Record, Row, Sample, Summary
-from tenet.evaluation.setting import EvaluationOptions, Setting
+from tenet.evaluation.setting import EvaluationOptions, Setting, folds_told
 from tenet.evaluation.tables import Records, images_csv, objects_csv, scores_csv
 from tenet.evaluation.violins import draw_violins
 
@@ -108,21 +108,25 @@ def evaluate_recordings(
     UserError
         If no file can be used, or options, configuration or weights are wrong.
     """
-    settings = [Setting.of(_of_fold(options, fold)) for fold in folds or (None,)]
+    for fold in folds:
+        if folds.count(fold) > 1:
+            raise UserError(f"fold {fold}: named twice, its images would count twice; name it once")
+    settings = [Setting.of(options.of_fold(fold)) for fold in folds or (None,)]
     files = [_recordings(inputs, setting) for setting in settings]
     failures = Failures(sum(map(len, files)))
+    alignment = alignment_of(settings[0].config) if aligned else None
     parts = []
     for setting, own in zip(settings, files, strict=True):
         samples = recorded_samples(
             own,
             setting.model.params,
             aligned=aligned,
-            alignment=alignment_of(setting.config) if aligned else None,
+            alignment=alignment,
             value_range=value_range,
             selection=options.selection,
             failures=failures,
         )
-        _require_volumes(setting, [sample.name for sample in samples])
+        setting.require_volumes([sample.name for sample in samples])
         if samples:
             parts.append(Part(setting, samples, len(samples)))
     if not parts:
@@ -130,11 +134,6 @@ def evaluate_recordings(
     told = {} if value_range is None else {"value_range": list(value_range)}
     rows = evaluate(kind, parts, told)
     return Outcome(rows, settings[0].file(kind, "_report.html"), failures)
-
-
-def _of_fold(options: EvaluationOptions, fold: str | None) -> EvaluationOptions:
-    volumes = tuple(other.of_fold(fold) for other in options.volumes)
-    return replace(options, fold=fold, volumes=volumes)
 
 
 def _recordings(inputs: Sequence[Path], setting: Setting) -> list[Path]:
@@ -146,13 +145,6 @@ def _recordings(inputs: Sequence[Path], setting: Setting) -> list[Path]:
             if path.is_file():
                 raise UserError(f"{path}: a file; give folders, to which folds add their number")
     return recording_files([fold_folder(path, fold) for path in inputs])
-
-
-def _require_volumes(setting: Setting, names: Sequence[str]) -> None:
-    """Raise `UserError` if another program has no volume, or several, of an image."""
-    for other in setting.options.volumes:
-        for name in names:
-            other.find(name)
 
 
 def evaluate_simulation(
@@ -195,7 +187,7 @@ def evaluate_simulation(
         raise UserError(f"{options.volumes[0].name}: made of which images? give their labels")
     setting = Setting.of(options)
     names = [path.stem for path in pictures] or [label_name(path) for path in files]
-    _require_volumes(setting, names)
+    setting.require_volumes(names)
     failures = Failures(len(files))
     if files:
         number = len(files)
@@ -251,7 +243,17 @@ def evaluate(kind: Kind, parts: Sequence[Part], told: Mapping[str, Any]) -> list
     list of Row
         Every method, at the given threshold, and at its best one where there is a truth; of folds,
         the network on each of them too.
+
+    Raises
+    ------
+    UserError
+        If there are results already, another run is making them, or there is no image.
     """
+    with claimed(parts[0].setting.file(kind, "")):
+        return _evaluate(kind, parts, told)
+
+
+def _evaluate(kind: Kind, parts: Sequence[Part], told: Mapping[str, Any]) -> list[Row]:
     setting = parts[0].setting
     options, threshold = setting.options, setting.threshold
     for ending in ("_report.html", "_scores.csv", ".yaml"):
@@ -268,8 +270,7 @@ def evaluate(kind: Kind, parts: Sequence[Part], told: Mapping[str, Any]) -> list
     rows = _rows(kind, everything, summaries, best, threshold)
     settings = {**setting.told(kind), **told, "images": len(measured.pictures)}
     if measured.folds:
-        settings["folds"] = [part.setting.options.fold for part in parts]
-        settings["weights"] = [str(part.setting.weights) for part in parts]
+        settings |= folds_told([part.setting for part in parts])
 
     pooled = [row for row in rows if row.method in measured.records]
     psf = _png(draw_psf(setting.model, setting.config, setting.weights))

@@ -1,6 +1,7 @@
 """What an evaluation is told, and the configuration, weights and model that this names."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ class EvaluationOptions:
     with_hill
         See `tenet.enhance`.
     models
-        Other networks to compare with: configurations (paths or names), each with its weights or
-        with those behind a ``=``.
+        Other networks to compare with: configurations (paths or names), each with its weights, of
+        the fold if there is one, or with those behind a ``=``.
     volumes
         What other programs made of the images.
     fold
@@ -65,6 +66,11 @@ class EvaluationOptions:
     volumes: tuple[OtherVolumes, ...] = ()
     fold: str | None = None
 
+    def of_fold(self, fold: str | None) -> "EvaluationOptions":
+        """Return the options for a fold, with what other programs made of it."""
+        volumes = tuple(other.of_fold(fold) for other in self.volumes)
+        return replace(self, fold=fold, volumes=volumes)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -86,13 +92,9 @@ class Setting:
             If any of it is missing or wrong, or if two methods have one name.
         """
         config = as_config(options.config)
-        checkpoint, fold = options.checkpoint, options.fold
-        if fold is not None and checkpoint is not None:
+        if options.fold is not None and options.checkpoint is not None:
             raise UserError("`checkpoint`: each fold has its own weights; leave it out")
-        if fold is not None:
-            weights = weights_of(config, pretrained=False, fold=fold)
-        else:
-            weights = best_weights(config) if checkpoint is None else weights_file(checkpoint)
+        weights = _weights(config, options.checkpoint, options.fold)
         model = load_evaluated(weights, config, threshold=options.threshold, device=options.device)
         others = tuple(_other_model(text, model, options) for text in options.models)
         setting = cls(options, config, weights, model, others)
@@ -105,8 +107,7 @@ class Setting:
     @property
     def threshold(self) -> float:
         """What counts as structure."""
-        threshold: float = self.model.params.threshold
-        return threshold
+        return float(self.model.params.threshold)
 
     @property
     def methods(self) -> Methods:
@@ -132,6 +133,12 @@ class Setting:
         """Return the file of a result."""
         return self.options.out / f"{kind.name}{ending}"
 
+    def require_volumes(self, images: Sequence[str]) -> None:
+        """Raise `UserError` if another program has no volume, or several, of an image."""
+        for other in self.options.volumes:
+            for image in images:
+                other.find(image)
+
     def told(self, kind: Kind) -> dict[str, Any]:
         """Return the settings to note."""
         options = self.options
@@ -155,11 +162,33 @@ class Setting:
         return told
 
 
+def folds_told(folds: Sequence[Setting]) -> dict[str, Any]:
+    """Return what to note of folds in place of what `Setting.told` tells of one."""
+    told: dict[str, Any] = {
+        "folds": [setting.options.fold for setting in folds],
+        "weights": [str(setting.weights) for setting in folds],
+    }
+    others = zip(*(setting.others for setting in folds), strict=True)
+    models = {each[0][0]: [str(path) for _, path, _ in each] for each in others}
+    return told | ({"models": models} if models else {})
+
+
+def _weights(config: Config, checkpoint: str | Path | None, fold: str | None) -> Path:
+    """Return the weights that are given, or a configuration's (of a fold)."""
+    if checkpoint:
+        return weights_file(checkpoint)
+    if fold is not None:
+        return weights_of(config, pretrained=False, fold=fold)
+    return best_weights(config)
+
+
 def _other_model(text: str, model: JNet, options: EvaluationOptions) -> tuple[str, Path, JNet]:
     """Return name, weights and network that ``CONFIG`` or ``CONFIG=WEIGHTS`` names."""
     named, _, checkpoint = text.partition("=")
+    if checkpoint and options.fold is not None:
+        raise UserError(f"{text}: each fold has its own weights; give {named} alone")
     config = as_config(named)
-    weights = weights_file(checkpoint) if checkpoint else best_weights(config)
+    weights = _weights(config, checkpoint, options.fold)
     other = load_evaluated(weights, config, threshold=model.params.threshold, device=options.device)
     same = (other.image.scale, other.recorded_voxel_um)
     if same != (model.image.scale, model.recorded_voxel_um):
