@@ -173,8 +173,7 @@ class Simulation(Kind):
         """
         errors = _errors("", result.structure, _truth(result))
         bright = result.brightness
-        known = bright is not None and result.truth_brightness is not None
-        within = bright * _truth(result) if bright is not None and known else None
+        within = None if bright is None else bright * _truth(result)
         errors |= _errors("_z", within, result.truth_brightness)
         return errors | super().errors(result)
 

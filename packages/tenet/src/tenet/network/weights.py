@@ -203,7 +203,7 @@ def _is_finetuned(
 ) -> bool:
     if weights.stem == config.pretrained_model:
         return False
-    if weights.stem == config.name or weights.stem.startswith(tuned_name(config, "*")[:-1]):
+    if weights.stem == config.name or weights.stem.startswith(f"{config.name}_cv_"):
         return True
     if any(name.endswith((_MEAN, _FISHER)) for name in state):
         return True
