@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor
 from optics import add_two_photon_noise
 from scopekit.images.files import VoxelSize
 from scopekit.training.recipe import Validation
+from tenet.alignment.modes import JUDGED, AlignmentLoss
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import alignment_content, remove_trend
 from tenet.alignment.vibration import Strength, draw_shifts, shift_slices
 
-LossMode = Literal["shift", "pixel", "perceptual", "segmentation"]
 Judge = Callable[[Tensor], Sequence[Tensor]]
 
 _LEAST_STRENGTH = 0.3
@@ -40,9 +40,7 @@ class AlignmentSettings:
     margin
         Largest shift, pixels: fields are that much larger on every side, so that no border shows.
     loss_mode
-        Any of: ``shift``, the distance from the true shifts; ``pixel``, of the aligned stack from
-        the one before vibration; ``perceptual`` and ``segmentation``, the same of what a judge
-        makes of both.
+        One or several.
     stacks_an_epoch
         Samples an epoch.
     """
@@ -50,7 +48,7 @@ class AlignmentSettings:
     strength: Strength
     crop: int = 96
     margin: int = 12
-    loss_mode: tuple[LossMode, ...] = ("shift",)
+    loss_mode: tuple[AlignmentLoss, ...] = (AlignmentLoss.shift,)
     stacks_an_epoch: int = 200
 
 
@@ -104,7 +102,7 @@ class AlignmentTraining:
         validation: Sequence[NDArray[np.float32]],
         settings: AlignmentSettings,
         *,
-        judges: dict[LossMode, Judge] | None = None,
+        judges: dict[AlignmentLoss, Judge] | None = None,
         voxel_um: VoxelSize = (1.0, 1.0, 1.0),
     ) -> None:
         self.model, self.settings = model, settings
@@ -113,9 +111,10 @@ class AlignmentTraining:
         self._fields, self._validation = fields, validation
         self._judges = judges or {}
         self._voxel_um = voxel_um
-        missing = {"perceptual", "segmentation"} & set(settings.loss_mode) - set(self._judges)
+        needed = [mode.value for mode in JUDGED if mode in settings.loss_mode]
+        missing = [mode for mode in needed if mode not in self._judges]
         if missing:
-            raise ValueError(f"loss_mode {sorted(missing)} needs a judge of that name")
+            raise ValueError(f"loss_mode {missing} needs a judge of that name")
 
     def sample(self, item: int, rng: np.random.Generator) -> ShakenStack:
         """Draw a field at random, turn and magnify it, shake it, cut a crop out, add noise."""
@@ -172,17 +171,17 @@ class AlignmentTraining:
         found = network(stack)
         terms: dict[str, Tensor] = {}
         modes = self.settings.loss_mode
-        if "shift" in modes:
+        if AlignmentLoss.shift in modes:
             terms["shift"] = shift_loss(found, shifts)
         if len(modes) > len(terms):
             aligned = shift_slices(stack, -found[-1])
             inner = slice(self.settings.margin, -self.settings.margin)
             aligned, still = aligned[..., inner, inner], still[..., inner, inner]
-            if "pixel" in modes:
+            if AlignmentLoss.pixel in modes:
                 terms["pixel"] = F.mse_loss(aligned, still)
-            for name in ("perceptual", "segmentation"):
-                if name in modes:
-                    terms[name] = _difference(self._judges[name], aligned, still)
+            for mode in JUDGED:
+                if mode in modes:
+                    terms[mode.value] = _difference(self._judges[mode], aligned, still)
         return terms
 
     def validate(self) -> Validation:

@@ -14,7 +14,8 @@ from scopekit.cli import (
     SeedOption,
     select,
 )
-from tenet.training.modes import AlignmentLoss, Mode
+from tenet.alignment.modes import AlignmentLoss
+from tenet.training.modes import Mode
 
 ConfigArgument = Annotated[
     str,
@@ -77,7 +78,7 @@ def train_aligner(
 
     run(
         config,
-        loss_modes=tuple(mode.value for mode in loss_mode or [AlignmentLoss.shift]),
+        loss_modes=loss_mode or [AlignmentLoss.shift],
         epochs=epochs,
         device=device.value,
         seed=seed,

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -20,9 +19,10 @@ from scopekit.training.processes import World
 from scopekit.training.recipe import Loop
 from scopekit.training.run_folder import RunFolder, claimed_run, read_last
 from tenet import __version__
+from tenet.alignment.modes import JUDGED, AlignmentLoss
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import alignment_file
-from tenet.alignment.training import AlignmentSettings, AlignmentTraining, Judge, LossMode
+from tenet.alignment.training import AlignmentSettings, AlignmentTraining, Judge
 from tenet.alignment.vibration import strength_at
 from tenet.config.files import Config, as_config
 from tenet.config.sections import LabelCrops, PretrainLoop
@@ -30,7 +30,6 @@ from tenet.data.crops import PhantomCrops
 from tenet.microscope.model import ImagingModel
 from tenet.network.jnet import JNet, hill
 from tenet.network.weights import load_model, pretrained_file
-from tenet.training.modes import AlignmentLoss
 from tenet.training.runs import require_file
 
 EPOCHS = 26
@@ -58,7 +57,7 @@ def train_aligner(
     config
         A configuration: itself, its path, or its name.
     loss_modes
-        What it learns by, see `AlignmentSettings`: the shifts, which are known; what is seen; or
+        What it learns by, see `AlignmentLoss`: the shifts, which are known; what is seen; or
         what the pre-trained JNet sees in it.
     epochs
         Of as many stacks as ``pretrain_dataset.I`` says.
@@ -80,6 +79,7 @@ def train_aligner(
     unknown = [mode for mode in loss_modes if mode not in list(AlignmentLoss)]
     if unknown or not loss_modes:
         raise UserError(f"loss mode {', '.join(unknown)}; allowed: {', '.join(AlignmentLoss)}")
+    modes = [AlignmentLoss(mode) for mode in loss_modes]
     target = alignment_file(config)
     require_new(target, overwrite=overwrite or resume, another="another align_model")
     require_writable(target.parent)
@@ -88,13 +88,12 @@ def train_aligner(
         "version": __version__,
         "command": "train-aligner",
         "epochs": epochs,
-        "loss_modes": list(loss_modes),
+        "loss_modes": [mode.value for mode in modes],
         "seed": seed,
         **config.model_dump(mode="json"),
     }
     run_path = Path(loop.savefig_path) / target.stem
     world = World(0, 1, choose_device(device))
-    modes = tuple(cast("LossMode", mode) for mode in loss_modes)
 
     def rate(epoch: float) -> float:
         return 0.01 + 0.99 * math.cos(math.pi / 2 * epoch / epochs) ** 2
@@ -125,7 +124,7 @@ def train_aligner(
 
 
 def _recipe(
-    config: Config, loss_modes: Sequence[LossMode], seed: int, device: torch.device
+    config: Config, loss_modes: Sequence[AlignmentLoss], seed: int, device: torch.device
 ) -> AlignmentTraining:
     training, validation = (
         config.labels(name) for name in ("pretrain_dataset", "pretrain_val_dataset")
@@ -181,10 +180,10 @@ def _fields(
 
 
 def _judges(
-    config: Config, loss_modes: Sequence[LossMode], device: torch.device
-) -> dict[LossMode, Judge]:
+    config: Config, loss_modes: Sequence[AlignmentLoss], device: torch.device
+) -> dict[AlignmentLoss, Judge]:
     """Return what compares stacks by the pre-trained network, where a loss needs it."""
-    if not {"perceptual", "segmentation"} & set(loss_modes):
+    if not set(JUDGED) & set(loss_modes):
         return {}
     start = pretrained_file(config)
     require_file(start, "run tenet pretrain first, or check pretrained_model")
@@ -196,7 +195,7 @@ def _judges(
     def structure(stack: Tensor) -> list[Tensor]:
         return [model.enhance(_lifted(stack))[0]]
 
-    return {"perceptual": features, "segmentation": structure}
+    return {AlignmentLoss.perceptual: features, AlignmentLoss.segmentation: structure}
 
 
 def _lifted(stack: Tensor) -> Tensor:

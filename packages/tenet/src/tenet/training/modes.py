@@ -22,22 +22,3 @@ class Mode(StrEnum):
     encoder = "encoder"
     decoder = "decoder"
     old = "old"
-
-
-class AlignmentLoss(StrEnum):
-    """By what the network that aligns slices learns, see `tenet.alignment.training`.
-
-    Attributes
-    ----------
-    shift
-        The true shifts.
-    pixel
-        The stack before its slices were displaced.
-    perceptual, segmentation
-        The same, as the pre-trained JNet sees it: its features, its structure.
-    """
-
-    shift = "shift"
-    pixel = "pixel"
-    perceptual = "perceptual"
-    segmentation = "segmentation"
