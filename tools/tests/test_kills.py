@@ -29,11 +29,14 @@ def main():
 
 @pytest.mark.parametrize("name", ["datagen lines", "serenet deconvolve"])
 def test_killed_commands_go_on(name):
-    told = []
-    n_hit, faults = kill_all((BY_NAME[name],), 4, 0, told.append)
-    assert faults == []
+    told: list[str] = []
+    for seed in range(5):  # a machine that just got faster has done before it is hit
+        n_hit, faults = kill_all((BY_NAME[name],), 4, seed, told.append)
+        assert faults == []
+        if n_hit:
+            break
     assert n_hit > 0
-    assert len(told) == 5
+    assert len(told) == 5 * (seed + 1)
 
 
 def test_what_is_left_half_is_found(tmp_path, monkeypatch):

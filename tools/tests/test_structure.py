@@ -24,7 +24,7 @@ MAY_IMPORT = {"optics": (), "scopekit": (), "serenet": SHARED, "tenet": SHARED, 
 ROOMS = {
     "optics": "errors plausibility convolution aberrations deconvolution noise two_photon"
     " lightfield __init__",
-    "scopekit": "__init__ errors signals progress outputs memory cuts metrics timm_import settings"
+    "scopekit": "__init__ errors signals progress claims outputs memory cuts metrics timm_import settings"
     " checkpoints images cli inputs preview series training",
     "serenet": "options views networks results rectification aberrations motion virtual_scanning"
     " deconvolution simulation reconstruction comparison api training demo __init__ cli __main__",

@@ -8,20 +8,12 @@ import errno
 import hashlib
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
+from scopekit.claims import BusyError, Claim
 from scopekit.errors import UserError
-
-# Windows has other locks, which are not used here.
-fcntl: Any = import_module("fcntl") if os.name == "posix" else None
-
-_SIGNALS = signal.valid_signals() if os.name == "posix" else set()
 
 STAGED = "result"
 """Stem of the files in the folder that `whole_files` yields."""
@@ -157,10 +149,6 @@ def tidy_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-_claims: set[Path] = set()
-_guard = threading.Lock()
-
-
 @contextmanager
 def claimed(path: Path) -> Iterator[None]:
     """Keep other runs from making the same result while the block runs; its folder is made.
@@ -179,87 +167,30 @@ def claimed(path: Path) -> Iterator[None]:
         If another run is at work on it, or its folder cannot be written to.
     """
     # One name for each file, whatever links lead to it.
-    lock = hidden_path(path.parent.resolve() / path.name, "lock")
+    claim = Claim(hidden_path(path.parent.resolve() / path.name, "lock"))
     with tidy_folder(path.parent):
-        if fcntl is None:
-            yield
-            return
-        handle: int | None = None
         try:
-            with _undisturbed():
-                handle = _claim(lock, path)
+            _take(claim, path)
             yield
         finally:
             try:
-                _release(lock, handle)
-            except BaseException:  # a signal that came just before
-                _release(lock, handle)
+                claim.give_back()
+            except BaseException:  # a signal that came before it had begun
+                claim.give_back()
                 raise
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let signals wait until the block has ended."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+def _take(claim: Claim, path: Path) -> None:
     try:
-        # Raises what is due already; the mask must not stay then.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _claim(lock: Path, path: Path) -> int:
-    """Make a file and lock it, unless this process has done so; return its descriptor."""
-    with _guard:
-        if lock in _claims:  # not to be opened: closing it would give the claim back
-            raise _busy(path, f" (process {os.getpid()})")
-        handle = _locked(lock, path)
-        _claims.add(lock)
-        return handle
-
-
-def _release(lock: Path, handle: int | None) -> None:
-    """Give a claim back; nothing if there is none, or if it is given back."""
-    with _undisturbed():
-        if handle is not None and lock in _claims:
-            # In this order: a file that is there without a lock is nobody's.
-            with suppress(OSError):
-                lock.unlink(missing_ok=True)
-            os.close(handle)
-            _claims.remove(lock)
-
-
-def _locked(lock: Path, path: Path) -> int:
-    """Make a file and lock it; return its descriptor."""
-    while True:
-        try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as failure:
-            raise describe_write_failure(path, failure) from failure
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as failure:
-            if failure.errno in (errno.EACCES, errno.EAGAIN):
-                who = os.read(handle, 20).decode(errors="replace")
-                os.close(handle)
-                raise _busy(path, f" (process {who})" if who.isdigit() else "") from failure
-        try:
-            held = os.path.samestat(os.fstat(handle), lock.stat())
-            if held:
-                with suppress(OSError):  # only words for others: a full disk is found out later
-                    os.truncate(handle, 0)
-                    os.write(handle, str(os.getpid()).encode())
-                return handle
-        except FileNotFoundError:  # removed by the run that had it: that run is over
-            pass
-        os.close(handle)
-
-
-def _busy(path: Path, who: str) -> UserError:
-    return UserError(
-        f"{path}: another run{who} is making it: wait until it has ended, or choose another `out`"
-    )
+        claim.take()
+    except BusyError as busy:
+        who = f" (process {busy.process})" if busy.process else ""
+        raise UserError(
+            f"{path}: another run{who} is making it: wait until it has ended, or choose another "
+            "`out`"
+        ) from busy
+    except OSError as failure:
+        raise describe_write_failure(path, failure) from failure
 
 
 @contextmanager
