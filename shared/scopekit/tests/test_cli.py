@@ -4,6 +4,7 @@ from typing import Annotated
 
 import pytest
 import torch
+import typer
 
 from scopekit import cli
 from scopekit.errors import UserError
@@ -134,8 +135,29 @@ def test_help(run):
     code, out, _ = run("--help")
     assert code == 0
     assert "Does things." in out
-    assert "completion" not in out
+    assert "--install-completion" in out
     assert "Does things." in run()[1]
+
+
+@pytest.mark.parametrize(("arguments", "told"), [([], True), (["go"], False)])
+def test_a_bare_command_tells_the_next_steps(run_here, arguments, told):
+    app = cli.new_app("Goes.")
+
+    @app.callback(**cli.BARE)
+    def main(context: typer.Context) -> None:
+        cli.tell_next(context, "\nfirst: program go\n")
+
+    @app.command()
+    def go() -> None:
+        """Go."""
+        print("went")
+
+    @app.command()
+    def come() -> None:
+        """Come."""
+
+    expected = "first: program go\n" if told else "went\n"
+    assert run_here(lambda: cli.run(app), "program", *arguments) == (0, expected, "")
 
 
 ARGUMENTS = "a.tif exists: add `overwrite=True`, another `out`, or `max_memory_gb=0.5`"

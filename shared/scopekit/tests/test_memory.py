@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scopekit.errors import UserError
-from scopekit.memory import GB, choose_device, memory_budget, to_cpu
+from scopekit.memory import GB, choose_device, float64_device, memory_budget, to_cpu
 
 CPU = torch.device("cpu")
 
@@ -69,3 +69,17 @@ def test_copies_from_a_gpu():
     values = torch.arange(12, device="cuda").view(3, 4)
     assert torch.equal(to_cpu(values), values.cpu())
     assert torch.equal(to_cpu(values.T), values.T.cpu())
+
+
+def test_apples_gpu_is_taken_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps") == torch.device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"`device=mps`: PyTorch finds no Apple GPU here"):
+        choose_device("mps")
+
+
+def test_float64_is_computed_where_the_device_has_it():
+    assert float64_device(torch.zeros(1)) == CPU
+    on_apple = SimpleNamespace(device=torch.device("mps", 0))
+    assert float64_device(on_apple) == CPU

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from scopekit.cli import (
+    BARE,
     MICROSCOPE_ALIASES,
     Device,
     DeviceOption,
@@ -13,11 +14,13 @@ from scopekit.cli import (
     SeedOption,
     new_app,
     run,
+    tell_next,
     version_option,
 )
 from serenet import __version__
 from serenet.comparison.command import compare
 from serenet.deconvolution.command import deconvolve
+from serenet.inspection.command import check
 from serenet.motion.command import correct_motion
 from serenet.reconstruction.command import reconstruct
 from serenet.rectification.command import rectify
@@ -29,9 +32,26 @@ app = new_app(
 )
 
 
-@app.callback()
-def _options(version: Annotated[bool, version_option("serenet", __version__)] = False) -> None:
-    pass
+_NEXT = """
+serenet makes volumes of light fields. What do you have?
+
+  nothing yet       serenet demo                      a small light field, made and reconstructed
+  a file            serenet check FILE                what it is, and which command comes next
+  camera frames     serenet rectify raw.tif --radiometry flat.tif --microscope my.yaml --out v.tif
+  views             serenet deconvolve views.tif --microscope my.yaml --out results
+  and a network     serenet reconstruct views.tif --checkpoint serenet_nnum13 --out results
+  no network yet    serenet train my_microscope --microscope my.yaml --minutes 20 --out my_run
+
+serenet --help lists all commands; each has --help with an example.
+"""
+
+
+@app.callback(**BARE)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, version_option("serenet", __version__)] = False,
+) -> None:
+    tell_next(context, _NEXT)
 
 
 @app.command()
@@ -60,6 +80,7 @@ def demo(
 
 # In the order of --help.
 for command in (
+    check,
     psf,
     project,
     reconstruct,

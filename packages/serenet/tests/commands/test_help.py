@@ -79,3 +79,19 @@ def test_help_does_not_wait_for_the_libraries(arguments):
         [sys.executable, "-c", HELP_ALONE, *arguments], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == ""
+
+
+def test_a_bare_command_tells_commands_that_are_there(serenet):
+    outcome = serenet()
+    assert (outcome.code, outcome.err) == (0, "")
+    told = set(re.findall(r"serenet ([a-z][a-z-]+) ", outcome.out)) - {"makes"}
+    assert {"demo", "check", "rectify", "deconvolve", "reconstruct", "train"} <= told
+    assert told <= set(COMMANDS)
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("rec", "reconstruct"), ("check --mic", "--micro")])
+def test_shells_complete_commands_and_options(serenet, monkeypatch, typed, offered):
+    monkeypatch.setenv("_SERENET_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"serenet {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split())))
+    assert offered in serenet().out

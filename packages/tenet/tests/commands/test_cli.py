@@ -55,3 +55,17 @@ def test_a_wrong_mode_is_told(tenet):
     refused = tenet("finetune", "demo", "--mode", "half")
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr
+
+
+def test_a_bare_command_tells_commands_that_are_there(tenet):
+    told = tenet()
+    assert (told.returncode, told.stderr) == (0, "")
+    named = set(re.findall(r"tenet ([a-z]+) ", told.stdout)) - {"sharpens"}
+    assert {"demo", "check", "enhance", "pretrain", "finetune"} <= named <= set(COMMANDS)
+
+
+def test_shells_complete_commands(tenet, monkeypatch):
+    monkeypatch.setenv("_TENET_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "tenet enh")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert tenet().stdout.split() == ["enhance"]

@@ -1,6 +1,7 @@
 """What every command-line program here does alike: options, one-line errors, exit codes."""
 
 import io
+import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+    mps = "mps"
 
 
 class ResultFormat(StrEnum):
@@ -46,7 +48,8 @@ class OutputType(StrEnum):
 
 
 DeviceOption = Annotated[
-    Device, typer.Option(help="Where to compute; auto takes CUDA when there is one.")
+    Device,
+    typer.Option(help="Where to compute; auto takes CUDA when there is one, mps is Apple's GPU."),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 OutFolderOption = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
@@ -102,13 +105,16 @@ SeedOption = Annotated[
 # Earlier names of the option --microscope, still understood.
 MICROSCOPE_ALIASES = {"preset": "microscope", "optics": "microscope"}
 
+# For the callback of a program that says something of its own when no command is given.
+BARE: dict[str, Any] = {"invoke_without_command": True, "no_args_is_help": False}
+
 # Which package holds it depends on typer's version.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 _OUT_OF_MEMORY = "out of memory: give a smaller --max-memory-gb, or close other programs"
 
 
 def new_app(help_text: str, aliases: Mapping[str, str] = MappingProxyType({})) -> typer.Typer:
-    """Return an application without prompts, tracebacks or completion options.
+    """Return an application without prompts or tracebacks, with completion for shells.
 
     Parameters
     ----------
@@ -121,11 +127,19 @@ def new_app(help_text: str, aliases: Mapping[str, str] = MappingProxyType({})) -
     return typer.Typer(
         help=help_text,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
         context_settings={"token_normalize_func": lambda name: aliases.get(name, name)},
     )
+
+
+def tell_next(context: typer.Context, steps: str) -> None:
+    """Print the next steps if the program was called without a command.
+
+    For a callback that was registered with ``BARE``.
+    """
+    if context.invoked_subcommand is None:
+        print(steps.strip())
 
 
 def version_option(program: str, version: str) -> Any:
@@ -161,6 +175,8 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def run(app: typer.Typer) -> None:
     """Run ``app``; what the user can mend ends in one line on standard error and exit code 2."""
     warnings.showwarning = _show_warning
+    # What Apple's GPU cannot do yet, the CPU does; PyTorch looks at it when it is imported.
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     # Names of files need not be text.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

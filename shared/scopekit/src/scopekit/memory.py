@@ -18,7 +18,11 @@ _LARGE_BLOCK = 4 * 2**20
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called ``auto``, ``cpu`` or ``cuda``; ``auto`` prefers CUDA."""
+    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``mps``; ``auto`` prefers CUDA.
+
+    ``mps``, the GPU of Apple's computers, must be asked for: it has no float64, and results are not
+    those of the other devices to the last digit.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
@@ -26,7 +30,19 @@ def choose_device(name: str) -> torch.device:
             "`device=cuda`: PyTorch finds no CUDA device here; use `device=cpu`, or install the "
             "CUDA build of PyTorch (pytorch.org, 'Get started')"
         )
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError(
+            "`device=mps`: PyTorch finds no Apple GPU here; use `device=cpu`, or `device=auto`"
+        )
     return torch.device(name)
+
+
+def float64_device(values: torch.Tensor) -> torch.device:
+    """Return where to compute in float64 what belongs to ``values``: there, or on the CPU.
+
+    Apple's GPU has no float64.
+    """
+    return torch.device("cpu") if values.device.type == "mps" else values.device
 
 
 @dataclass(frozen=True)
@@ -52,8 +68,8 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
     Parameters
     ----------
     device
-        CPU: the budget bounds the resident memory of the whole process. CUDA: the memory taken
-        on that device.
+        CPU, and MPS, which has the same memory: the budget bounds the resident memory of the whole
+        process. CUDA: the memory taken on that device.
     max_gb
         The budget in GB (1e9 bytes); ``None`` adds 80 % of what is free now, and on the CPU within
         the limit of ``ulimit -v``.

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from scopekit.cuts import least_work, possible_cuts, smallest_part, with_surround
 from scopekit.errors import UserError
-from scopekit.memory import GB, MemoryBudget
+from scopekit.memory import GB, MemoryBudget, float64_device
 
 # Share of the budget planned for; the rest is for the allocator.
-_PLANNED = {"cpu": 0.95, "cuda": 0.7}
+_PLANNED = {"cpu": 0.95, "cuda": 0.7, "mps": 0.7}
 # Taken by the libraries whatever the size of a tile.
 _WORK_SPACE = 80_000_000
 # bfloat16 is not half of it: inputs and results stay float32.
@@ -91,7 +91,7 @@ def cut_field(
     budget
         What may be allocated.
     device
-        ``cpu`` or ``cuda``.
+        ``cpu``, ``cuda`` or ``mps``.
     what
         What does not fit, for the error.
     half
@@ -138,7 +138,8 @@ def resize_window(
     ``x`` holds the source from sample ``first`` on. Same sampling points as
     ``interpolate(..., align_corners=False)``.
     """
-    points = (torch.arange(*place, device=x.device, dtype=torch.float64) + 0.5) * source / target
+    places = torch.arange(*place, device=float64_device(x), dtype=torch.float64)
+    points = (places + 0.5) * source / target
     points = (points - 0.5).clamp(min=0)
     below = points.floor()
     weight = (points - below).to(x.dtype).reshape([-1 if i == axis else 1 for i in range(x.dim())])
@@ -146,5 +147,6 @@ def resize_window(
     upper = (lower + 1).clamp(max=source - 1)
     # Beyond the part that is held, samples are of the tile's surround, which is cut off.
     last = x.shape[axis] - 1
-    lower, upper = ((n - first).clamp(0, last) for n in (lower, upper))
+    lower, upper = ((n - first).clamp(0, last).to(x.device) for n in (lower, upper))
+    weight = weight.to(x.device)
     return torch.lerp(x.index_select(axis, lower), x.index_select(axis, upper), weight)

@@ -12,6 +12,7 @@ from torch import Tensor
 from optics import poisson_deviance, richardson_lucy_step
 from scopekit.errors import UserError
 from scopekit.images.target import Target
+from scopekit.memory import float64_device
 from scopekit.progress import Advance, no_progress
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets
 from serenet.deconvolution.windows import Window
@@ -171,4 +172,5 @@ class _Part:
         return torch.from_numpy(np.load(self.path)).to(self.subsets.views.device)
 
     def _core_sum(self, views: Tensor) -> float:
-        return float(self.window.crop_views(views).sum(dtype=torch.float64))
+        core = self.window.crop_views(views)
+        return float(core.to(float64_device(core)).sum(dtype=torch.float64))

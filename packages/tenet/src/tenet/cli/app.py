@@ -2,8 +2,11 @@
 
 from typing import Annotated
 
-from scopekit.cli import new_app, run, version_option
+import typer
+
+from scopekit.cli import BARE, new_app, run, tell_next, version_option
 from tenet import __version__
+from tenet.cli import check as cli_check
 from tenet.cli import demo as cli_demo
 from tenet.cli import enhance as cli_enhance
 from tenet.cli import evaluate as cli_evaluate
@@ -22,12 +25,29 @@ _PUBLISHED = {
 app = new_app("Two-photon image enhancement without ground truth.", _PUBLISHED)
 
 
-@app.callback()
-def _options(version: Annotated[bool, version_option("tenet", __version__)] = False) -> None:
-    pass
+_NEXT = """
+tenet sharpens two-photon stacks and finds the objects in them. What do you have?
+
+  nothing yet       tenet demo                        a phantom, made, imaged and enhanced
+  a stack           tenet check stack.tif             what it is, and which command comes next
+  and a network     tenet enhance stack.tif --config my.json --checkpoint model/my.pt --out results
+  no network yet    tenet pretrain my.json            learns from labels, which datagen makes
+                    tenet finetune my.json            learns on from your stacks
+
+tenet --help lists all commands; each has --help with an example.
+"""
+
+
+@app.callback(**BARE)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, version_option("tenet", __version__)] = False,
+) -> None:
+    tell_next(context, _NEXT)
 
 
 app.command()(cli_demo.demo)
+app.command()(cli_check.check)
 app.command()(cli_psf.psf)
 app.command()(cli_training.pretrain)
 app.command()(cli_training.finetune)

@@ -10,7 +10,7 @@ from scopekit.memory import GB, MemoryBudget
 from tenet.config.sections import Params
 
 # Share of the budget planned for; the rest is for the allocator.
-_PLANNED = {"cpu": 0.9, "cuda": 0.7}
+_PLANNED = {"cpu": 0.9, "cuda": 0.7, "mps": 0.7}
 # Taken by the libraries whatever the size of a chunk.
 _WORK_SPACE = 100_000_000
 # Numbers held at once per voxel of the result and channel of the finest level, as measured.
@@ -105,7 +105,7 @@ def plan_chunks(
     budget
         What may be allocated.
     device
-        ``cpu`` or ``cuda``.
+        ``cpu``, ``cuda`` or ``mps``.
 
     Raises
     ------
