@@ -3,10 +3,13 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -33,6 +36,8 @@ COMMANDS = {
     "datagen": "data_generation",
 }
 WITH_DEMO = ("serenet", "tenet")
+# Those with a window in napari, and the name of its manifest.
+WITH_WINDOWS = {"serenet": "serenet", "tenet": "tenet-microscopy"}
 # Most tests are too small for several threads: a process for every core is faster.
 IN_PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
 
@@ -53,6 +58,41 @@ def tests(session: nox.Session) -> None:
         return
     session.run("pytest", *IN_PARALLEL, env={"OMP_NUM_THREADS": "1"})
     session.notify("install")
+
+
+@nox.session
+def napari(session: nox.Session) -> None:
+    """Run the tests of the windows in napari, in real viewers; no screen is needed."""
+    windows = [f"{FOLDERS[name]}[napari]" for name in WITH_WINDOWS]
+    install(session, *windows, "pytest", "pytest-qt", "pytest-xdist", "hypothesis")
+    for manifest in WITH_WINDOWS.values():
+        session.run("npe2", "validate", manifest)
+    rooms = [f"{FOLDERS[name]}/tests/napari" for name in ("scopekit", *WITH_WINDOWS)]
+    with screen(session) as environment:
+        chosen = session.posargs or (*rooms, *IN_PARALLEL)
+        session.run("pytest", *chosen, env={"OMP_NUM_THREADS": "1", **environment})
+
+
+@contextmanager
+def screen(session: nox.Session) -> Iterator[dict[str, str]]:
+    """Yield the environment in which windows open on a screen that nobody sees (Linux)."""
+    server = shutil.which("Xvfb")
+    if sys.platform != "linux" or (server is None and "DISPLAY" in os.environ):
+        yield {}
+        return
+    if server is None:
+        session.error("no screen, and no Xvfb to stand for one: CONTRIBUTING.md tells what to do")
+    # Qt's own "offscreen" has no OpenGL: napari would draw nothing.
+    arguments = ("-displayfd", "1", "-screen", "0", "1600x1200x24", "-nolisten", "tcp")
+    with subprocess.Popen(
+        [server, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            number = process.stdout.readline().strip()
+            yield {"DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb"}
+        finally:
+            process.terminate()
 
 
 @nox.session

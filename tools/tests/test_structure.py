@@ -25,14 +25,17 @@ ROOMS = {
     "optics": "errors plausibility convolution aberrations deconvolution noise two_photon"
     " lightfield __init__",
     "scopekit": "__init__ errors signals progress claims outputs memory cuts metrics timm_import"
-    " settings checkpoints images inspection cli inputs preview series training",
+    " settings checkpoints images inspection cli inputs preview series training napari",
     "serenet": "options views networks results rectification aberrations motion virtual_scanning"
     " deconvolution simulation reconstruction comparison inspection api training demo"
-    " __init__ cli __main__",
+    " __init__ napari cli __main__",
     "tenet": "array_kinds metrics config alignment data microscope network objects"
-    " inspection training enhancement evaluation inference demo __init__ cli __main__",
+    " inspection training enhancement evaluation inference demo __init__ napari cli __main__",
     "datagen": "__init__ folders labels bubtub cli __main__",
 }
+# What only the rooms of that name may import: others work without a screen, and without its extra.
+WINDOW = "napari"
+OF_WINDOWS = {"magicgui", "napari", "qtpy"}
 FOLDERS = ("shared", "packages", "data_generation", "tools")
 MOST_MODULES = 15
 MOST_LINES = 400
@@ -104,6 +107,19 @@ def wrong_imports(modules: dict[str, Module]) -> Iterator[str]:
                 yield f"{module.name} imports {name}, up"
 
 
+def stray_windows(root: Path) -> Iterator[str]:
+    """Yield the modules outside the rooms of windows that import napari or Qt."""
+    for source in SOURCES.values():
+        for file in sorted((root / source).rglob("*.py")):
+            if WINDOW in file.relative_to(root / source).parts:
+                continue
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                if OF_WINDOWS & {name.partition(".")[0] for name in names}:
+                    yield f"{file.relative_to(root)}: only the rooms {WINDOW} may import windows"
+
+
 def circles(modules: dict[str, Module]) -> Iterator[str]:
     """Yield one import circle, if there are any."""
     graph = {name: module.imports - {name} for name, module in modules.items()}
@@ -142,6 +158,7 @@ def faults(root: Path) -> list[str]:
     modules = read_modules(root)
     return [
         *wrong_imports(modules),
+        *stray_windows(root),
         *circles(modules),
         *empty_rooms(modules),
         *large_ones(root),
@@ -212,6 +229,14 @@ PLANTED = {
         {f"{SERENET}/utils.py": ""},
         "serenet.utils: its room is not in the table",
     ),
+    "window outside its room": (
+        {f"{SERENET}/views/a.py": "def f():\n    from qtpy.QtWidgets import QLabel"},
+        f"{SERENET}/views/a.py: only the rooms napari may import windows",
+    ),
+    "the window imported from below": (
+        {f"{SERENET}/demo.py": "from serenet.napari import a", f"{SERENET}/napari/a.py": ""},
+        "serenet.demo imports serenet.napari.a, up",
+    ),
     "crowded folder": (
         {f"packages/serenet/tests/test_{i}.py": "" for i in range(16)},
         "packages/serenet/tests: 16 modules",
@@ -221,6 +246,7 @@ PLANTED = {
 }
 ALLOWED = {
     "down": {f"{SERENET}/training/a.py": "from serenet.views import x\nimport optics"},
+    "window": {f"{SERENET}/napari/a.py": "import napari\nfrom serenet import reconstruct"},
     "version": {f"{SERENET}/views/a.py": "from serenet import __version__"},
     "full folder": {
         f"tools/bench/{name}.py": "x = 0\n" * 400 for name in ["__init__", *"abcdefghijklmno"]

@@ -52,15 +52,8 @@ def run_demo(out: Path, device: torch.device, *, seed: int, overwrite: bool) -> 
         Correlation with the truth of the refocused views, of the volumes by the networks that
         ship, of one refined by physics, and of the deconvolved volume.
     """
-    psf, truth, views = out / "psf.h5", out / "truth.tif", out / "views.tif"
-    microscope = make_psf(
-        "nnum13", psf, all_views=False, n_depths=_DEPTHS, size=_PSF_SIZE, overwrite=overwrite
-    )
-    voxel_um = microscope.voxel_um
-    volume = tubes_and_bubbles(seed, microscope)
-    write_volume(truth, volume, voxel_um, overwrite=overwrite)
-    noise = Noise(_PHOTONS, _READ_NOISE, seed)
-    project_file(truth, psf, views, noise, device, overwrite=overwrite)
+    psf, views = out / "psf.h5", out / "views.tif"
+    microscope, volume = make_light_field(out, device, seed=seed, overwrite=overwrite)
     volumes = {"refocused views": refocused_mean(views, psf, microscope)}
     seconds: dict[str, float] = {}
 
@@ -86,13 +79,39 @@ def run_demo(out: Path, device: torch.device, *, seed: int, overwrite: bool) -> 
     save_preview(
         out / "demo.png",
         {"truth": volume, **volumes},
-        voxel_um,
+        microscope.voxel_um,
         overwrite=overwrite,
         captions=captions,
     )
     about = {"seed": seed, "correlation": scores, "seconds": seconds}
     write_yaml(out / "demo.yaml", about, overwrite=overwrite)
     return scores
+
+
+def make_light_field(
+    out: Path, device: torch.device, *, seed: int, overwrite: bool
+) -> tuple[LightFieldMicroscope, NDArray[np.float32]]:
+    """Make a volume of tubes and bubbles and its noisy views.
+
+    Parameters
+    ----------
+    out, device, seed, overwrite
+        As in `run_demo`; written are ``truth.tif``, ``psf.h5`` and ``views.tif``.
+
+    Returns
+    -------
+    LightFieldMicroscope, ndarray
+        The microscope with the views and planes of the PSF; the volume, (Z, Y, X).
+    """
+    psf, truth = out / "psf.h5", out / "truth.tif"
+    microscope = make_psf(
+        "nnum13", psf, all_views=False, n_depths=_DEPTHS, size=_PSF_SIZE, overwrite=overwrite
+    )
+    volume = tubes_and_bubbles(seed, microscope)
+    write_volume(truth, volume, microscope.voxel_um, overwrite=overwrite)
+    noise = Noise(_PHOTONS, _READ_NOISE, seed)
+    project_file(truth, psf, out / "views.tif", noise, device, overwrite=overwrite)
+    return microscope, volume
 
 
 def refocused_mean(views: Path, psf: Path, microscope: LightFieldMicroscope) -> NDArray[np.float32]:

@@ -51,8 +51,7 @@ def run_demo(
         require_new(out / name, overwrite=overwrite)
     model = load_model(SHIPPED / f"{NAME}_pretrain.pt").to(device)
     say("imaging a phantom")
-    truth, brightness = tubes_and_solids(seed, _SHAPE)
-    image = image_of(brightness, model, seed)
+    truth, brightness, image = make_image(model, seed)
     say("enhancing its image")
     with torch.no_grad():
         structure, found_brightness = model.enhance(hill(image))
@@ -85,6 +84,27 @@ def run_demo(
     )
     write_yaml(out / "demo.yaml", {"seed": seed, **results}, overwrite=overwrite)
     return results
+
+
+def make_image(model: JNet, seed: int) -> tuple[Array, Array, torch.Tensor]:
+    """Return a phantom and its noisy image by the analytic PSF.
+
+    Parameters
+    ----------
+    model
+        Tells the microscope.
+    seed
+        Of the phantom and the noise.
+
+    Returns
+    -------
+    truth, brightness : ndarray
+        (Z, Y, X): 1 in objects; and how bright they are.
+    image : Tensor
+        (1, 1, Z / scale, Y, X).
+    """
+    truth, brightness = tubes_and_solids(seed, _SHAPE)
+    return truth, brightness, image_of(brightness, model, seed)
 
 
 def image_of(brightness: Array, model: JNet, seed: int) -> torch.Tensor:

@@ -1,0 +1,1 @@
+"""tenet in napari: readers, sample data and widgets, as `napari.yaml` names them."""

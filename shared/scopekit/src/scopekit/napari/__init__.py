@@ -1,0 +1,1 @@
+"""What the programs' windows in napari share; nothing else imports it."""

@@ -1,0 +1,80 @@
+"""Stacks and volumes as layers of napari: in um, their axes named, their files behind them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+from dask import delayed
+
+from scopekit.images.stack import StackFile
+from scopekit.images.voxel import Steps
+
+LayerData = tuple[Any, dict[str, Any], str]
+"""Values, keyword arguments and kind of a layer, as readers of napari return them."""
+
+
+def layer_of(
+    values: Any,
+    name: str,
+    steps: Steps,
+    *,
+    axes: tuple[str, ...] = ("t", "z", "y", "x"),
+    kind: str = "image",
+    metadata: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> LayerData:
+    """Return values as a layer.
+
+    Parameters
+    ----------
+    values
+        (Z, Y, X), or with an axis before: a series (T, Z, Y, X).
+    name
+        Of the layer.
+    steps
+        What is known of its voxel size. Where y or x is not, all count as a pixel.
+    axes
+        Names of four axes; the last ones are taken.
+    kind
+        ``image`` or ``labels``.
+    metadata
+        What the program notes about it.
+    more
+        Other arguments of the layer.
+    """
+    known = steps.y_um is not None and steps.x_um is not None
+    unit = "um" if known else "pixel"
+    scale = (steps.z_um or 1.0, steps.y_um, steps.x_um) if known else (1.0, 1.0, 1.0)
+    leading = values.ndim - 3
+    about = {
+        "name": name,
+        "scale": (1.0,) * leading + scale,
+        "axis_labels": axes[-values.ndim :],
+        "units": ("pixel",) * leading + (unit,) * 3,
+        "metadata": dict(metadata or {}),
+        **more,
+    }
+    return values, about, kind
+
+
+def values_of(stack: StackFile) -> Any:
+    """Return the values of a stack; of a series as an array that reads each time when shown."""
+    if len(stack.shape) == 3:
+        return stack.read()
+    frames = [
+        da.from_delayed(delayed(stack.read)(t), stack.shape[1:], "float32")
+        for t in range(stack.n_frames)
+    ]
+    return da.stack(frames)
+
+
+def source_of(layer: Any) -> Path | None:
+    """Return the file that a layer was read from, ``None`` without one."""
+    path = layer.source.path or layer.metadata.get("path")
+    return Path(path) if path else None
+
+
+def paths_of(path: str | Sequence[str]) -> list[Path]:
+    """Return what napari hands to a reader as paths: one, or several to be read one by one."""
+    return [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
