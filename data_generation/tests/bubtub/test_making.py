@@ -292,7 +292,7 @@ def is_at_work(process):
         return False
 
 
-@pytest.mark.parametrize(("limit", "jobs"), [(0, 1), (3000, 1), (20_000, 1), (3000, 2)])
+@pytest.mark.parametrize(("limit", "jobs"), [(0, 1), (3000, 1), (20_000, 1), (5000, 2)])
 def test_a_full_disk(bubtub, tmp_path, contents, full_disk, limit, jobs):
     out = tmp_path / "out"
     out.mkdir()
