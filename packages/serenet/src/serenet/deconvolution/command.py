@@ -62,7 +62,8 @@ def deconvolve(
 ) -> None:
     """Reconstruct volumes iteratively: ordered-subset Richardson-Lucy, one view at a time.
 
-    An interrupted run goes on where it stopped when the same command is given again. Fields too
+    An interrupted run goes on where it stopped when the same command is given again, and a finished
+    one when more iterations are asked for. Fields too
     large for the memory are cut into windows with half a PSF around, which give the whole within
     0.2 %.
 

@@ -14,6 +14,7 @@ from scopekit.inputs import run_all
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.progress import Advance, progress_bar
 from serenet import __version__
+from serenet.deconvolution.earlier import EarlierResult, earlier_result, tell
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
@@ -75,14 +76,22 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         "device": str(device),
         "dtype": options.dtype,
     }
-    writer = ResultWriter(options, "deconvolved", settings)
+    writer = ResultWriter(
+        options,
+        "deconvolved",
+        settings,
+        may_go_on=lambda result: earlier_result(result, settings) is not None,
+    )
 
     def work(path: Path) -> Path:
         stack, pages = open_views(path, recorded, options.selection)
         warn_of_sampling(stack, microscope, scans=scan is not None)
         shape = microscope.volume_shape(tuple(factor * n for n in stack.shape[-2:]))
         state = SavedSweeps(writer.result(path), writer.stamp(stack))
-        solver = _Solver(view_psf, microscope, options, pages, state, device, scan)
+        earlier = None if options.overwrite else earlier_result(writer.result(path), settings)
+        if earlier is not None:
+            tell(earlier)
+        solver = _Solver(view_psf, microscope, options, pages, state, device, scan, earlier)
         result = writer.write(stack, shape, microscope.voxel_um, solver, kept=state.forget)
         state.remove()
         return result
@@ -102,6 +111,7 @@ class _Solver:
         state: SavedSweeps,
         device: torch.device,
         scan: VsNet | None,
+        earlier: EarlierResult | None,
     ) -> None:
         self._operators = ViewOperators(view_psf, microscope)
         self._microscope = microscope
@@ -110,6 +120,7 @@ class _Solver:
         self._state = state
         self._device = device
         self._scan = scan
+        self._earlier = earlier
         self._windows: list[Window] | None = None
 
     def __call__(self, stack: StackFile, frame: int, target: Target) -> dict[str, Any]:
@@ -133,7 +144,10 @@ class _Solver:
             for number, window in enumerate(windows):
                 name = f"frame{frame}_window{number}"
                 inside = subsets.inside(window, self._device)
-                part, sweeps = self._window(inside, window, name, advance)
+                earlier = None
+                if self._earlier is not None:
+                    earlier = self._earlier.start(frame, number, len(windows), window, gain)
+                part, sweeps = self._window(inside, window, name, earlier, advance)
                 target.put((slice(None), *window.core), part.div_(gain).cpu().numpy())
                 fits.append([fit / gain for fit in sweeps])
         return {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
@@ -152,10 +166,13 @@ class _Solver:
         subsets: ViewSubsets,
         window: Window,
         name: str,
+        earlier: tuple[Tensor, list[float]] | None,
         advance: Advance,
     ) -> tuple[Tensor, list[float]]:
         kept = self._state.load(name, window)
-        if kept is None:
+        if kept is None and earlier is not None:
+            estimate, fits, finished = earlier[0].to(self._device), earlier[1], False
+        elif kept is None:
             estimate, fits, finished = flat_start(subsets), [], False
         else:
             estimate, fits, finished = kept[0].to(self._device), kept[1], kept[2]

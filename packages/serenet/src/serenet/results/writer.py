@@ -28,6 +28,15 @@ It returns why frames failed, by frame.
 """
 
 
+MayGoOn = Callable[[Path], bool]
+"""``may_go_on(result)``: whether a run continues an existing result, and so may replace it."""
+
+
+def never(result: Path) -> bool:
+    """Whether a run continues an existing result: no, it is kept."""
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResultOptions:
     """What a command's options say about its results.
@@ -69,6 +78,8 @@ class ResultWriter:
         Draws a result.
     finish
         Writes what belongs to a frame beside its result.
+    may_go_on
+        Whether a run continues an existing TIFF: then it is replaced when the new one is whole.
     """
 
     options: ResultOptions
@@ -76,6 +87,7 @@ class ResultWriter:
     settings: Mapping[str, Any]
     draw: Draw = draw_volume
     finish: FinishFrame = finish_nothing
+    may_go_on: MayGoOn = never
 
     def pending(self, sources: list[Path]) -> list[Path]:
         """Return the sources without a result; raise `UserError` if there is none."""
@@ -150,7 +162,7 @@ class ResultWriter:
             draw=self.draw if options.preview else None,
             finish=self.finish,
             dtype=options.dtype,
-            overwrite=options.overwrite,
+            overwrite=options.overwrite or self._goes_on(source.path),
         )
         if not self._lands_as_zarr(source.path):
             return write_tiff(landing, solve)
@@ -192,4 +204,9 @@ class ResultWriter:
     def _is_done(self, source: Path) -> bool:
         result = self.result(source)
         exists = is_whole(result) if self._lands_as_zarr(source) else result.exists()
-        return exists and is_made_from(self._settings_file(source), source)
+        is_own = exists and is_made_from(self._settings_file(source), source)
+        return is_own and not self._goes_on(source)
+
+    def _goes_on(self, source: Path) -> bool:
+        is_own = is_made_from(self._settings_file(source), source)
+        return is_own and not self._lands_as_zarr(source) and self.may_go_on(self.result(source))
