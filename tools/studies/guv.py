@@ -24,7 +24,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[2]
-OPTICS = ROOT / "packages/serenet/examples/guv.yaml"
+OPTICS = ROOT / "packages/serenet/src/serenet/samples/guv/guv.yaml"
 REFINED = "network, refined"
 SHORTEST_UM, LONGEST_UM = 6.0, 24.0
 

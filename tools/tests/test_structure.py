@@ -24,11 +24,11 @@ MAY_IMPORT = {"optics": (), "scopekit": (), "serenet": SHARED, "tenet": SHARED, 
 ROOMS = {
     "optics": "errors plausibility convolution aberrations deconvolution noise two_photon"
     " lightfield __init__",
-    "scopekit": "__init__ errors signals progress claims outputs memory cuts metrics timm_import"
-    " settings checkpoints images inspection cli inputs preview series training napari",
-    "serenet": "options views networks results rectification aberrations motion virtual_scanning"
-    " deconvolution simulation reconstruction comparison inspection api training demo"
-    " __init__ napari cli __main__",
+    "scopekit": "__init__ errors signals progress claims outputs downloads memory cuts metrics"
+    " timm_import settings checkpoints images inspection cli inputs preview series training napari",
+    "serenet": "options samples views networks results rectification aberrations motion"
+    " virtual_scanning deconvolution simulation reconstruction comparison inspection api training"
+    " demo __init__ napari cli __main__",
     "tenet": "array_kinds metrics config alignment data microscope network objects"
     " inspection training enhancement evaluation inference demo __init__ napari cli __main__",
     "datagen": "__init__ folders labels bubtub cli __main__",

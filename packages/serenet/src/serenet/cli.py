@@ -22,10 +22,12 @@ from serenet.comparison.command import compare
 from serenet.deconvolution.command import deconvolve
 from serenet.inspection.command import check
 from serenet.motion.command import correct_motion
+from serenet.networks.command import weights
 from serenet.reconstruction.command import reconstruct
 from serenet.rectification.command import rectify
+from serenet.samples.command import samples
 from serenet.simulation.command import project, psf
-from serenet.training.command import train, weights
+from serenet.training.command import train
 
 app = new_app(
     "3D reconstruction for light-field microscopy, scanned (sLFM) or not.", MICROSCOPE_ALIASES
@@ -36,6 +38,7 @@ _NEXT = """
 serenet makes volumes of light fields. What do you have?
 
   nothing yet       serenet demo                      a small light field, made and reconstructed
+                    serenet samples get guv           a recorded camera frame to try all with
   a file            serenet check FILE                what it is, and which command comes next
   camera frames     serenet rectify raw.tif --radiometry flat.tif --microscope my.yaml --out v.tif
   views             serenet deconvolve views.tif --microscope my.yaml --out results
@@ -89,9 +92,10 @@ for command in (
     compare,
     correct_motion,
     train,
-    weights,
 ):
     app.command()(command)
+app.add_typer(weights, name="weights")
+app.add_typer(samples, name="samples")
 
 
 def main() -> None:

@@ -69,3 +69,13 @@ def test_shells_complete_commands(tenet, monkeypatch):
     monkeypatch.setenv("COMP_WORDS", "tenet enh")
     monkeypatch.setenv("COMP_CWORD", "1")
     assert tenet().stdout.split() == ["enhance"]
+
+
+def test_weights_that_ship_are_listed_and_published_ones_told(tenet):
+    listed = tenet("weights")
+    assert listed.returncode == 0
+    assert "demo_pretrain: " in listed.stdout
+    assert "https://zenodo.org/records/15545449" in listed.stdout
+    refused = tenet("weights", "get", "published-beads")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "JNet_beads.pt from https://zenodo.org" in refused.stderr

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from scopekit.settings import read_yaml
+from serenet.networks.published_weights import PUBLISHED, published_file
 
 _FOLDER = "weights"
 
@@ -25,12 +26,20 @@ def checkpoint_file(name_or_path: str | Path) -> Path:
     Parameters
     ----------
     name_or_path
-        Name of shipped weights, a file, or the folder of a training run: its best checkpoint.
+        Name of shipped or fetched weights, a file, or the folder of a training run: its best
+        checkpoint.
+
+    Raises
+    ------
+    UserError
+        If it is a name of weights that were not fetched.
     """
     shipped = weights_file(str(name_or_path))
     if shipped is not None:
         return shipped
     path = Path(name_or_path)
+    if str(name_or_path) in PUBLISHED and not path.exists():
+        return published_file(str(name_or_path))
     best = path / "checkpoints" / "best.pt"
     return best if best.is_file() else path
 

@@ -1,4 +1,4 @@
-"""The commands ``serenet train`` and ``serenet weights``."""
+"""The command ``serenet train``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -91,18 +91,3 @@ def _list_presets() -> None:
     for name, path in shipped_settings().items():
         purpose = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
         print(f"{name}: {purpose}\n    {path}")
-
-
-def weights() -> None:
-    """List the weights that ship: how they were trained and what they reach.
-
-    Use them by name: --checkpoint demo.
-
-    Example: **serenet weights**
-    """
-    from serenet.networks.shipped import shipped_weights, weights_file
-
-    for name, about in shipped_weights().items():
-        print(f"{name}: {weights_file(name)}")
-        for key, value in about.items():
-            print(f"    {key}: {value}")

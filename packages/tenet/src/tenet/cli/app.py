@@ -12,6 +12,7 @@ from tenet.cli import enhance as cli_enhance
 from tenet.cli import evaluate as cli_evaluate
 from tenet.cli import psf as cli_psf
 from tenet.cli import training as cli_training
+from tenet.cli.weights import weights
 
 # What the published scripts call these options.
 _PUBLISHED = {
@@ -54,6 +55,7 @@ app.command()(cli_training.finetune)
 app.command()(cli_training.train_aligner)
 app.command()(cli_enhance.enhance)
 app.add_typer(cli_evaluate.app, name="evaluate")
+app.add_typer(weights, name="weights")
 
 
 def main() -> None:

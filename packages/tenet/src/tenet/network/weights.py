@@ -213,7 +213,7 @@ def _is_finetuned(
 
 def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
     """Return the content of a checkpoint, and the state in it."""
-    content = read_checkpoint(path, _shipped())
+    content = read_checkpoint(path, shipped_weights())
     state = content.get("state", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise UserError(f"{path}: not a checkpoint of this network; give one of tenet pretrain")
@@ -232,7 +232,7 @@ def _filled(
     return model.eval().to(where)
 
 
-def _shipped() -> list[str]:
+def shipped_weights() -> list[str]:
     """Name the weights of this network that ship."""
     return sorted(path.stem for path in SHIPPED.glob("*.pt") if path.stem != "alignment")
 

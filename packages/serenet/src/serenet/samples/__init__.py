@@ -1,0 +1,1 @@
+"""Recordings of others that ship, each under its own licence."""
