@@ -1,5 +1,7 @@
 """Volumes from Python are those of the commands, whatever tells the optics."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tifffile
@@ -148,3 +150,34 @@ def test_tifffile_reads_what_is_written(tmp_path, views, small_psf):
     serenet.write_volume(tmp_path / "cell.tif", volume)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "cell.tif"), volume)
     assert open_stack(tmp_path / "cell.tif").voxel_um == pytest.approx(volume.voxel_um, rel=1e-4)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_progress_is_told_and_can_end_the_work(views, small_psf, small_microscope):
+    told = []
+
+    def tell(done, total):
+        told.append((done, total))
+        if done == stop:
+            raise StoppedError
+
+    stop, n_views = None, len(views)
+    volume = serenet.deconvolve(views, small_psf, 2, on_progress=tell)
+    assert told == [(n + 1, 2 * n_views) for n in range(2 * n_views)]
+    np.testing.assert_array_equal(volume, serenet.deconvolve(views, small_psf, 2))
+    told.clear()
+    serenet.refine(volume, views, small_psf, 3, on_progress=tell)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    told.clear()
+    model = serenet.load_checkpoint("demo")
+    serenet.reconstruct(views, model, small_microscope, on_progress=tell)
+    assert told == [(1, 1)]
+    told.clear()
+    stop = 1
+    for work in (serenet.deconvolve, partial(serenet.refine, volume)):
+        with pytest.raises(StoppedError):
+            work(views, small_psf, 2, on_progress=tell)
+    assert [done for done, _ in told] == [1, 1]

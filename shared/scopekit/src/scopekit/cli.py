@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from scopekit.errors import UserError, options_named
+from scopekit.errors import UserError, line_of, options_named
 from scopekit.images.selection import Selection
 from scopekit.signals import EndedBySignal, ending_signals
 
@@ -110,7 +110,6 @@ BARE: dict[str, Any] = {"invoke_without_command": True, "no_args_is_help": False
 
 # Which package holds it depends on typer's version.
 _USAGE_ERROR: Any = typer.BadParameter.__base__
-_OUT_OF_MEMORY = "out of memory: give a smaller --max-memory-gb, or close other programs"
 
 
 def new_app(help_text: str, aliases: Mapping[str, str] = MappingProxyType({})) -> typer.Typer:
@@ -188,36 +187,19 @@ def run(app: typer.Typer) -> None:
 def _run(app: typer.Typer) -> None:
     try:
         code = app(standalone_mode=False)
-    except UserError as failure:
-        _fail(str(failure))
-    except _USAGE_ERROR as failure:
-        _fail_usage(failure)
-    except ValueError as failure:
-        if not _is_of_optics(failure):
-            raise
-        _fail(str(failure))
     except EndedBySignal as failure:
         with suppress(OSError):  # the terminal may be gone, as after SIGHUP
             print(f"ended by {failure.name}: nothing half-written is left", file=sys.stderr)
         raise
-    except OSError as failure:
-        _fail(f"{failure.filename or 'file system'}: {failure.strerror or failure}")
-    except MemoryError:
-        _fail(_OUT_OF_MEMORY)
-    except RuntimeError as failure:
-        if "DefaultCPUAllocator" in str(failure):
-            _fail(_OUT_OF_MEMORY)
-        if "out of memory" not in str(failure).lower():
+    except _USAGE_ERROR as failure:
+        _fail_usage(failure)
+    except Exception as failure:
+        line = line_of(failure)
+        if line is None:
             raise
-        _fail("out of memory on the device: give a smaller --max-memory-gb, or --device cpu")
+        _fail(line)
     else:
         sys.exit(code)
-
-
-def _is_of_optics(failure: ValueError) -> bool:
-    """Whether the optics tell what the user can mend; they stand alone, without `UserError`."""
-    errors = sys.modules.get("optics.errors")
-    return errors is not None and isinstance(failure, errors.OpticsError)
 
 
 def _fail_usage(failure: Any) -> NoReturn:

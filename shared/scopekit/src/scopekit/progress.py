@@ -1,7 +1,7 @@
 """Progress with the time left, on standard error: bars on a terminal, else lines for a log."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -35,6 +35,24 @@ class Advance(Protocol):
 
 def no_progress(steps: int = 1, note: str = "") -> None:
     """Tell nobody."""
+
+
+OnProgress = Callable[[int, int], None]
+"""Told how many parts of some work are done, and of how many; what it raises ends the work."""
+
+
+def counted(on_progress: OnProgress | None, total: int) -> Advance:
+    """Return an `Advance` that tells ``on_progress`` how many of ``total`` parts are done."""
+    if on_progress is None:
+        return no_progress
+    done = 0
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        nonlocal done
+        done += steps
+        on_progress(done, total)
+
+    return advance
 
 
 # The bar on the screen, under which further ones appear while their blocks run.

@@ -1,6 +1,6 @@
 """From views to volumes: by a network, by deconvolution, and by both."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optics import LightFieldMicroscope, PSFFile, richardson_lucy
+from optics import LightFieldMicroscope, PSFFile, Subset, richardson_lucy
 from scopekit.errors import UserError
 from scopekit.images.target import Target
 from scopekit.memory import memory_budget
+from scopekit.progress import Advance, OnProgress, counted
 from serenet.api.arrays import AnyArray, Array, as_tensor, like
 from serenet.api.files import load_microscope
 from serenet.api.sources import Optics, is_psf_file, view_psf_of
@@ -35,6 +36,7 @@ def reconstruct(
     *,
     half: bool = False,
     max_memory_gb: float | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Array:
     """Reconstruct a volume from the views of a light field with a trained network.
 
@@ -55,6 +57,8 @@ def reconstruct(
         Compute in half precision: bfloat16 on the CPU, float16 on CUDA.
     max_memory_gb
         Budget in GB; default: 80 % of the free memory. Tiles give the same volume.
+    on_progress
+        Told the number of tiles done, and of all; what it raises ends the work.
 
     Returns
     -------
@@ -91,7 +95,13 @@ def reconstruct(
         raise UserError("reconstruct: give the scale too, n_num / scanning, or a microscope")
     unit = exact_gain(given)
     volume = reconstruct_tensor(
-        given * unit, model, table, scale, half=half, max_memory_gb=max_memory_gb
+        given * unit,
+        model,
+        table,
+        scale,
+        half=half,
+        max_memory_gb=max_memory_gb,
+        on_progress=on_progress,
     )
     if model.in_counts:
         volume /= unit
@@ -123,6 +133,7 @@ def deconvolve(
     microscope: LightFieldMicroscope | None = None,
     device: str | torch.device | None = None,
     max_memory_gb: float | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Array:
     """Reconstruct a volume iteratively: ordered-subset Richardson-Lucy, one view at a time.
 
@@ -146,6 +157,8 @@ def deconvolve(
     max_memory_gb
         Budget in GB; default: 80 % of the free memory. A field that needs more is cut into
         windows with half a PSF around, which give the whole within 0.2 %.
+    on_progress
+        Told the number of view updates done, and of all; what it raises ends the work.
 
     Returns
     -------
@@ -181,7 +194,8 @@ def deconvolve(
         tv_weight=tv,
         relative_change=stop_at_change,
     )
-    return like(field.solve(solve), views, field.subsets.microscope.voxel_um)
+    advance = counted(on_progress, iterations * len(field.subsets.order) * len(field.windows))
+    return like(field.solve(solve, advance), views, field.subsets.microscope.voxel_um)
 
 
 def refine(
@@ -193,6 +207,7 @@ def refine(
     microscope: LightFieldMicroscope | None = None,
     device: str | torch.device | None = None,
     max_memory_gb: float | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Array:
     """Improve a network's volume by physics: a few Richardson-Lucy updates, one view each.
 
@@ -208,7 +223,7 @@ def refine(
         As in `serenet.deconvolve`.
     n_updates
         Updates at most; with more than there are views their order starts anew.
-    device, max_memory_gb
+    device, max_memory_gb, on_progress
         As in `serenet.deconvolve`.
 
     Returns
@@ -249,8 +264,22 @@ def refine(
             n_updates,
             Path(folder),
             device=field.device,
+            advance=counted(on_progress, n_updates * len(field.windows)),
         )
     return like(refined.div_(field.unit), volume, field.subsets.microscope.voxel_um)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Subsets that tell when one has been used."""
+
+    subsets: ViewSubsets
+    advance: Advance
+
+    def __iter__(self) -> Iterator[Subset]:
+        for subset in self.subsets:
+            yield subset
+            self.advance()
 
 
 @dataclass(frozen=True)
@@ -269,12 +298,14 @@ class _LightField:
     def volume_shape(self) -> tuple[int, int, int]:
         return (len(self.subsets.microscope.depths_um), *self.subsets.volume_yx)
 
-    def solve(self, solver: Callable[[ViewSubsets, Tensor], Tensor]) -> Tensor:
+    def solve(
+        self, solver: Callable[[Iterable[Subset], Tensor], Tensor], advance: Advance
+    ) -> Tensor:
         """Return the volume of all windows, each solved from a flat one."""
         volume = torch.empty(self.volume_shape)
         for window in self.windows:
             inside = self.subsets.inside(window, self.device)
-            estimate = solver(inside, flat_start(inside))
+            estimate = solver(_Told(inside, advance), flat_start(inside))
             volume[(slice(None), *window.core)] = window.crop(estimate).div_(self.unit).cpu()
         return volume
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget, memory_budget
+from scopekit.progress import OnProgress, counted
 from serenet.networks.base import Network, Prepared, VolumeNetwork, compute
 from serenet.networks.tiling import Tile, cut_field, volume_shape
 
@@ -97,6 +98,7 @@ def reconstruct(
     *,
     half: bool = False,
     max_memory_gb: float | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Tensor:
     """Reconstruct a volume from the views of a light field.
 
@@ -116,6 +118,8 @@ def reconstruct(
         Compute in half precision: bfloat16 on the CPU, float16 on CUDA.
     max_memory_gb
         Budget in GB; default: 80 % of the free memory. Tiles give the same volume.
+    on_progress
+        Told the number of tiles done, and of all; what it raises ends the work.
 
     Returns
     -------
@@ -133,6 +137,8 @@ def reconstruct(
     if device.type == "cpu":
         budget = MemoryBudget(budget.available - volume.numel() * 4, budget.total)
     tiles = plan_tiles(model, field, n_depths, scale, budget, half=half)
+    advance = counted(on_progress, len(tiles))
     for place, part in volume_parts(views, model, shift, scale, tiles, half=half):
         volume[place] = part
+        advance()
     return volume

@@ -77,18 +77,38 @@ def open_views(
         )
     else:
         stack = open_stack(path, selection)
-    n_pages = stack.shape[-3]
+    return stack, pages_of_views(stack.shape[-3], microscope, str(path))
+
+
+def pages_of_views(n_pages: int, microscope: LightFieldMicroscope, name: str) -> list[int]:
+    """Return which pages of a stack are the microscope's views.
+
+    Parameters
+    ----------
+    n_pages
+        All n_num^2 views, or the microscope's.
+    microscope
+        The microscope, its views in the order wanted.
+    name
+        Of the stack.
+
+    Raises
+    ------
+    UserError
+        If it is another number.
+    """
+    n_all, n_subset = microscope.n_num**2, len(microscope.views)
     if n_pages == n_all:
-        return stack, list(microscope.views)
+        return list(microscope.views)
     if n_pages == n_subset:
-        return stack, list(range(n_subset))
+        return list(range(n_subset))
     if n_subset == n_all:
         raise UserError(
-            f"{path}: {n_pages} views; all {n_all} of this microscope are needed: give them, or "
+            f"{name}: {n_pages} views; all {n_all} of this microscope are needed: give them, or "
             "the name, the YAML file or the PSF of the microscope that recorded them"
         )
     raise UserError(
-        f"{path}: {n_pages} views; this microscope has {n_all}, of which {n_subset} are used: give "
+        f"{name}: {n_pages} views; this microscope has {n_all}, of which {n_subset} are used: give "
         "all or those, or the name, the YAML file or the PSF of the microscope that recorded them"
     )
 

@@ -15,6 +15,7 @@ from scopekit.images.files import VoxelSize
 from scopekit.images.plane_file import Planes, WritablePlanes
 from scopekit.images.target import require_finite
 from scopekit.memory import MemoryBudget, memory_budget
+from scopekit.progress import OnProgress, counted
 from tenet.array_kinds import Array, Kind, like, to_array
 from tenet.data.recordings import Recording
 from tenet.data.value_range import ValueRange, scale_of
@@ -53,7 +54,7 @@ def enhance(
     value_range: ValueRange | None = ...,
     with_hill: bool = ...,
     max_memory_gb: float | None = ...,
-    on_progress: Callable[[int, int], None] | None = ...,
+    on_progress: OnProgress | None = ...,
 ) -> Enhanced[Tensor]: ...
 @overload
 def enhance(
@@ -64,7 +65,7 @@ def enhance(
     value_range: ValueRange | None = ...,
     with_hill: bool = ...,
     max_memory_gb: float | None = ...,
-    on_progress: Callable[[int, int], None] | None = ...,
+    on_progress: OnProgress | None = ...,
 ) -> Enhanced[Array]: ...
 def enhance(
     model: JNet,
@@ -74,7 +75,7 @@ def enhance(
     value_range: ValueRange | None = None,
     with_hill: bool = True,
     max_memory_gb: float | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Enhanced[Array] | Enhanced[Tensor]:
     """Enhance a stack, in chunks where it does not fit the memory.
 
@@ -97,7 +98,7 @@ def enhance(
         Peak of the process on the CPU, or of the device's memory on CUDA; by default what it holds
         and 80 % of what is free.
     on_progress
-        Called with the number of parts done, and of all.
+        Told the number of parts done, and of all; what it raises ends the work.
 
     Returns
     -------
@@ -134,14 +135,6 @@ def enhance(
         taken = 2 * structure.nbytes + reconstruction.nbytes
         budget = MemoryBudget(budget.available - taken, budget.total)
     plan = plan_enhancement(model, volume.shape, budget)
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        if on_progress is not None:
-            on_progress(done, plan.steps)
-
     enhance_into(
         model,
         volume,
@@ -150,7 +143,7 @@ def enhance(
         brightness,
         reconstruction,
         plan,
-        advance,
+        counted(on_progress, plan.steps),
         with_hill=with_hill,
     )
     z_um, y_um, x_um = voxel_um or model.recorded_voxel_um
