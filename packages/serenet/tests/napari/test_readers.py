@@ -10,11 +10,6 @@ pytest.importorskip("napari", reason="napari is not installed: run nox -s napari
 SMALL = presets["nnum13"].with_middle_depths(3)
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
-
-
 def shown(viewer, path):
     viewer.open(str(path), plugin="serenet")
     return viewer.layers[-1]

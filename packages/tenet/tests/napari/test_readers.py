@@ -6,11 +6,6 @@ from scopekit.images.files import write_volume
 pytest.importorskip("napari", reason="napari is not installed: run nox -s napari")
 
 
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
-
-
 def shown(viewer, path):
     viewer.open(str(path), plugin="tenet-microscopy")
     return viewer.layers[-1]

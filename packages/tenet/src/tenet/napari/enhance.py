@@ -1,0 +1,276 @@
+"""The widget *Enhance*: structure and brightness of a stack, and the objects in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import ComboBox, Container, FileEdit, FloatSlider, LineEdit, PushButton
+from numpy.typing import NDArray
+
+import tenet
+from scopekit.errors import UserError
+from scopekit.images.voxel import Steps, VoxelSize
+from scopekit.napari.choices import (
+    Place,
+    add_region,
+    chosen,
+    is_image,
+    layer_box,
+    region_of,
+    shown_values,
+)
+from scopekit.napari.layers import layer_of
+from scopekit.napari.work import Progress, WorkPanel
+from tenet.config.files import SHIPPED
+from tenet.data.value_range import ValueRange, scale_of
+from tenet.enhancement.stack import Enhanced
+from tenet.network.jnet import JNet
+from tenet.objects.measurements import ObjectMeasurement
+
+_REGION_SIDE = 64
+_ALL = (slice(None), slice(None))
+_OWN = "my own, below"
+_ABOVE, _OBJECTS = "above threshold", "objects"
+_RESULTS = ("reconstruction", "brightness", "structure")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What to enhance: a part of a stack, and where that lies."""
+
+    name: str
+    volume: NDArray[np.float32]
+    voxel_um: VoxelSize | None
+    origin_um: tuple[float, float, float]
+    value_range: ValueRange
+    weights: str | Path
+    config: str | None
+
+
+class Enhance(Container):
+    """Enhances a stack, or first a region of it; labels and measures its objects.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        self._viewer = napari_viewer
+        self._found: tuple[Any, Enhanced[NDArray[np.float32]]] | None = None
+        self.stack = layer_box(napari_viewer, "stack", "stack", _is_recording)
+        names = sorted(path.stem for path in SHIPPED.glob("*.pt") if path.stem != "alignment")
+        self.weights = ComboBox(
+            name="weights", label="weights", choices=[*names, _OWN], value=names[0],
+            tooltip="Weights that ship are small, and trained on simulated stacks: fine-tune them.",
+        )  # fmt: skip
+        self.own_weights = FileEdit(
+            name="own_weights", label="my weights", mode="r", filter="*.pt", nullable=True,
+            tooltip="A checkpoint of tenet finetune or pretrain, or a published one.",
+        )  # fmt: skip
+        self.config = FileEdit(
+            name="config", label="configuration", mode="r", filter="*.json", nullable=True,
+            tooltip="Only for weights that do not tell their own, such as published ones.",
+        )  # fmt: skip
+        self.value_range = LineEdit(
+            name="value_range", label="values 0 and 1",
+            tooltip="Recorded values that count as 0 and 1, such as 100 900; empty: the stack's "
+            "least and largest.",
+        )  # fmt: skip
+        self.threshold = FloatSlider(
+            name="threshold", label="threshold", min=0.0, max=1.0, step=0.01, value=0.5,
+            tooltip="What counts as structure; it shows at once.",
+        )  # fmt: skip
+        region = PushButton(text="Draw a region", name="region")
+        preview = PushButton(text="Preview the region", name="preview")
+        whole = PushButton(text="Enhance all", name="whole")
+        measure = PushButton(text="Label and measure objects", name="measure")
+        self.work = WorkPanel(preview, whole, measure)
+        super().__init__(
+            widgets=[
+                self.stack, self.weights, self.own_weights, self.config, self.value_range,
+                Container(widgets=[region, preview, whole], labels=False, layout="horizontal"),
+                self.threshold, measure, self.work,
+            ]
+        )  # fmt: skip
+        region.clicked.connect(self._draw_region)
+        preview.clicked.connect(lambda: self._enhance(part=True))
+        whole.clicked.connect(lambda: self._enhance(part=False))
+        measure.clicked.connect(self._measure)
+        self.threshold.changed.connect(self._show_threshold)
+        self.weights.changed.connect(self._show_own)
+        self.stack.changed.connect(self._take_range)
+        self._show_own()
+        self._take_range()
+
+    def _show_own(self) -> None:
+        self.own_weights.visible = self.config.visible = self.weights.value == _OWN
+
+    def _take_range(self) -> None:
+        """Write the values that are 0 and 1, where a layer tells them."""
+        layer = self.stack.value
+        told = layer.metadata.get("value_range") if layer is not None else None
+        self.value_range.value = " ".join(f"{value:g}" for value in told) if told else ""
+
+    def _draw_region(self) -> None:
+        with self.work.failures_told():
+            add_region(self._viewer, chosen(self.stack, "stack"), _REGION_SIDE)
+
+    def _enhance(self, *, part: bool) -> None:
+        with self.work.failures_told():
+            layer = chosen(self.stack, "stack")
+            place = _ALL
+            if part:
+                if region_of(self._viewer, layer) is None:
+                    add_region(self._viewer, layer, _REGION_SIDE)
+                place = region_of(self._viewer, layer) or _ALL
+            task = self._task(layer, place)
+            self.work.run("enhancing", lambda progress: _enhance(task, progress), self._show_found)
+
+    def _task(self, layer: Any, place: Place) -> _Task:
+        volume = shown_values(layer, self._viewer)
+        least, largest = float(volume.min()), float(volume.max())
+        value_range = scale_of(layer.name, least, largest, _numbers(self.value_range.value))
+        rows, columns = place
+        part = np.ascontiguousarray(volume[:, rows, columns])
+        scale = [float(step) for step in layer.scale[-3:]]
+        first = np.array([0, rows.start or 0, columns.start or 0])
+        origin = np.asarray(layer.translate[-3:]) + first * scale
+        own = self.weights.value == _OWN
+        in_um = str(layer.units[-1]) == "micrometer"
+        return _Task(
+            name=layer.name,
+            volume=part,
+            voxel_um=(scale[0], scale[1], scale[2]) if in_um else None,
+            origin_um=(float(origin[0]), float(origin[1]), float(origin[2])),
+            value_range=value_range,
+            weights=self._chosen_weights(),
+            config=str(self.config.value) if own and self.config.value else None,
+        )
+
+    def _chosen_weights(self) -> str | Path:
+        if self.weights.value != _OWN:
+            return str(self.weights.value)
+        if not self.own_weights.value:
+            raise UserError("no weights are chosen: name a checkpoint (.pt) below")
+        return Path(self.own_weights.value)
+
+    def _show_found(self, outcome: tuple[_Task, JNet, Enhanced[NDArray[np.float32]]]) -> str:
+        """Show what was found as layers; return a line about it."""
+        task, model, found = outcome
+        coarse = task.voxel_um or model.recorded_voxel_um
+        shown: dict[str, Any] = {}
+        for name in _RESULTS:
+            voxel_um = coarse if name == "reconstruction" else found.voxel_um
+            shown[name] = self._put(task, name, getattr(found, name), voxel_um, coarse)
+        shown["reconstruction"].visible = shown["brightness"].visible = False
+        above = self._put(task, _ABOVE, found.structure, found.voxel_um, coarse)
+        above.colormap, above.blending, above.opacity = "magenta", "additive", 0.5
+        self._found = (above, found)
+        self._show_threshold()
+        low, high = task.value_range
+        z, y, x = found.voxel_um
+        return (
+            f"{task.name}: recorded values {low:.4g} and {high:.4g} counted as 0 and 1; voxels of "
+            f"{z:.3g} x {y:.3g} x {x:.3g} um"
+        )
+
+    def _put(
+        self, task: _Task, name: str, values: Any, voxel_um: VoxelSize, coarse: VoxelSize
+    ) -> Any:
+        """Add a layer, or replace the one of that name."""
+        title = f"{task.name} {name}"
+        if title in self._viewer.layers:
+            self._viewer.layers.remove(title)
+        # Planes of the result share the thickness of a recorded one.
+        shift = [(fine - whole) / 2 for fine, whole in zip(voxel_um, coarse, strict=True)]
+        translate = [a + b for a, b in zip(task.origin_um, shift, strict=True)]
+        kind = "labels" if name == _OBJECTS else "image"
+        values, about, _ = layer_of(values, title, Steps(*voxel_um), translate=translate)
+        return getattr(self._viewer, f"add_{kind}")(values, **about)
+
+    def _show_threshold(self) -> None:
+        if self._found is not None:
+            cut = self.threshold.value
+            self._found[0].contrast_limits = (cut - 1e-4, cut + 1e-4)
+
+    def _measure(self) -> None:
+        with self.work.failures_told():
+            if self._found is None:
+                raise UserError("nothing is enhanced yet: preview a region, or enhance all")
+            (above, found), threshold = self._found, float(self.threshold.value)
+
+            def measure(progress: Progress) -> tuple[NDArray[np.int32], list[ObjectMeasurement]]:
+                labels = tenet.label_objects(found.structure, threshold)
+                progress.begin("measuring objects")
+                return labels, tenet.measure_objects(labels, found.voxel_um, found.brightness)
+
+            def show(outcome: tuple[NDArray[np.int32], list[ObjectMeasurement]]) -> str:
+                return self._show_objects(above, *outcome)
+
+            self.work.run("labelling objects", measure, show)
+
+    def _show_objects(
+        self, above: Any, labels: NDArray[np.int32], objects: list[ObjectMeasurement]
+    ) -> str:
+        name = above.name.replace(_ABOVE, _OBJECTS)
+        if name in self._viewer.layers:
+            self._viewer.layers.remove(name)
+        self._viewer.add_labels(
+            labels,
+            name=name,
+            scale=above.scale,
+            translate=above.translate,
+            units=above.units,
+            axis_labels=above.axis_labels,
+            features=features_of(objects),
+        )
+        above.visible = False
+        volume = sum(one.volume_um3 for one in objects)
+        return f"{len(objects)} objects, {volume:.4g} um³: their table is Layers > Features table"
+
+
+def features_of(objects: list[ObjectMeasurement]) -> dict[str, NDArray[Any]]:
+    """Return the measures of objects as columns, as a labels layer takes them."""
+    names = (
+        "volume_um3", "surface_um2", "sphericity", "z_xy_ratio", "mean_intensity", "touches_border",
+    )  # fmt: skip
+    columns = {"index": np.array([one.label for one in objects], dtype=np.int64)}
+    for axis, letter in enumerate("zyx"):
+        columns[f"centroid_{letter}_um"] = np.array([one.centroid_um[axis] for one in objects])
+    for name in names:
+        columns[name] = np.array([getattr(one, name) for one in objects])
+    return columns
+
+
+def _is_recording(layer: Any) -> bool:
+    made = (*_RESULTS, _ABOVE)
+    return is_image(layer) and not layer.name.endswith(tuple(f" {name}" for name in made))
+
+
+def _enhance(task: _Task, progress: Progress) -> tuple[_Task, JNet, Enhanced[NDArray[np.float32]]]:
+    progress.begin("reading the weights")
+    model = tenet.load_model(task.weights, task.config, device="auto")
+    progress.begin("enhancing")
+    found = tenet.enhance(
+        model,
+        task.volume,
+        voxel_um=task.voxel_um,
+        value_range=task.value_range,
+        on_progress=progress,
+    )
+    return task, model, found
+
+
+def _numbers(text: str) -> ValueRange | None:
+    """Return the two numbers of a line, ``None`` for an empty one."""
+    parts = text.replace(",", " ").split()
+    if not parts:
+        return None
+    try:
+        low, high = map(float, parts)
+    except ValueError as failure:
+        raise UserError(f"values 0 and 1: {text}: give two numbers, such as 100 900") from failure
+    return low, high

@@ -1,0 +1,127 @@
+"""Which layer a widget works on, and which part of it: layers to choose, and a region to draw."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import ComboBox
+from numpy.typing import NDArray
+
+from scopekit.errors import UserError
+
+REGION = "preview region"
+
+Place = tuple[slice, slice]
+"""Rows and columns."""
+
+
+def layer_box(viewer: Any, name: str, label: str, fits: Callable[[Any], bool]) -> ComboBox:
+    """Return a box to choose one of the viewer's layers that fit; it follows the viewer.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    name, label
+        Of the box.
+    fits
+        Whether a layer can be chosen.
+    """
+    box = ComboBox(
+        name=name,
+        label=label,
+        nullable=True,
+        choices=lambda _: [layer for layer in viewer.layers if fits(layer)],
+    )
+    events = (viewer.layers.events.inserted, viewer.layers.events.removed)
+
+    def renew() -> None:
+        box.reset_choices()
+        if box.value is None and len(box.choices) > 1:
+            box.value = next(c for c in box.choices if c is not None)
+
+    def forget() -> None:
+        for event in events:
+            event.disconnect(renew)
+
+    for event in events:
+        event.connect(renew)
+    box.native.destroyed.connect(forget)
+    renew()
+    return box
+
+
+def chosen(box: ComboBox, what: str) -> Any:
+    """Return the layer chosen; raise `UserError` if there is none."""
+    if box.value is None:
+        raise UserError(
+            f"no {what} is chosen: open one, or take the demo's from File > Open Sample"
+        )
+    return box.value
+
+
+def is_image(layer: Any) -> bool:
+    """Whether a layer is an image of three axes or more, and not of colours."""
+    return type(layer).__name__ == "Image" and layer.ndim >= 3 and not layer.rgb
+
+
+def shown_values(layer: Any, viewer: Any) -> NDArray[np.float32]:
+    """Return the values of a layer, (Z, Y, X), float32; of a series, of the time point shown."""
+    data = layer.data
+    if layer.ndim > 3:
+        step = viewer.dims.current_step[viewer.dims.ndim - layer.ndim]
+        data = data[min(step, len(data) - 1)]
+    return np.ascontiguousarray(data, dtype=np.float32)
+
+
+def add_region(viewer: Any, layer: Any, side: int) -> Any:
+    """Lay a square of ``side`` pixels of a layer over its middle, to be moved and resized."""
+    height, width = layer.data.shape[-2:]
+    half = min(side, height, width) / 2
+    y, x = height / 2 - 0.5, width / 2 - 0.5
+    corners = [
+        (y - half, x - half),
+        (y - half, x + half),
+        (y + half, x + half),
+        (y + half, x - half),
+    ]
+    if REGION in viewer.layers:
+        viewer.layers.remove(REGION)
+    region = viewer.add_shapes(
+        [np.array(corners)],
+        shape_type="rectangle",
+        name=REGION,
+        scale=layer.scale[-2:],
+        translate=layer.translate[-2:],
+        units=layer.units[-2:],
+        axis_labels=("y", "x"),
+        edge_color="yellow",
+        face_color="transparent",
+        edge_width=max(half / 30, 0.5),
+    )
+    region.mode = "select"
+    return region
+
+
+def region_of(viewer: Any, layer: Any) -> Place | None:
+    """Return the pixels of a layer inside the region drawn, ``None`` where there is none.
+
+    Raises
+    ------
+    UserError
+        If the region lies beside the layer.
+    """
+    if REGION not in viewer.layers or not len(viewer.layers[REGION].data):
+        return None
+    height, width = layer.data.shape[-2:]
+    region = viewer.layers[REGION]
+    corners = np.asarray(region.data[-1])[:, -2:] * region.scale[-2:] + region.translate[-2:]
+    pixels = (corners - layer.translate[-2:]) / layer.scale[-2:]
+    places = []
+    for low, high, n in zip(pixels.min(axis=0), pixels.max(axis=0), (height, width), strict=True):
+        first, end = max(math.ceil(low), 0), min(math.floor(high) + 1, n)
+        if first >= end:
+            raise UserError(f"the {REGION} lies beside {layer.name}: draw it over the image")
+        places.append(slice(first, end))
+    return places[0], places[1]
