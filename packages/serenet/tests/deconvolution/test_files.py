@@ -159,6 +159,22 @@ def test_computes_the_psf_of_the_optics(deconvolve, tmp_path, result, scope):
     assert record_of(tmp_path / "out", "some_deconvolved")["psf"] == "computed from the optics"
 
 
+def test_voxels_can_be_coarser(deconvolve, tmp_path, result, scope):
+    optics = tmp_path / "scope.yaml"
+    settings = scope.model_dump(mode="json") | {"scanning": 1, "views": list(scope.views[:6])}
+    optics.write_text(yaml.safe_dump(settings))
+    some = tmp_path / "some.tif"
+    tifffile.imwrite(some, np.random.default_rng(0).poisson(50, (6, 12, 12)).astype(np.float32))
+    arguments = ("--no-preview", "--iterations", 1, "--supersample", 5)
+    assert deconvolve(*arguments, optics=("--microscope", optics), source=some).code == 0
+    assert result(stem="some_deconvolved").shape == (9, 60, 60)
+    voxel = open_stack(tmp_path / "out/some_deconvolved.tif").voxel_um
+    assert voxel[1] == pytest.approx(100 / 63 / 5, rel=1e-3)
+    outcome = deconvolve(*arguments)
+    assert outcome.code == 2
+    assert "--supersample 5" in outcome.error
+
+
 def test_series_are_deconvolved_frame_by_frame(deconvolve, tmp_path, result, simulated):
     views = tifffile.imread(simulated[0])[:, :15, :12]
     for name, stack in (("series", np.stack([views, 2 * views])), ("single", 2 * views)):

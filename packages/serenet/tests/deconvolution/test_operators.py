@@ -32,7 +32,7 @@ def counted(psf):
 
 def test_as_many_are_kept_as_there_is_room_for(counted):
     view_psf, asked = counted
-    one = ViewOperators(view_psf, SCOPE)(0, *SIZES, CPU)
+    one = ViewOperators(view_psf, SCOPE)((0,), *SIZES, CPU)
     volume = 3 * 65 * 52 * 4
     for room, operators, sensitivities in (
         (0, 0, 0),
@@ -41,9 +41,9 @@ def test_as_many_are_kept_as_there_is_room_for(counted):
         (1e9, 9, 9),
     ):
         make = ViewOperators(view_psf, SCOPE, room)
-        made = [make(channel, *SIZES, CPU) for channel in range(9)]
+        made = [make((channel,), *SIZES, CPU) for channel in range(9)]
         asked.clear()
-        assert sum(make(c, *SIZES, CPU) is made[c] for c in range(9)) == operators
+        assert sum(make((c,), *SIZES, CPU) is made[c] for c in range(9)) == operators
         assert len(asked) == 9 - operators
         kept = [operator.sensitivity() is operator.sensitivity() for operator in made]
         assert kept == [n < sensitivities for n in range(9)]
@@ -52,9 +52,9 @@ def test_as_many_are_kept_as_there_is_room_for(counted):
 def test_another_size_takes_the_place_of_the_last(counted):
     view_psf, asked = counted
     make = ViewOperators(view_psf, SCOPE, 1e9)
-    first = make(3, *SIZES, CPU)
-    make(3, (39, 52), (9, 12), CPU)
-    assert make(3, *SIZES, CPU) is not first
+    first = make((3,), *SIZES, CPU)
+    make((3,), (39, 52), (9, 12), CPU)
+    assert make((3,), *SIZES, CPU) is not first
     assert asked == [3, 3, 3]
 
 
@@ -64,7 +64,7 @@ def test_volumes_are_those_of_the_full_operator(psf, counted):
     full = [RecordedLightField(psf[a : a + 1], *SIZES) for a in range(9)]
     views = [torch.poisson(200 * one.forward(truth).clamp(min=0), generator) for one in full]
     make = ViewOperators(counted[0], SCOPE, 1e9)
-    ours = [make(a, *SIZES, CPU) for a in range(9)]
+    ours = [make((a,), *SIZES, CPU) for a in range(9)]
     plain, kept = (
         richardson_lucy(
             [Subset(operators[a], views[a]) for a in SCOPE.oblique_first],

@@ -18,6 +18,7 @@ from optics.lightfield.projection import LightFieldOperator
 from optics.lightfield.psf import phase_space_psf, psf_shift
 from optics.lightfield.psf_files import PSFFile, open_psf, write_psf
 from optics.lightfield.recording import RecordedLightField
+from optics.lightfield.resolution import Sieve, lateral_band_limit, volume_sieve
 from optics.lightfield.sampling import sample_views, sampled_size, volume_size
 from optics.noise import NLLMPG, add_camera_noise
 from optics.two_photon.blur import blur_and_downsample, blur_padding, section_to_kernel
@@ -40,6 +41,7 @@ __all__ = [
     "OpticsError",
     "PSFFile",
     "RecordedLightField",
+    "Sieve",
     "Subset",
     "TwoPhotonNLL",
     "TwoPhotonOperator",
@@ -50,6 +52,7 @@ __all__ = [
     "fit_neural_psf",
     "gaussian_section",
     "gibson_lanni",
+    "lateral_band_limit",
     "open_psf",
     "phase_space_psf",
     "poisson_deviance",
@@ -60,6 +63,7 @@ __all__ = [
     "sample_views",
     "sampled_size",
     "section_to_kernel",
+    "volume_sieve",
     "volume_size",
     "write_psf",
 ]

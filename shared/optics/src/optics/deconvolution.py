@@ -42,6 +42,11 @@ class Subset:
         From a volume to the data.
     measured
         The data, not negative.
+    background
+        Expected counts without sample, a number or of a shape that fits the data.
+    floor
+        Counts below which misfits weigh no more: the step divides by the prediction and this.
+        Models of real microscopes are wrong by a share of the light, not by its square root.
 
     Examples
     --------
@@ -53,6 +58,8 @@ class Subset:
 
     operator: Operator
     measured: Tensor
+    background: Tensor | float = 0.0
+    floor: float = 0.0
 
     @cached_property
     def sensitivity(self) -> Tensor:
@@ -79,7 +86,9 @@ def poisson_deviance(measured: Tensor, predicted: Tensor) -> float:
     0.0
     """
     safe = predicted.clamp(min=1e-6)
-    return float(2 * (torch.xlogy(measured, measured / safe) - measured + predicted).mean())
+    # A measured value whose quotient is no number any more adds nothing.
+    quotient = (measured / safe).clamp(min=1e-30)
+    return float(2 * (torch.xlogy(measured, quotient) - measured + predicted).mean())
 
 
 def total_variation_factor(volume: Tensor, weight: float) -> Tensor:
@@ -116,8 +125,8 @@ def richardson_lucy_step(
 ) -> tuple[Tensor, float]:
     """Improve an estimate by one subset: one Richardson-Lucy step.
 
-    ``v <- v * (1 + A^T (m / (A v + b) - 1) / A^T 1) ^ exponent``; exponent 1 is the classical
-    step.
+    ``v <- v * (1 + A^T ((m - p) / (p + c)) / A^T 1) ^ exponent`` with the prediction ``p = A v +
+    b`` and the subset's floor c; exponent 1 without a floor is the classical step.
 
     Parameters
     ----------
@@ -126,7 +135,7 @@ def richardson_lucy_step(
     subset
         Data and operator.
     background
-        Expected counts without sample.
+        Expected counts without sample, besides the subset's own.
     exponent
         Above 1 takes longer steps (over-relaxation); 1.5 is safe for ordered subsets.
     tv_weight
@@ -146,11 +155,12 @@ def richardson_lucy_step(
     tensor(4.)
     """
     measured = subset.measured
-    predicted = subset.operator.forward(estimate) + background
+    predicted = subset.operator.forward(estimate) + (background + subset.background)
     fit = poisson_deviance(measured, predicted)
     # Ripple of the Fourier transforms around zero must not divide.
-    floor = 1e-6 * float(measured.max()) + 1e-12
-    excess = measured.div(predicted.clamp_(min=floor)).sub_(1)
+    least = 1e-6 * float(measured.max()) + 1e-12
+    raised = predicted.clamp_(min=least) + subset.floor
+    excess = (measured + subset.floor).div_(raised).sub_(1)
     smoothing = total_variation_factor(estimate, tv_weight) if tv_weight else None
     sensitivity = subset.sensitivity
     for part, correction in _adjoint_slabs(subset.operator, excess):

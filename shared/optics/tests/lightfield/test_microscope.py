@@ -236,3 +236,15 @@ def test_depths_in_nanometres_are_told() -> None:
     microscope = LightFieldMicroscope.model_validate(WATER)
     with pytest.raises(OpticsError, match=r"depths_um reach 18000 um, .* 18000 nm are 18 um: is"):
         microscope.with_depths([1000 * z for z in microscope.depths_um])
+
+
+def test_fewer_voxels_a_lens_sample_the_same_field_more_coarsely():
+    scope = presets["nnum13"].with_voxels_a_lens(9)
+    assert scope.pixel_um == pytest.approx(13 / 9 * presets["nnum13"].pixel_um)
+    assert scope.view_pixel_um == pytest.approx(presets["nnum13"].view_pixel_um)
+    assert scope.volume_shape((24, 21))[1:] == (72, 63)
+    assert scope.view_step == presets["nnum13"].view_step
+    with pytest.raises(OpticsError, match="voxels_a_lens"):
+        scope.with_voxels_a_lens(0)
+    with pytest.raises(OpticsError, match="below scanning"):
+        scope.with_voxels_a_lens(2)

@@ -202,3 +202,18 @@ def test_by_itself_the_support_holds_the_light_of_the_last_view(name: str) -> No
     held = phase_space_psf(microscope, deepest, last).sum()
     # 0.966 for both; what is missing is diffraction, in a cross as wide as the field.
     assert held > 0.95 * phase_space_psf(microscope, deepest, last, 401).sum()
+
+
+def test_depths_towards_the_objective_are_those_of_the_other_side():
+    away = presets["nnum13"].with_depths([-3.0, 2.0]).with_views([84, 86])
+    towards = type(away).model_validate(away.model_dump() | {"z_direction": "towards"})
+    there = phase_space_psf(away, depths_um=[3.0, -2.0], size=41)
+    torch.testing.assert_close(phase_space_psf(towards, size=41), there)
+
+
+def test_psfs_on_coarser_voxels_are_samples_of_the_same():
+    fine = presets["nnum13"].with_depths([4.0]).with_views([86]).with_voxels_a_lens(15)
+    coarse = fine.with_voxels_a_lens(5)
+    every_third = phase_space_psf(fine, size=91)[..., 45 % 3 :: 3, 45 % 3 :: 3]
+    ours = phase_space_psf(coarse, size=every_third.shape[-1])
+    torch.testing.assert_close(ours, 9 * every_third, rtol=0, atol=2e-3 * float(ours.max()))

@@ -1,6 +1,6 @@
 """From views to volumes: by a network, by deconvolution, and by both."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optics import LightFieldMicroscope, PSFFile, Subset, richardson_lucy
+from optics import LightFieldMicroscope, PSFFile, Subset, richardson_lucy, volume_sieve
 from scopekit.errors import UserError
 from scopekit.images.target import Target
 from scopekit.memory import memory_budget
@@ -19,7 +19,14 @@ from serenet.api.arrays import AnyArray, Array, as_tensor, like
 from serenet.api.files import load_microscope
 from serenet.api.sources import Optics, is_psf_file, view_psf_of
 from serenet.deconvolution.operators import ViewOperators
-from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
+from serenet.deconvolution.subsets import (
+    EXPONENT,
+    CountedSubsets,
+    Pedestal,
+    ViewSubsets,
+    flat_start,
+    split_pedestal,
+)
 from serenet.deconvolution.windows import Window, plan_windows, room_beside
 from serenet.networks.base import Network, VolumeNetwork
 from serenet.reconstruction.refinement import refine as refine_in_place
@@ -137,6 +144,10 @@ def deconvolve(
 ) -> Array:
     """Reconstruct a volume iteratively: ordered-subset Richardson-Lucy, one view at a time.
 
+    Of an unscanned light field the volume is as smooth in each plane as the views tell
+    (`optics.Sieve`), the background of each view need not be subtracted, and three views are used
+    at a time.
+
     Parameters
     ----------
     views
@@ -186,7 +197,9 @@ def deconvolve(
     """
     if iterations < 1 or tv < 0 or stop_at_change < 0:
         raise UserError("deconvolve: iterations from 1, tv and stop_at_change from 0")
-    field = _plan(views, psf_or_microscope, microscope, device, max_memory_gb, with_tv=tv > 0)
+    field = _plan(
+        views, psf_or_microscope, microscope, device, max_memory_gb, with_tv=tv > 0, smooth=True
+    )
     solve = partial(
         richardson_lucy,
         iterations=iterations,
@@ -194,7 +207,7 @@ def deconvolve(
         tv_weight=tv,
         relative_change=stop_at_change,
     )
-    advance = counted(on_progress, iterations * len(field.subsets.order) * len(field.windows))
+    advance = counted(on_progress, iterations * len(field.subsets) * len(field.windows))
     return like(field.solve(solve, advance), views, field.subsets.microscope.voxel_um)
 
 
@@ -270,19 +283,6 @@ def refine(
 
 
 @dataclass(frozen=True)
-class _Told:
-    """Subsets that tell when one has been used."""
-
-    subsets: ViewSubsets
-    advance: Advance
-
-    def __iter__(self) -> Iterator[Subset]:
-        for subset in self.subsets:
-            yield subset
-            self.advance()
-
-
-@dataclass(frozen=True)
 class _LightField:
     """The data, a subset a view, the windows in which it fits the memory, and where to compute.
 
@@ -305,8 +305,9 @@ class _LightField:
         volume = torch.empty(self.volume_shape)
         for window in self.windows:
             inside = self.subsets.inside(window, self.device)
-            estimate = solver(_Told(inside, advance), flat_start(inside))
-            volume[(slice(None), *window.core)] = window.crop(estimate).div_(self.unit).cpu()
+            estimate = solver(CountedSubsets(inside, advance), flat_start(inside))
+            part = window.crop(inside.volume(estimate))
+            volume[(slice(None), *window.core)] = part.div_(self.unit).cpu()
         return volume
 
 
@@ -318,6 +319,7 @@ def _plan(
     max_memory_gb: float | None,
     *,
     with_tv: bool = False,
+    smooth: bool = False,
 ) -> _LightField:
     given = _checked(views).detach().float()
     if float(given.min()) < 0:
@@ -335,9 +337,15 @@ def _plan(
     size = max(view_psf(0).shape[-2:])
     windows = plan_windows(field, microscope, size, budget, tv=with_tv)
     room = room_beside(windows, microscope, size, budget, tv=with_tv)
-    operators = ViewOperators(view_psf, microscope, room)
+    sieve = volume_sieve(microscope) if smooth and microscope.scanning == 1 else None
+    operators = ViewOperators(view_psf, microscope, room, sieve)
     unit = exact_gain(given)
-    subsets = ViewSubsets(given * unit, operators, (volume_yx[0], volume_yx[1]), order)
+    pedestal: Pedestal | None = None
+    if sieve is None:
+        given = given * unit
+    else:
+        given, pedestal = split_pedestal(given, gain=unit)
+    subsets = ViewSubsets(given, operators, (volume_yx[0], volume_yx[1]), order, pedestal)
     return _LightField(subsets, windows, where, unit)
 
 

@@ -48,6 +48,15 @@ def deconvolve(
     stop_at_change: Annotated[
         float, typer.Option(min=0.0, help="Stop when a sweep changes less than this share.")
     ] = 0.0,
+    supersample: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=99,
+            help="Voxels a microlens side; of an unscanned light field 5 hold nearly all there is.",
+            show_default="voxels_a_lens of the microscope, which is n_num",
+        ),
+    ] = None,
     background: BackgroundOption = None,
     channel: ChannelOption = None,
     position: PositionOption = None,
@@ -61,6 +70,9 @@ def deconvolve(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Reconstruct volumes iteratively: ordered-subset Richardson-Lucy, one view at a time.
+
+    Planes of unscanned light fields come out as fine as the views tell of each (near the focal
+    plane a lens), without the grid of the lenses, and the background of each view is fitted.
 
     An interrupted run goes on where it stopped when the same command is given again, and a finished
     one when more iterations are asked for. Fields too
@@ -78,6 +90,7 @@ def deconvolve(
         iterations=iterations,
         tv=tv,
         stop_at_change=stop_at_change,
+        supersample=supersample,
         background=background,
         selection=select(channel, position, frames_are),
         virtual_scan=virtual_scan,

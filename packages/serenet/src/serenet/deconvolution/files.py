@@ -7,17 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optics import LightFieldMicroscope, richardson_lucy
+from optics import LightFieldMicroscope, richardson_lucy, volume_sieve
+from scopekit.errors import UserError
 from scopekit.images.files import WHOLE_FILE, Selection, StackFile
 from scopekit.images.target import Target
 from scopekit.inputs import run_all
 from scopekit.memory import choose_device, memory_budget, return_freed_memory
-from scopekit.progress import Advance, progress_bar
+from scopekit.progress import Advance, progress_bar, say
 from serenet import __version__
 from serenet.deconvolution.earlier import EarlierResult, earlier_result, tell
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.resume import SavedSweeps
-from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start
+from serenet.deconvolution.subsets import (
+    EXPONENT,
+    CountedSubsets,
+    ViewSubsets,
+    flat_start,
+    split_pedestal,
+)
 from serenet.deconvolution.windows import Window, plan_windows, room_beside
 from serenet.networks.shipped import checkpoint_file
 from serenet.networks.vsnet import VsNet
@@ -25,7 +32,7 @@ from serenet.results.contents import digests
 from serenet.results.writer import ResultOptions, ResultWriter
 from serenet.views.brightness import exact_gain, subtract_background
 from serenet.views.files import find_stacks, open_views, read_views, warn_if_dark
-from serenet.views.microscope import load_microscope
+from serenet.views.microscope import load_microscope, with_voxels
 from serenet.views.psf import ViewPSF, psf_of_views
 from serenet.virtual_scanning.frame import load_scan, scanned, warn_of_sampling
 
@@ -39,6 +46,7 @@ class DeconvolveOptions(ResultOptions):
     iterations: int = 3
     tv: float = 0.0
     stop_at_change: float = 0.0
+    supersample: int | None = None
     background: float | None = None
     selection: Selection = WHOLE_FILE
     virtual_scan: Path | None = None
@@ -52,11 +60,19 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
     sources = find_stacks(inputs, folders_are_series=options.format == "zarr")
     device = choose_device(options.device)
     told = load_microscope(options.microscope) if options.microscope else None
+    if options.supersample is not None:
+        if told is None or options.psf is not None:
+            raise UserError(
+                f"`supersample={options.supersample}`: a PSF file has its own voxels; leave that "
+                "out, and name the microscope instead"
+            )
+        told = with_voxels(told, options.supersample)
     view_psf, microscope = psf_of_views(options.psf, told)
     scan, recorded, factor = None, microscope, 1
     if options.virtual_scan is not None:
         scan = load_scan(options.virtual_scan, microscope, device)
         recorded, factor = microscope.with_all_views(), scan.factor
+    smooth = microscope.scanning == 1
     settings = {
         "method": "deconvolved",
         "serenet_version": __version__,
@@ -69,10 +85,11 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         "optics": microscope.model_dump(mode="json"),
         "iterations": options.iterations,
         "step_exponent": EXPONENT,
+        "smooth": smooth,
         "tv": options.tv,
         "stop_at_change": options.stop_at_change,
         **options.selection.settings(),
-        "background": "1 % quantile" if options.background is None else options.background,
+        "background": _background(options, microscope),
         "device": str(device),
         "dtype": options.dtype,
     }
@@ -89,6 +106,9 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         shape = microscope.volume_shape(tuple(factor * n for n in stack.shape[-2:]))
         state = SavedSweeps(writer.result(path), writer.stamp(stack))
         earlier = None if options.overwrite else earlier_result(writer.result(path), settings)
+        if earlier is not None and smooth:
+            say(f"{earlier.path}: smoother than what it was made of, so begun anew")
+            earlier = None
         if earlier is not None:
             tell(earlier)
         solver = _Solver(view_psf, microscope, options, pages, state, device, scan, earlier)
@@ -97,6 +117,12 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         return result
 
     return run_all(writer.pending(sources), work)
+
+
+def _background(options: DeconvolveOptions, microscope: LightFieldMicroscope) -> float | str:
+    if options.background is not None:
+        return options.background
+    return "1 % quantile of each view" if microscope.scanning == 1 else "1 % quantile"
 
 
 class _Solver:
@@ -113,7 +139,8 @@ class _Solver:
         scan: VsNet | None,
         earlier: EarlierResult | None,
     ) -> None:
-        self._operators = ViewOperators(view_psf, microscope)
+        sieve = volume_sieve(microscope) if microscope.scanning == 1 else None
+        self._operators = ViewOperators(view_psf, microscope, sieve=sieve)
         self._microscope = microscope
         self._options = options
         self._pages = pages
@@ -124,10 +151,15 @@ class _Solver:
         self._windows: list[Window] | None = None
 
     def __call__(self, stack: StackFile, frame: int, target: Target) -> dict[str, Any]:
-        views = subtract_background(read_views(stack, self._pages, frame), self._options.background)
+        recorded = read_views(stack, self._pages, frame)
+        views = subtract_background(recorded, self._options.background)
         warn_if_dark(stack, views)
         gain = exact_gain(views)
-        views *= gain
+        pedestal = None
+        if self._operators.sieve is None:
+            views *= gain
+        else:
+            views, pedestal = split_pedestal(recorded, self._options.background, gain)
         label = stack.frame_name(frame)
         if self._scan is not None:
             room = self._options.max_memory_gb
@@ -138,9 +170,10 @@ class _Solver:
         windows = self._windows
         volume_yx = (target.shape[-2], target.shape[-1])
         order = self._microscope.oblique_first
-        subsets = ViewSubsets(views, self._operators, volume_yx, order)
+        subsets = ViewSubsets(views, self._operators, volume_yx, order, pedestal)
         fits: list[list[float]] = []
-        with progress_bar(label, len(windows) * self._options.iterations) as advance:
+        steps = len(windows) * self._options.iterations * len(subsets)
+        with progress_bar(label, steps) as advance:
             for number, window in enumerate(windows):
                 name = f"frame{frame}_window{number}"
                 inside = subsets.inside(window, self._device)
@@ -177,17 +210,19 @@ class _Solver:
         else:
             estimate, fits, finished = kept[0].to(self._device), kept[1], kept[2]
             del kept
-        advance(self._options.iterations if finished else len(fits))
+        advance((self._options.iterations if finished else len(fits)) * len(subsets))
         if finished:
-            return window.crop(estimate), fits
+            return window.crop(subsets.volume(estimate)), fits
+
+        counted = CountedSubsets(subsets, advance)
 
         def on_sweep(_: int, current: Tensor, deviance: float) -> None:
             fits.append(deviance)
             self._state.save(name, window, current, fits, finished=False)
-            advance(1, f"deviance {deviance:.4g}")
+            counted.note = f"deviance {deviance:.4g}"
 
         estimate = richardson_lucy(
-            subsets,
+            counted,
             estimate,
             iterations=self._options.iterations,
             exponent=EXPONENT,
@@ -197,4 +232,4 @@ class _Solver:
             on_sweep=on_sweep,
         )
         self._state.save(name, window, estimate, fits, finished=True)
-        return window.crop(estimate), fits
+        return window.crop(subsets.volume(estimate)), fits

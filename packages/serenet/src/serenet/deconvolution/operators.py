@@ -1,12 +1,13 @@
-"""The operators of single views, kept between sweeps and frames while there is room."""
+"""The operators of views, kept between sweeps and frames while there is room."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from optics import BandLimitedOperator, LightFieldMicroscope
+from optics import BandLimitedOperator, LightFieldMicroscope, Sieve
 from optics.lightfield.band import Sampling
 from serenet.views.psf import ViewPSF
 
@@ -16,10 +17,26 @@ Shape = tuple[int, int]
 # (L2) with `optics.lightfield.band_limited.BAND`, by 0.1 % with twice that (25 noisy views, 3
 # sweeps, nnum13), and windows from the whole by more than 0.5 % of the brightest voxel.
 _BAND = math.inf
+# Beyond this, in cycles a lens, a sieve passes nothing that the views would tell.
+_BAND_OF_SIEVE = 4.0
+_TOGETHER = 3
+
+
+def channels_together(microscope: LightFieldMicroscope) -> int:
+    """Return how many views make a subset in deconvolution."""
+    return _TOGETHER if microscope.scanning == 1 else 1
+
+
+def transfer_copies(microscope: LightFieldMicroscope) -> float:
+    """Return how many transfer functions of a view with all frequencies a subset may take."""
+    if microscope.scanning > 1:
+        return 1.0
+    share = min(2 * _BAND_OF_SIEVE / microscope.voxels_a_lens, 1.0)
+    return max((_TOGETHER + 2) * share**2, 1.0)  # two while they are made
 
 
 class ViewOperator(BandLimitedOperator):
-    """Projection onto one view as it is recorded.
+    """Projection onto one view, or a few, as they are recorded.
 
     Attributes
     ----------
@@ -30,11 +47,17 @@ class ViewOperator(BandLimitedOperator):
     """
 
     def __init__(
-        self, psf: Tensor, volume_yx: Shape, views_yx: Shape, microscope: LightFieldMicroscope
+        self,
+        psf: Tensor,
+        volume_yx: Shape,
+        views_yx: Shape,
+        microscope: LightFieldMicroscope,
+        sieve: Sieve | None = None,
     ) -> None:
         # Without scanning the lens positions are far apart.
         sampling: Sampling = "point" if microscope.scanning == 1 else "mean"
-        super().__init__(psf, volume_yx, views_yx, sampling=sampling, band=_BAND)
+        band = _BAND if sieve is None else _BAND_OF_SIEVE
+        super().__init__(psf, volume_yx, views_yx, sampling=sampling, band=band, sieve=sieve)
         self.volume_bytes = psf.shape[1] * volume_yx[0] * volume_yx[1] * psf.itemsize
         self.keeps_sensitivity = False
         self._ones = psf.new_ones((len(psf), *views_yx))
@@ -52,7 +75,7 @@ class ViewOperator(BandLimitedOperator):
 
 @dataclass
 class ViewOperators:
-    """Makes the operators of single views and keeps those of the size that was asked for last.
+    """Makes the operators of views and keeps those of the size that was asked for last.
 
     Attributes
     ----------
@@ -62,29 +85,33 @@ class ViewOperators:
         The microscope.
     room
         Bytes that kept operators may take: transfer functions first, sensitivities in the rest.
+    sieve
+        What operators take are its coefficients, if there is one.
     """
 
     view_psf: ViewPSF
     microscope: LightFieldMicroscope
     room: float = 0
+    sieve: Sieve | None = None
     _size: tuple[Shape, Shape, torch.device] | None = None
-    _kept: dict[int, ViewOperator] = field(default_factory=dict)
+    _kept: dict[tuple[int, ...], ViewOperator] = field(default_factory=dict)
 
     def __call__(
-        self, channel: int, volume_yx: Shape, views_yx: Shape, device: torch.device
+        self, channels: Sequence[int], volume_yx: Shape, views_yx: Shape, device: torch.device
     ) -> ViewOperator:
-        """Return the operator of a channel for a size of volume and view."""
-        size = (volume_yx, views_yx, device)
+        """Return the operator of channels for a size of volume and view."""
+        size, wanted = (volume_yx, views_yx, device), tuple(channels)
         if size != self._size:
             self._size = size
             self._kept.clear()
-        if channel in self._kept:
-            return self._kept[channel]
-        psf = self.view_psf(channel).to(device)
-        operator = ViewOperator(psf, volume_yx, views_yx, self.microscope)
+        if wanted in self._kept:
+            return self._kept[wanted]
+        psf = torch.cat([self.view_psf(channel) for channel in wanted]).to(device)
+        operator = ViewOperator(psf, volume_yx, views_yx, self.microscope, self.sieve)
         count = len(self._kept) + 1
         if count * operator.n_bytes <= self.room:
-            rest = self.room - len(self.microscope.views) * operator.n_bytes
+            n_operators = math.ceil(len(self.microscope.views) / len(wanted))
+            rest = self.room - n_operators * operator.n_bytes
             operator.keeps_sensitivity = count * operator.volume_bytes <= rest
-            self._kept[channel] = operator
+            self._kept[wanted] = operator
         return operator

@@ -9,6 +9,7 @@ from optics import LightFieldMicroscope
 from optics.convolution import padded_size
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget
+from serenet.deconvolution.operators import channels_together, transfer_copies
 from serenet.views.psf import TOGETHER
 
 # Volumes held at once: start, estimate, last one, update, sensitivity; with total variation.
@@ -95,7 +96,7 @@ def plan_windows(
 
     def needed(views_yx: tuple[int, int]) -> float:
         size = (round(views_yx[0] * scale), round(views_yx[1] * scale))
-        return _bytes_of_window(size, len(microscope.depths_um), psf_size, tv=tv) / _PLANNED
+        return _bytes_of_window(size, microscope, psf_size, tv=tv) / _PLANNED
 
     core = max(field)
     if needed(field) > budget.available:
@@ -132,19 +133,20 @@ def room_beside(
     Parameters as for `plan_windows`, which gave the windows.
     """
     most = max(
-        _bytes_of_window(window.volume_yx, len(microscope.depths_um), psf_size, tv=tv)
-        for window in windows
+        _bytes_of_window(window.volume_yx, microscope, psf_size, tv=tv) for window in windows
     )
     return max(budget.available * _PLANNED - most, 0)
 
 
 def _bytes_of_window(
-    volume_yx: tuple[int, int], n_depths: int, psf_size: int, *, tv: bool
+    volume_yx: tuple[int, int], microscope: LightFieldMicroscope, psf_size: int, *, tv: bool
 ) -> float:
     height, width = volume_yx
     volumes = (_VOLUMES_TV if tv else _VOLUMES) * height * width
     transfer = padded_size(height, psf_size) * (padded_size(width, psf_size) + 2)
-    return 4 * n_depths * (volumes + transfer + _PSFS * psf_size**2) + _BUFFERS
+    together = channels_together(microscope) - 1
+    values = volumes + transfer_copies(microscope) * transfer + (_PSFS + together) * psf_size**2
+    return 4 * len(microscope.depths_um) * values + _BUFFERS
 
 
 def _window(

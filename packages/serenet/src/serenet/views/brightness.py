@@ -27,12 +27,17 @@ def subtract_background(views: Tensor, background: float | None = None) -> Tenso
         The value; default: the 1 % quantile over all views and pixels.
     """
     if background is None:
-        # torch.quantile refuses more than 2^24 numbers; torch.kthvalue takes five times the memory.
-        rank = max(round(BACKGROUND_QUANTILE * views.numel()) - 1, 0)
-        background = float(np.partition(views.detach().cpu().numpy(), rank, axis=None)[rank])
+        background = quantile(views, BACKGROUND_QUANTILE)
     if not math.isfinite(background):
         raise UserError(f"`background={background}`: give a number of counts")
     return (views - background).clamp_(min=0).float()
+
+
+def quantile(views: Tensor, share: float) -> float:
+    """Return the value that a share (0 to 1) of all values do not exceed."""
+    # torch.quantile refuses more than 2^24 numbers; torch.kthvalue takes five times the memory.
+    rank = max(round(share * views.numel()) - 1, 0)
+    return float(np.partition(views.detach().cpu().numpy(), rank, axis=None)[rank])
 
 
 def exact_gain(views: Tensor) -> float:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from optics import LightFieldMicroscope, PSFFile, open_psf, presets
+from optics import LightFieldMicroscope, OpticsError, PSFFile, open_psf, presets
 from scopekit.errors import UserError
 from scopekit.progress import say
 from scopekit.settings import read_named_settings
 
-_SAMPLING_FIELDS = {"depths_um", "views"}
+_SAMPLING_FIELDS = {"depths_um", "views", "voxels_a_lens", "z_direction"}
 
 
 def load_microscope(name_or_file: str) -> LightFieldMicroscope:
@@ -22,6 +22,14 @@ def load_microscope(name_or_file: str) -> LightFieldMicroscope:
         Naming every wrong or missing key of the file.
     """
     return read_named_settings(name_or_file, presets, LightFieldMicroscope)
+
+
+def with_voxels(microscope: LightFieldMicroscope, count: int) -> LightFieldMicroscope:
+    """Return the microscope with volumes of so many voxels a microlens side."""
+    try:
+        return microscope.with_voxels_a_lens(count)
+    except OpticsError as failure:
+        raise UserError(f"`supersample={count}`: {failure}") from failure
 
 
 def open_psf_file(path: Path, told: LightFieldMicroscope | None = None) -> PSFFile:
@@ -47,9 +55,10 @@ def microscope_for_model(n_views: int) -> LightFieldMicroscope:
 
 
 def same_microscope(a: LightFieldMicroscope, b: LightFieldMicroscope) -> bool:
-    """Tell whether two microscopes differ in nothing but depths and views."""
+    """Tell whether two microscopes differ in nothing but depths, views and voxels."""
     optics_a, optics_b = (m.model_dump(exclude=_SAMPLING_FIELDS) for m in (a, b))
-    return all(bool(np.isclose(optics_a[name], optics_b[name], rtol=1e-6)) for name in optics_a)
+    alike = (bool(np.isclose(optics_a[name], optics_b[name], rtol=1e-6)) for name in optics_a)
+    return a.z_direction == b.z_direction and all(alike)
 
 
 def preset_of(microscope: LightFieldMicroscope) -> LightFieldMicroscope | None:

@@ -60,6 +60,7 @@ def psf_of_views(
     microscope = told or file.microscope or microscope_for_model(file.n_views)
     if file.microscope is not None:
         microscope = microscope.with_depths(file.microscope.depths_um)
+        microscope = microscope.with_voxels_a_lens(file.microscope.voxels_a_lens)
     channels = channels_of(file, microscope.views)
     require_depths(psf, file.n_depths, microscope)
     return _from_file(file, channels), microscope
@@ -68,9 +69,10 @@ def psf_of_views(
 def _computed(microscope: LightFieldMicroscope) -> ViewPSF:
     """Return PSFs that are computed when they are asked for.
 
-    Views at one distance from the axis are mirror images, and cost as little together as one. In
-    the order that deconvolution takes them they follow one another.
+    Views at one distance from the axis are mirror images, and cost less together. In the order
+    that deconvolution takes those of scanned light fields they follow one another.
     """
+    together = TOGETHER if microscope.scanning > 1 else 1
     views, middle, n_num = microscope.views, microscope.n_num // 2, microscope.n_num
     distances = [(a // n_num - middle) ** 2 + (a % n_num - middle) ** 2 for a in views]
     made: dict[int, Tensor] = {}
@@ -80,7 +82,7 @@ def _computed(microscope: LightFieldMicroscope) -> ViewPSF:
             made.clear()
             alike = [c for c, far in enumerate(distances) if far == distances[channel]]
             first = alike.index(channel)
-            chosen = alike[first : first + TOGETHER]
+            chosen = alike[first : first + together]
             psf = phase_space_psf(microscope, views=[views[c] for c in chosen])
             made.update(zip(chosen, psf.split(1), strict=True))
         return made[channel]

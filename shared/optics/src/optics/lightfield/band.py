@@ -58,6 +58,11 @@ class Band:
         Highest frequency kept, in cycles a view pixel.
     like
         A tensor of the dtype and on the device of the planes.
+
+    Attributes
+    ----------
+    frequencies
+        Of the columns and of the rows of spectra, cycles a voxel.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Band:
         self.shape: Shape = (self.limit[1] + 1, self.limit[0] + 1 + self._negative)
         rows = torch.cat([torch.arange(self.limit[0] + 1), torch.arange(-self._negative, 0)])
         columns = torch.arange(self.limit[1] + 1)
+        self.frequencies = (columns.to(like) / self.period[1], rows.to(like) / self.period[0])
         self._rows, self._columns = (
             self._samples(matrix, frequency, axis).to(like.device, self.dtype)
             for axis, (matrix, frequency) in enumerate(zip(matrices, (rows, columns), strict=True))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from optics.errors import OpticsError
 from optics.lightfield.band import Band, Sampling, Shape
+from optics.lightfield.resolution import Sieve
 
 BAND = 1.0
 """Highest frequency computed, in cycles a view pixel: twice what views can hold, and where the
@@ -48,6 +49,8 @@ class BandLimitedOperator:
     band
         Lower is faster and less exact, ``math.inf`` keeps all frequencies; default: `BAND`, with
         point samples all.
+    sieve
+        Let the operator take coefficients instead of volumes, see `Sieve`.
 
     Examples
     --------
@@ -65,6 +68,7 @@ class BandLimitedOperator:
         *,
         sampling: Sampling = "mean",
         band: float | None = None,
+        sieve: Sieve | None = None,
     ) -> None:
         if psf.dim() != 4 or 0 in psf.shape:
             raise OpticsError(f"psf has shape {tuple(psf.shape)}; expected (A, D, H, W)")
@@ -82,6 +86,8 @@ class BandLimitedOperator:
         for transfer, kernels in zip(self._transfer, psf, strict=True):
             for slab in self._band.slabs(len(kernels), psf.device):
                 transfer[slab] = self._band.transform(kernels[slab])
+            if sieve is not None:
+                transfer.copy_(sieve.filter_transfer(transfer, *self._band.frequencies))
 
     @property
     def n_bytes(self) -> int:

@@ -6,16 +6,18 @@ every microlens, both counted from 0.
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_serializer,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -91,6 +93,12 @@ class LightFieldMicroscope(BaseModel):
     depths_um
         Depths of the volume's planes, um, 0 being the focal plane. In YAML also
         ``{first: -10, last: 10, count: 101}``.
+    z_direction
+        Where positive depths lie: ``away`` from the objective (their waves diverge at the
+        microlenses) or ``towards`` it.
+    voxels_a_lens
+        Voxels of the volume per microlens side, n_num if left out. Of an unscanned light field
+        5 hold nearly all that the views tell.
     views
         The views used for reconstruction, in channel order; left out: all whose direction lies
         within two thirds of the objective's aperture (beyond, aberrations and vignetting spoil
@@ -116,6 +124,8 @@ class LightFieldMicroscope(BaseModel):
     scanning: Annotated[int, Field(ge=1)] = 1
     depths_um: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
     views: tuple[int, ...] = ()
+    z_direction: Literal["away", "towards"] = "away"
+    voxels_a_lens: Annotated[int, Field(ge=0, le=99)] = 0
 
     @field_validator("depths_um", mode="before")
     @classmethod
@@ -145,6 +155,12 @@ class LightFieldMicroscope(BaseModel):
             return {"first": depths[0], "last": depths[-1], "count": len(depths)}
         return list(depths)
 
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_usual(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = plain(self)
+        usual = {"z_direction": "away", "voxels_a_lens": self.n_num}
+        return {n: v for n, v in content.items() if n not in usual or v != usual[n]}
+
     @model_validator(mode="after")
     def _check(self) -> "LightFieldMicroscope":
         if self.numerical_aperture >= self.refractive_index:
@@ -160,6 +176,12 @@ class LightFieldMicroscope(BaseModel):
             raise ValueError("depths_um is empty")
         if list(self.depths_um) != sorted(set(self.depths_um)):
             raise ValueError("depths_um must increase")
+        if not self.voxels_a_lens:
+            self.__dict__["voxels_a_lens"] = self.n_num
+        if self.voxels_a_lens < self.scanning:
+            raise ValueError(
+                f"voxels_a_lens {self.voxels_a_lens} must not be below scanning {self.scanning}"
+            )
         if not self.views:
             self.__dict__["views"] = self._views_within_two_thirds()  # frozen from now on
         if len(set(self.views)) != len(self.views):
@@ -207,6 +229,18 @@ class LightFieldMicroscope(BaseModel):
         """
         return self._with(depths_um=tuple(depths_um))
 
+    def with_voxels_a_lens(self, count: int) -> "LightFieldMicroscope":
+        """Return the same microscope with volumes of so many voxels per microlens side.
+
+        Raises
+        ------
+        OpticsError
+            If there are none, more than 99, or fewer than scan positions.
+        """
+        if count < 1:
+            raise OpticsError(f"voxels_a_lens {count}: give at least 1")
+        return self._with(voxels_a_lens=count)
+
     def with_middle_depths(self, count: int) -> "LightFieldMicroscope":
         """Return the same microscope with ``count`` planes around the middle of its range.
 
@@ -239,8 +273,8 @@ class LightFieldMicroscope(BaseModel):
 
     @property
     def pixel_um(self) -> float:
-        """Lateral step of the volume, um: the camera pixel on the object side."""
-        return self.microlens_pitch_um / self.n_num / self.magnification
+        """Lateral step of the volume, um: usually the camera pixel on the object side."""
+        return self.microlens_pitch_um / self.voxels_a_lens / self.magnification
 
     @property
     def voxel_um(self) -> tuple[float, float, float]:
@@ -255,7 +289,7 @@ class LightFieldMicroscope(BaseModel):
     @property
     def lateral_scale(self) -> float:
         """Volume pixels per view pixel."""
-        return self.n_num / self.scanning
+        return self.voxels_a_lens / self.scanning
 
     def volume_shape(self, field: Sequence[int]) -> tuple[int, int, int]:
         """Return (D, H, W) of the volume of views of height and width ``field``."""
@@ -282,7 +316,7 @@ class LightFieldMicroscope(BaseModel):
     def psf_size(self) -> int:
         """Lateral PSF support in volume pixels that holds every view's spot at every depth.
 
-        At least 15 n_num (195 for nnum13), more where oblique views move farther.
+        At least 15 lenses (195 for nnum13), more where oblique views move farther.
         """
         oblique = max(math.hypot(*place) for place in self.view_coordinates)
         # A view takes in directions up to the half-power width of its lens' diffraction.
@@ -292,7 +326,8 @@ class LightFieldMicroscope(BaseModel):
         sine = frequency * self.wavelength_um / self.refractive_index
         depth_um = max(abs(z) for z in self.depths_um)
         shift = depth_um * sine / math.sqrt(1 - sine**2) / self.pixel_um
-        return max(15 * self.n_num, 2 * math.ceil(shift + self.n_num) + 1)
+        side = self.voxels_a_lens
+        return max(15 * side | 1, 2 * math.ceil(shift + side) + 1)
 
     @property
     def depth_step_um(self) -> float:

@@ -27,7 +27,8 @@ def phase_space_psf(
 ) -> Tensor:
     """Return the PSF of every view at every depth over the position of the microlens.
 
-    A point at depth z gives the pupil field ``exp(2 pi i z sqrt((n / lambda)^2 - |f|^2))`` inside
+    A point at depth z, positive away from the objective unless the microscope says otherwise,
+    gives the pupil field ``exp(2 pi i z sqrt((n / lambda)^2 - |f|^2))`` inside
     ``|f| <= NA / lambda``. A microlens is a square window of side ``W = pitch / M``; the pixel
     (u, v) behind it sees the window's Fourier component at ``(u, v) df``, u and v counted from
     the central view. Over the lens position x::
@@ -88,6 +89,8 @@ def phase_space_psf(
         raise OpticsError(f"PSF size {size}: give at least 1 pixel")
     if not depths or not all(math.isfinite(z) for z in depths):
         raise OpticsError("depths_um: give at least one depth, and only finite ones")
+    if microscope.z_direction == "towards":
+        depths = tuple(-z for z in depths)
     if any(not 0 <= a < microscope.n_num**2 for a in selected):
         raise OpticsError(f"views must lie between 0 and {microscope.n_num**2 - 1}")
 
