@@ -10,6 +10,7 @@ from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import open_stack
 from serenet.rectification.files import rectify_files
+from serenet.rectification.lattice import find_lattice
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,18 @@ def test_rectified_frames_are_those_of_the_command(tmp_path, camera, scope):
     np.testing.assert_array_equal(tensor.numpy(), views)
     twice = serenet.rectify(np.concatenate([raw, raw]), flat, scope, dark=dark, scan_order=order)
     np.testing.assert_array_equal(twice[1], views)
+    told = []
+    known = serenet.rectify(
+        raw,
+        flat,
+        scope,
+        dark=dark,
+        scan_order=order,
+        lattice=find_lattice(flat - dark),
+        on_progress=lambda *steps: told.append(steps),
+    )
+    np.testing.assert_array_equal(known, views)
+    assert told == [(n, 9) for n in range(1, 10)]
 
 
 def test_frames_that_do_not_fit_are_named(camera, scope):
@@ -69,6 +82,12 @@ def test_frames_that_do_not_fit_are_named(camera, scope):
         (lambda: serenet.rectify(raw[:, 1:], flat, scope), "raw: frames of"),
         (lambda: serenet.rectify(raw, flat, scope, dark=dark[1:]), "dark: frames of"),
         (lambda: serenet.rectify(raw, dark, scope), "no microlens lattice"),
+        (
+            lambda: serenet.rectify(
+                raw[:, :-1], flat[:-1], scope, lattice=find_lattice(flat - dark)
+            ),
+            "lattice: of frames of",
+        ),
         (lambda: serenet.rectify(raw, flat, serenet.load_microscope("nnum13")), "n_num: 9"),
     ):
         with pytest.raises(UserError, match=message):

@@ -7,12 +7,13 @@ import torch
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
+from scopekit.progress import OnProgress, counted
 from serenet.aberrations import correlation, fit
 from serenet.api.arrays import AnyArray, Array, as_tensor, like, voxel_of
 from serenet.motion.correction import correct_motion as correct_tensor
 from serenet.networks.base import Network
 from serenet.networks.vsnet import VsNet
-from serenet.rectification.lattice import find_lattice
+from serenet.rectification.lattice import Lattice, find_lattice
 from serenet.rectification.resampling import (
     flat_field,
     rectify_series,
@@ -280,6 +281,8 @@ def rectify(
     *,
     dark: AnyArray | None = None,
     scan_order: Sequence[int] | None = None,
+    lattice: Lattice | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Array:
     """Turn raw camera frames into views: find the microlenses, flat-field, resample.
 
@@ -297,6 +300,10 @@ def rectify(
     scan_order
         Position ``scanning row + column`` of every exposure in turn; default for 3 x 3
         positions: 6 7 8 5 2 1 0 3 4.
+    lattice
+        The microlenses, where they are known; default: found in ``radiometry``.
+    on_progress
+        Told the number of frames done, and of all; what it raises ends the work.
 
     Returns
     -------
@@ -335,10 +342,16 @@ def rectify(
                 f"{name}: frames of {frame.shape[-2:]}, the radiometry frame has {bright.shape}"
             )
     order = require_order(scan_order, microscope.scanning)
-    lattice = find_lattice(bright if black is None else bright - black)
+    if lattice is None:
+        lattice = find_lattice(bright if black is None else bright - black)
+    elif lattice.frame_shape != bright.shape:
+        raise UserError(
+            f"lattice: of frames of {lattice.frame_shape}, the radiometry frame has {bright.shape}"
+        )
     require_fit(lattice, microscope, "radiometry")
     flat = flat_field(bright, lattice, microscope.n_num, black)
-    times = list(rectify_series(iter(frames), lattice, flat, order, black))
+    advance = counted(on_progress, len(frames))
+    times = list(rectify_series(iter(frames), lattice, flat, order, black, advance))
     views = torch.from_numpy(np.stack(times) if len(times) > 1 else times[0])
     pixel_um = microscope.view_pixel_um
     return like(views, raw, (1.0, pixel_um, pixel_um))

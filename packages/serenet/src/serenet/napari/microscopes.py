@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from magicgui.widgets import ComboBox, Container, FileEdit
+from magicgui.widgets import ComboBox, FileEdit
 
 from optics import presets
 from scopekit.errors import UserError
@@ -10,8 +10,8 @@ from scopekit.errors import UserError
 _FILE = "from a file, below"
 
 
-class MicroscopeChoice(Container):
-    """A microscope by name, or its YAML file, or a PSF file.
+class MicroscopeChoice:
+    """Two fields of a form: a microscope by name, or its YAML file, or a PSF file.
 
     Parameters
     ----------
@@ -31,8 +31,6 @@ class MicroscopeChoice(Container):
             tooltip="A YAML file of the optics"
             + (", or a PSF file of serenet psf: faster, as no PSF is computed." * with_psf),
         )  # fmt: skip
-        super().__init__(widgets=[self.names, self.file], name="choice")
-        self.margins = (0, 0, 0, 0)
         self.names.changed.connect(self._show_file)
         self._show_file()
 

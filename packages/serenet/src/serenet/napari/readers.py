@@ -38,7 +38,7 @@ def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def _stack_layer(path: Path) -> LayerData:
-    stack = open_stack(path, Selection(n_views=_VIEW_COUNTS))
+    stack = open_stack(path, Selection(n_views=_VIEW_COUNTS), single_image=True)
     about: dict[str, Any] = {"kind": "views" if _holds_views(stack) else "volume"}
     made = path.with_name(f"{stack_stem(path)}.yaml")
     if made.is_file():

@@ -92,14 +92,17 @@ class Reconstruct(Container):
         preview = PushButton(text="Preview", name="preview")
         whole = PushButton(text="Reconstruct all", name="whole")
         self.work = WorkPanel(preview, whole)
-        super().__init__(
+        form = Container(
             widgets=[
-                self.views, self.microscope, self.method, self.weights, self.own_weights,
-                self.sweeps, self.updates, self.background, self.planes, self.refocused,
-                Container(widgets=[region, preview, whole], labels=False, layout="horizontal"),
-                self.beside, self.work,
+                self.views, self.microscope.names, self.microscope.file, self.method,
+                self.weights, self.own_weights, self.sweeps, self.updates, self.background,
+                self.planes,
             ]
         )  # fmt: skip
+        buttons = Container(widgets=[region, preview, whole], labels=False, layout="horizontal")
+        super().__init__(
+            widgets=[form, self.refocused, buttons, self.beside, self.work], labels=False
+        )
         region.clicked.connect(self._draw_region)
         preview.clicked.connect(lambda: self._reconstruct(part=True))
         whole.clicked.connect(lambda: self._reconstruct(part=False))

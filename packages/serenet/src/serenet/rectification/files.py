@@ -109,8 +109,8 @@ def rectify_files(
     setting = _calibrate(radiometry, dark, calibration, still)
     lattice = setting.lattice
     require_fit(lattice, microscope, str(calibration or setting.radiometry))
-    dark_frame = _mean_frame(setting.dark, still, lattice.frame_shape) if setting.dark else None
-    bright_frame = _mean_frame(setting.radiometry, still, lattice.frame_shape)
+    dark_frame = mean_frame(setting.dark, still, lattice.frame_shape) if setting.dark else None
+    bright_frame = mean_frame(setting.radiometry, still, lattice.frame_shape)
     stacks = [open_frames(path, selection) for path in raw]
     for stack in stacks:
         _require_shape(stack, lattice.frame_shape)
@@ -155,16 +155,22 @@ def _calibrate(
 ) -> Calibration:
     """Find the lattice, or read it from an earlier calibration."""
     if calibration is not None and radiometry is None:
-        return _read_calibration(calibration, dark)
+        setting = read_calibration(calibration)
+        return setting.model_copy(update={"dark": dark.resolve()}) if dark else setting
     if radiometry is None or calibration is not None:
         raise UserError("give either `radiometry=FRAME.tif` or `calibration=FILE.yaml`")
-    bright = _mean_frame(radiometry, selection)
+    bright = mean_frame(radiometry, selection)
     if dark is not None:
-        bright = bright - _mean_frame(dark, selection, bright.shape)
+        bright = bright - mean_frame(dark, selection, bright.shape)
     try:
         lattice = find_lattice(bright)
     except UserError as failure:
         raise UserError(f"{radiometry}: {failure}") from failure
+    return calibration_of(lattice, radiometry, dark)
+
+
+def calibration_of(lattice: Lattice, radiometry: Path, dark: Path | None = None) -> Calibration:
+    """Return what to keep of a lattice that was found in these files."""
     return Calibration(
         lattice=lattice,
         radiometry=radiometry.resolve(),
@@ -173,7 +179,8 @@ def _calibrate(
     )
 
 
-def _read_calibration(path: Path, dark: Path | None) -> Calibration:
+def read_calibration(path: Path) -> Calibration:
+    """Read a calibration; raise `UserError` unless its radiometry frame is there, unchanged."""
     content = read_yaml(path)
     try:
         setting = Calibration.model_validate(content)
@@ -193,11 +200,11 @@ def _read_calibration(path: Path, dark: Path | None) -> Calibration:
         raise UserError(
             f"{path}: its radiometry frame {setting.radiometry} has changed since; calibrate again"
         )
-    return setting.model_copy(update={"dark": dark.resolve()}) if dark else setting
+    return setting
 
 
-def _mean_frame(
-    path: Path, selection: Selection, shape: tuple[int, ...] | None = None
+def mean_frame(
+    path: Path, selection: Selection = WHOLE_FILE, shape: tuple[int, ...] | None = None
 ) -> NDArray[np.float32]:
     """Return the mean of all frames of a file, which must have ``shape`` if that is given."""
     stack = open_frames(path, selection)

@@ -88,13 +88,12 @@ class Enhance(Container):
         whole = PushButton(text="Enhance all", name="whole")
         measure = PushButton(text="Label and measure objects", name="measure")
         self.work = WorkPanel(preview, whole, measure)
-        super().__init__(
-            widgets=[
-                self.stack, self.weights, self.own_weights, self.config, self.value_range,
-                Container(widgets=[region, preview, whole], labels=False, layout="horizontal"),
-                self.threshold, measure, self.work,
-            ]
-        )  # fmt: skip
+        form = Container(
+            widgets=[self.stack, self.weights, self.own_weights, self.config, self.value_range]
+        )
+        buttons = Container(widgets=[region, preview, whole], labels=False, layout="horizontal")
+        cut = Container(widgets=[self.threshold])
+        super().__init__(widgets=[form, buttons, cut, measure, self.work], labels=False)
         region.clicked.connect(self._draw_region)
         preview.clicked.connect(lambda: self._enhance(part=True))
         whole.clicked.connect(lambda: self._enhance(part=False))

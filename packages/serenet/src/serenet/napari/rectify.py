@@ -1,0 +1,188 @@
+"""The widget *Rectify*: camera frames to views, the lattice of microlenses drawn over them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import Container, FileEdit, LineEdit, PushButton
+from numpy.typing import NDArray
+
+import serenet
+from optics import LightFieldMicroscope
+from scopekit.errors import UserError
+from scopekit.images.voxel import Steps
+from scopekit.napari.choices import chosen, layer_box
+from scopekit.napari.layers import layer_of, source_of
+from scopekit.napari.work import Progress, WorkPanel
+from scopekit.settings import write_yaml
+from serenet.napari.microscopes import MicroscopeChoice
+from serenet.rectification.files import calibration_of, mean_frame, read_calibration
+from serenet.rectification.lattice import Lattice, find_lattice
+
+_LATTICE = "microlenses"
+Frame = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Rectified:
+    """Views, and the lattice they were taken by."""
+
+    name: str
+    views: Frame
+    lattice: Lattice
+    microscope: LightFieldMicroscope
+
+
+class Rectify(Container):
+    """Makes views of raw camera frames, by a flat frame or an earlier calibration.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        self._viewer = napari_viewer
+        self._lattice: tuple[Any, Any, Lattice] | None = None
+        self.raw = layer_box(napari_viewer, "raw", "raw frames", _is_frame)
+        self.flat = layer_box(napari_viewer, "flat", "flat frame", _is_frame)
+        self.dark = layer_box(napari_viewer, "dark", "dark frame", _is_frame)
+        self.flat.tooltip = "Homogeneous fluorescence through the same microlenses."
+        self.dark.tooltip = "Without light; may be left out."
+        self.dark.value = None
+        self.microscope = MicroscopeChoice(with_psf=False)
+        self.scan_order = LineEdit(
+            name="scan_order", label="scan order",
+            tooltip="Position 3 row + column of every frame of a scan; empty: 6 7 8 5 2 1 0 3 4.",
+        )  # fmt: skip
+        self.calibration = FileEdit(
+            name="calibration", label="calibration", mode="r", filter="*.yaml", nullable=True,
+            tooltip="Of an earlier run, instead of a flat frame.",
+        )  # fmt: skip
+        self.target = FileEdit(
+            name="target", label="keep it as", mode="w", filter="*.yaml", nullable=True,
+            tooltip="Where to keep the calibration, for further frames and for serenet rectify.",
+        )  # fmt: skip
+        run = PushButton(text="Rectify", name="run")
+        keep = PushButton(text="Keep the calibration", name="keep")
+        self.work = WorkPanel(run, keep)
+        form = Container(
+            widgets=[
+                self.raw, self.flat, self.dark, self.microscope.names, self.microscope.file,
+                self.scan_order, self.calibration, self.target,
+            ]
+        )  # fmt: skip
+        super().__init__(widgets=[form, run, keep, self.work], labels=False)
+        run.clicked.connect(self._rectify)
+        keep.clicked.connect(self._keep)
+
+    def _rectify(self) -> None:
+        with self.work.failures_told():
+            raw = chosen(self.raw, "raw frame")
+            frames = np.asarray(raw.data, dtype=np.float32)
+            microscope = serenet.load_microscope(self.microscope.source)
+            order = _whole_numbers(self.scan_order.value)
+            calibration = Path(self.calibration.value) if self.calibration.value else None
+            flat = dark = known = None
+            if calibration is None:
+                layers = chosen(self.flat, "flat frame"), self.dark.value
+                flat, dark = (None if layer is None else _mean(layer) for layer in layers)
+                if self._lattice is not None and self._lattice[:2] == layers:
+                    known = self._lattice[2]
+
+            def work(progress: Progress) -> _Rectified:
+                nonlocal flat, dark, known
+                progress.begin("finding the microlenses")
+                if calibration is not None:
+                    setting = read_calibration(calibration)
+                    flat, known = mean_frame(setting.radiometry), setting.lattice
+                    dark = None if setting.dark is None else mean_frame(setting.dark)
+                assert flat is not None
+                lattice = known or find_lattice(flat if dark is None else flat - dark)
+                progress.begin("resampling the frames")
+                views = serenet.rectify(
+                    frames, flat, microscope, dark=dark, scan_order=order, lattice=lattice,
+                    on_progress=progress,
+                )  # fmt: skip
+                return _Rectified(raw.name, np.asarray(views), lattice, microscope)
+
+            def show(made: _Rectified) -> str:
+                return self._show(raw, made)
+
+            self.work.run("finding the microlenses", work, show)
+
+    def _show(self, raw: Any, made: _Rectified) -> str:
+        """Show the views, and the lattice over the frame; return a line about them."""
+        lattice = made.lattice
+        self._lattice = (self.flat.value, self.dark.value, lattice)
+        if _LATTICE in self._viewer.layers:
+            self._viewer.layers.remove(_LATTICE)
+        self._viewer.add_points(
+            lattice.centres().reshape(-1, 2),
+            name=_LATTICE,
+            scale=raw.scale[-2:],
+            translate=raw.translate[-2:],
+            units=raw.units[-2:],
+            size=lattice.pitch_y / 4,
+            symbol="cross",
+            face_color="red",
+            border_color="red",
+        )
+        title = f"{made.name} views"
+        if title in self._viewer.layers:
+            self._viewer.layers.remove(title)
+        pixel_um = made.microscope.view_pixel_um
+        views, about, _ = layer_of(
+            made.views,
+            title,
+            Steps(None, pixel_um, pixel_um),
+            axes=("t", "view", "y", "x"),
+            metadata={"serenet": {"kind": "views"}},
+            visible=False,  # on another scale than the frame, over which the lattice is looked at
+        )
+        self._viewer.add_image(views, **about)
+        return (
+            f"{lattice.rows} x {lattice.columns} microlenses, pitch {lattice.pitch_y:.3f} x "
+            f"{lattice.pitch_x:.3f} pixels, turned by {lattice.rotation_deg:.2f}°: does a "
+            f"cross lie on every lens? Then go on with {title}"
+        )
+
+    def _keep(self) -> None:
+        with self.work.failures_told():
+            if self._lattice is None:
+                raise UserError("no lattice is found yet: rectify a frame first")
+            if not self.target.value:
+                raise UserError("no file is named: choose where to keep the calibration")
+            flat, dark, lattice = self._lattice
+            path, files = (
+                Path(self.target.value),
+                [source_of(x) if x else None for x in (flat, dark)],
+            )
+            if files[0] is None or (dark is not None and files[1] is None):
+                raise UserError("flat and dark frame must be files: open them from there")
+            setting = calibration_of(lattice, files[0], files[1])
+            write_yaml(path, setting.model_dump(mode="json"), overwrite=False)
+            self.work.line.value = (
+                f"{path}: give it for further frames, here and to serenet rectify"
+            )
+
+
+def _is_frame(layer: Any) -> bool:
+    """Whether a layer is a camera frame, or a series of them."""
+    kind = layer.metadata.get("serenet", {}).get("kind", "frame")
+    return type(layer).__name__ == "Image" and layer.ndim in (2, 3) and kind in ("frame", "volume")
+
+
+def _mean(layer: Any) -> Frame:
+    frames = np.asarray(layer.data, dtype=np.float32)
+    return frames if frames.ndim == 2 else frames.mean(axis=0)
+
+
+def _whole_numbers(text: str) -> list[int] | None:
+    parts = text.replace(",", " ").split()
+    try:
+        return [int(part) for part in parts] or None
+    except ValueError as failure:
+        raise UserError(f"scan order: {text}: give whole numbers") from failure
