@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
@@ -97,6 +98,48 @@ def test_many_frames_of_an_unscanned_microscope_are_a_time_series(files, frames,
     assert stack.read(1).mean() > stack.read(0).mean()
 
 
+def test_without_a_radiometry_frame_the_lattice_is_that_of_the_frame(files, tmp_path):
+    expected = rectify_files(
+        [files["raw"]], tmp_path / "a.tif", PRESET, radiometry=files["radiometry"]
+    )
+    with_light = tifffile.imread(files["radiometry"])
+    tifffile.imwrite(tmp_path / "bright.tif", with_light)
+    found = rectify_files([tmp_path / "bright.tif"], tmp_path / "b.tif", PRESET)
+    np.testing.assert_allclose(found.centres(), expected.centres(), atol=0.05)
+    content = read_yaml(tmp_path / "b_calibration.yaml")
+    assert content["radiometry"] is None
+    # What is written serves again, without a flat field.
+    again = tmp_path / "again.tif"
+    rectify_files([files["raw"]], again, PRESET, calibration=tmp_path / "b_calibration.yaml")
+    plain = rectify_frame(tifffile.imread(files["raw"]), found, N_NUM)
+    np.testing.assert_array_equal(open_stack(again).read(), plain)
+
+
+@pytest.mark.parametrize("ending", ["tif", "png"])
+def test_rectified_frames_are_only_reordered(tmp_path, ending):
+    frame = np.random.default_rng(0).integers(0, 60_000, (4 * N_NUM, 3 * N_NUM), dtype=np.uint16)
+    path = tmp_path / f"frame.{ending}"
+    if ending == "png":
+        Image.fromarray(frame).save(path)
+    else:
+        tifffile.imwrite(path, frame)
+    lattice = rectify_files([path], tmp_path / "views.tif", PRESET, rectified=N_NUM)
+    assert (lattice.rows, lattice.columns) == (4, 3)
+    expected = frame.reshape(4, N_NUM, 3, N_NUM).transpose(1, 3, 0, 2).reshape(-1, 4, 3)
+    np.testing.assert_allclose(open_stack(tmp_path / "views.tif").read(), expected, atol=0.1)
+
+
+def test_many_pixels_a_lens_are_averaged_to_fewer_views(tmp_path, capsys):
+    few = LightFieldMicroscope.model_validate(PRESET.model_dump() | {"n_num": 5, "views": ()})
+    frame = np.random.default_rng(0).normal(1000, 100, (8 * 25, 8 * 25)).astype(np.float32)
+    tifffile.imwrite(tmp_path / "frame.tif", frame)
+    rectify_files([tmp_path / "frame.tif"], tmp_path / "views.tif", few, rectified=25)
+    assert "5.0 times more coarsely" in capsys.readouterr().err
+    views = open_stack(tmp_path / "views.tif").read()
+    assert views.shape == (25, 8, 8)
+    assert 10 < views.std() < 35  # 100 / 5 for means over 5 x 5 pixels
+
+
 def test_calibration_frames_are_averaged(files, frames, tmp_path):
     noisy = np.stack([frames["radiometry"] + 5, frames["radiometry"] - 5]).astype(np.uint16)
     tifffile.imwrite(tmp_path / "two.tif", noisy)
@@ -115,7 +158,8 @@ def check_refused(message, raw, out, microscope=PRESET, **options):
 
 def test_unfit_input_is_refused(files, tmp_path):
     raw, radiometry, out = files["raw"], files["radiometry"], tmp_path / "views.tif"
-    check_refused("give either `radiometry", raw, out)
+    check_refused("dark.tif: its microlenses are not distinct", files["dark"], out)
+    check_refused("no whole microlenses of 7 x 7", raw, out, rectified=7)
     check_refused("give either", raw, out, radiometry=radiometry, calibration=tmp_path / "c.yaml")
     check_refused("name ending in .tif", raw, tmp_path / "views.h5", radiometry=radiometry)
     check_refused("no such file", tmp_path / "x.tif", out, radiometry=radiometry)
@@ -175,7 +219,7 @@ def test_unfit_calibrations_are_refused(files, frames, tmp_path):
 def test_recorded_vesicle(reference: Path, tmp_path):
     folder = reference / "data" / "guv"
     microscope = LightFieldMicroscope(
-        **read_yaml(Path(__file__).resolve().parents[2] / "examples" / "guv.yaml")
+        **read_yaml(Path(__file__).resolve().parents[2] / "src/serenet/samples/guv/guv.yaml")
     )
     out = tmp_path / "views.tif"
     rectify_files(

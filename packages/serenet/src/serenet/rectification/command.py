@@ -17,12 +17,15 @@ from serenet.options import MICROSCOPE_HELP, MICROSCOPE_METAVAR
 
 
 def rectify(
-    raw: Annotated[list[Path], typer.Argument(help="Camera frames (TIFF), in time order.")],
+    raw: Annotated[list[Path], typer.Argument(help="Camera frames (TIFF, PNG), in time order.")],
     microscope: Annotated[str, typer.Option(metavar=MICROSCOPE_METAVAR, help=MICROSCOPE_HELP)],
     out: Annotated[Path, typer.Option(help="View stack to write (TIFF).")],
     radiometry: Annotated[
         Path | None,
-        typer.Option(help="Frame of homogeneous fluorescence.", show_default=False),
+        typer.Option(
+            help="Frame of homogeneous fluorescence; without one there is no flat field.",
+            show_default=False,
+        ),
     ] = None,
     dark: Annotated[
         Path | None, typer.Option(help="Frame without light.", show_default=False)
@@ -31,6 +34,15 @@ def rectify(
         Path | None,
         typer.Option(
             help="Calibration YAML of an earlier run, instead of --radiometry.",
+            show_default=False,
+        ),
+    ] = None,
+    rectified: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The frames have N pixels a microlens side already.",
             show_default=False,
         ),
     ] = None,
@@ -48,6 +60,8 @@ def rectify(
 ) -> None:
     """Turn raw camera frames into views: find the microlenses, flat-field, resample.
 
+    Without a radiometry frame the microlenses are looked for in the frames themselves.
+
     Example: **serenet rectify raw.tif --radiometry flat.tif --microscope my.yaml --out views.tif**
     """
     from scopekit.outputs import claimed
@@ -62,6 +76,7 @@ def rectify(
             radiometry=radiometry,
             dark=dark,
             calibration=calibration,
+            rectified=rectified,
             scan_order=whole_numbers(scan_order, "--scan-order"),
             selection=select(channel, position, frames_are),
             overwrite=overwrite,

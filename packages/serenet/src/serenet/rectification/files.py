@@ -1,6 +1,6 @@
 """``serenet rectify``: camera files to a file of views, with its calibration and a picture."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from scopekit.images.files import WHOLE_FILE, Selection, StackFile, VolumeWriter
 from scopekit.images.target import require_finite
 from scopekit.inputs import sha256_of
 from scopekit.outputs import require_new
-from scopekit.progress import progress_bar
+from scopekit.progress import progress_bar, say
 from scopekit.settings import read_yaml, write_yaml
-from serenet.rectification.lattice import Lattice, find_lattice
+from serenet.rectification.lattice import Lattice, find_lattice, rectified_lattice
 from serenet.rectification.picture import save_lattice_picture
 from serenet.rectification.resampling import (
     flat_field,
@@ -35,8 +35,8 @@ class Calibration(BaseModel):
     lattice
         The microlenses.
     radiometry, radiometry_sha256
-        The frame of homogeneous fluorescence behind the lattice and the flat field, and its
-        fingerprint.
+        The frame of homogeneous fluorescence behind the flat field (and the lattice), and its
+        fingerprint; without one nothing is divided by a flat field.
     dark
         The dark frame, if there is one.
     """
@@ -44,8 +44,8 @@ class Calibration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lattice: Lattice
-    radiometry: Path
-    radiometry_sha256: str
+    radiometry: Path | None = None
+    radiometry_sha256: str | None = None
     dark: Path | None = None
 
 
@@ -57,6 +57,7 @@ def rectify_files(
     radiometry: Path | None = None,
     dark: Path | None = None,
     calibration: Path | None = None,
+    rectified: int | None = None,
     scan_order: Sequence[int] | None = None,
     selection: Selection = WHOLE_FILE,
     overwrite: bool = False,
@@ -80,6 +81,10 @@ def rectify_files(
         TIFF files; several frames are averaged.
     calibration
         An earlier calibration file, instead of ``radiometry``.
+    rectified
+        The frames, and the radiometry frame if there is one, have this many pixels a microlens
+        side already. Without this, calibration and radiometry the lattice is looked for in the
+        frames themselves.
     scan_order
         See `interlace`; default for 3 x 3 positions: 6 7 8 5 2 1 0 3 4.
     selection
@@ -106,11 +111,13 @@ def rectify_files(
 
     # Frames for calibration may have but one channel.
     still = replace(selection, where_several=True)
-    setting = _calibrate(radiometry, dark, calibration, still)
+    setting = _calibrate(raw[0], radiometry, dark, calibration, rectified, still)
     lattice = setting.lattice
-    require_fit(lattice, microscope, str(calibration or setting.radiometry))
+    require_fit(lattice, microscope, str(calibration or setting.radiometry or raw[0]))
     dark_frame = mean_frame(setting.dark, still, lattice.frame_shape) if setting.dark else None
-    bright_frame = mean_frame(setting.radiometry, still, lattice.frame_shape)
+    bright_frame = None
+    if setting.radiometry is not None:
+        bright_frame = mean_frame(setting.radiometry, still, lattice.frame_shape)
     stacks = [open_frames(path, selection) for path in raw]
     for stack in stacks:
         _require_shape(stack, lattice.frame_shape)
@@ -123,6 +130,7 @@ def rectify_files(
         )
 
     flat = flat_field(bright_frame, lattice, microscope.n_num, dark_frame)
+    drawn = mean_frame(raw[0], still) if bright_frame is None else bright_frame
     n_times = n_frames // n_scan
     shape = (
         microscope.n_num**2,
@@ -146,37 +154,72 @@ def rectify_files(
             target[:] = views
             writer.release()
     write_yaml(yaml, setting.model_dump(mode="json"), overwrite=overwrite)
-    save_lattice_picture(picture, bright_frame, lattice, overwrite=overwrite)
+    save_lattice_picture(picture, drawn, lattice, overwrite=overwrite)
     return lattice
 
 
 def _calibrate(
-    radiometry: Path | None, dark: Path | None, calibration: Path | None, selection: Selection
+    raw: Path,
+    radiometry: Path | None,
+    dark: Path | None,
+    calibration: Path | None,
+    rectified: int | None,
+    selection: Selection,
 ) -> Calibration:
     """Find the lattice, or read it from an earlier calibration."""
-    if calibration is not None and radiometry is None:
+    if calibration is not None:
+        if radiometry is not None or rectified is not None:
+            raise UserError(
+                "give either `radiometry=FRAME.tif` or `calibration=FILE.yaml`, and `rectified=N` "
+                "with neither or with the first"
+            )
         setting = read_calibration(calibration)
         return setting.model_copy(update={"dark": dark.resolve()}) if dark else setting
-    if radiometry is None or calibration is not None:
-        raise UserError("give either `radiometry=FRAME.tif` or `calibration=FILE.yaml`")
-    bright = mean_frame(radiometry, selection)
-    if dark is not None:
-        bright = bright - mean_frame(dark, selection, bright.shape)
-    try:
-        lattice = find_lattice(bright)
-    except UserError as failure:
-        raise UserError(f"{radiometry}: {failure}") from failure
+    source = raw if radiometry is None else radiometry
+    bright = mean_frame(source, selection)
+    if rectified is not None:
+        lattice = _named(source, lambda: rectified_lattice(bright.shape, rectified))
+    else:
+        if dark is not None:
+            bright = bright - mean_frame(dark, selection, bright.shape)
+        if radiometry is None:
+            say(
+                f"{raw}: no radiometry frame: the microlenses are looked for in the frame itself, "
+                "and there is no flat field; look at the picture of the lattice"
+            )
+        lattice = _named(source, lambda: _lattice_of(bright, is_flat=radiometry is not None))
     return calibration_of(lattice, radiometry, dark)
 
 
-def calibration_of(lattice: Lattice, radiometry: Path, dark: Path | None = None) -> Calibration:
+def calibration_of(
+    lattice: Lattice, radiometry: Path | None, dark: Path | None = None
+) -> Calibration:
     """Return what to keep of a lattice that was found in these files."""
     return Calibration(
         lattice=lattice,
-        radiometry=radiometry.resolve(),
-        radiometry_sha256=sha256_of(radiometry),
+        radiometry=radiometry and radiometry.resolve(),
+        radiometry_sha256=radiometry and sha256_of(radiometry),
         dark=dark and dark.resolve(),
     )
+
+
+def _lattice_of(frame: NDArray[np.float32], *, is_flat: bool) -> Lattice:
+    try:
+        return find_lattice(frame)
+    except UserError as failure:
+        if is_flat:
+            raise
+        raise UserError(
+            "its microlenses are not distinct enough; give `radiometry=FRAME.tif` (homogeneous "
+            "fluorescence), `calibration=FILE.yaml`, or `rectified=N`"
+        ) from failure
+
+
+def _named(source: Path, find: Callable[[], Lattice]) -> Lattice:
+    try:
+        return find()
+    except UserError as failure:
+        raise UserError(f"{source}: {failure}") from failure
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -191,12 +234,12 @@ def read_calibration(path: Path) -> Calibration:
             f"{path}: not a calibration of `serenet rectify` ({where}: {first['msg']}); "
             "calibrate again with a radiometry frame"
         ) from failure
-    if not setting.radiometry.is_file():
+    if setting.radiometry is not None and not setting.radiometry.is_file():
         raise UserError(
             f"{path}: its radiometry frame {setting.radiometry} is missing; correct that line or "
             "calibrate again"
         )
-    if sha256_of(setting.radiometry) != setting.radiometry_sha256:
+    if setting.radiometry and sha256_of(setting.radiometry) != setting.radiometry_sha256:
         raise UserError(
             f"{path}: its radiometry frame {setting.radiometry} has changed since; calibrate again"
         )

@@ -106,6 +106,39 @@ class Lattice(BaseModel):
         return points
 
 
+def rectified_lattice(shape: tuple[int, int], side: int) -> Lattice:
+    """Return the lattice of a frame that was resampled so that ``side`` pixels make a lens.
+
+    Parameters
+    ----------
+    shape
+        (Y, X) of the frame; the first lens lies in its first rows and columns.
+    side
+        Pixels a microlens side.
+
+    Raises
+    ------
+    UserError
+        If the frame holds no whole number of lenses.
+    """
+    if side < MIN_PITCH or any(n < side or n % side for n in shape):
+        raise UserError(
+            f"`rectified={side}`: {shape[0]} x {shape[1]} pixels are no whole microlenses of "
+            f"{side} x {side} (at least {MIN_PITCH:.0f}); crop the frame at the border of a lens"
+        )
+    return Lattice(
+        frame_shape=shape,
+        rows=shape[0] // side,
+        columns=shape[1] // side,
+        pitch_y=side,
+        pitch_x=side,
+        rotation_deg=0,
+        skew_deg=0,
+        offset_y=(side - 1) / 2,
+        offset_x=(side - 1) / 2,
+    )
+
+
 def find_lattice(radiometry: Frame) -> Lattice:
     """Find the microlens lattice in a frame of homogeneous light.
 
@@ -252,6 +285,13 @@ def _nothing_found(what: str) -> UserError:
 def _require_square(
     shape: tuple[int, ...], pitch: NDArray[np.float64], row_turn: float, column_turn: float
 ) -> None:
+    angle = 90 - column_turn + row_turn
+    if min(abs(angle - 60), abs(angle - 120)) < 5 and max(pitch) < 1.1 * min(pitch):
+        raise UserError(
+            f"the microlens lattice is not square but hexagonal: lenses {pitch.mean():.2f} pixels "
+            f"apart in rows at {angle:.1f} degrees; light fields of such microscopes cannot be "
+            "rectified here"
+        )
     if max(pitch) > _MAX_PITCH_RATIO * min(pitch) or abs(row_turn - column_turn) > _MAX_SKEW_DEG:
         raise UserError(
             f"the microlens lattice is not square: pitches of {pitch[0]:.2f} and {pitch[1]:.2f} "

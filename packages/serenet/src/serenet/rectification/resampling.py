@@ -5,10 +5,12 @@ rows and columns of lenses and of views run as those of the camera. That is the 
 `optics.phase_space_psf`, and nothing is transposed or mirrored: its view (u, v) sees the waves
 that travel towards larger rows and columns where u and v are above the middle, and behind a lens
 those do fall on that side of its centre. A relay or camera that turns or mirrors the frame turns
-positions and directions together, hence only the object. At z > 0 the model's waves diverge at
-the microlenses, as those from a point farther from the objective than its focal plane do.
+positions and directions together, hence only the object, and never z. At z > 0 the model's waves
+diverge at the microlenses: their image lies before them, as that of a point farther from the
+objective than its focal plane does. With ``z_direction: towards`` a microscope counts otherwise.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,7 +19,7 @@ from scipy import ndimage
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
-from scopekit.progress import Advance, no_progress
+from scopekit.progress import Advance, no_progress, say
 from serenet.rectification.lattice import Lattice
 from serenet.views.scan import SCAN_ORDER
 
@@ -78,7 +80,7 @@ def rectify_frame(
 
 
 def flat_field(
-    radiometry: Frame, lattice: Lattice, n_num: int | None = None, dark: Frame | None = None
+    radiometry: Frame | None, lattice: Lattice, n_num: int | None = None, dark: Frame | None = None
 ) -> Views:
     """Return the relative gain of every lens in every view: rectified light that was uniform.
 
@@ -91,14 +93,17 @@ def flat_field(
     Parameters
     ----------
     radiometry, lattice, n_num, dark
-        As in `rectify_frame`.
+        As in `rectify_frame`; without a radiometry frame all gains are 1.
 
     Returns
     -------
     ndarray
         (n_num^2, rows, columns), float32, mean about 1 in every view.
     """
-    views = _resample(_less(radiometry, dark), lattice, n_num or lattice.nearest_odd)
+    side = n_num or lattice.nearest_odd
+    if radiometry is None:
+        return np.ones((side**2, lattice.rows, lattice.columns), np.float32)
+    views = _resample(_less(radiometry, dark), lattice, side)
     level = views.mean(axis=(1, 2), keepdims=True)
     lit = level > max(_LEAST_LEVEL * float(level.max()), 0)
     return np.where(lit, np.maximum(views / np.where(lit, level, 1), _LEAST_GAIN), 1)
@@ -166,14 +171,22 @@ def rectify_series(
 
 
 def require_fit(lattice: Lattice, microscope: LightFieldMicroscope, source: str) -> None:
-    """Raise `UserError`, naming the source of the lattice, if the optics are another camera's."""
-    for pitch in (lattice.pitch_y, lattice.pitch_x):
-        if not 1 / _MAX_RESAMPLING < pitch / microscope.n_num < _MAX_RESAMPLING:
-            raise UserError(
-                f"{source}: {pitch:.2f} pixels a microlens, but the optics have n_num "
-                f"{microscope.n_num}; use the optics of this microscope, or n_num: "
-                f"{lattice.nearest_odd}"
-            )
+    """Refuse, naming the source of the lattice, more views than pixels a lens; tell of far fewer.
+
+    Fewer are means over several pixels, and tell as much less of depth.
+    """
+    n_num, pitch = microscope.n_num, min(lattice.pitch_y, lattice.pitch_x)
+    if pitch * _MAX_RESAMPLING < n_num:
+        raise UserError(
+            f"{source}: {pitch:.2f} pixels a microlens, but the optics have n_num {n_num}; use the "
+            f"optics of this microscope, or n_num: {lattice.nearest_odd}"
+        )
+    if pitch > _MAX_RESAMPLING * n_num:
+        say(
+            f"{source}: {pitch:.2f} pixels a microlens are averaged to the {n_num} views of the "
+            f"optics: directions are told {pitch / n_num:.1f} times more coarsely than with n_num "
+            f"{lattice.nearest_odd}"
+        )
 
 
 def _less(frame: Frame, dark: Frame | None) -> NDArray[np.float32]:
@@ -189,6 +202,10 @@ def _resample(frame: NDArray[np.float32], lattice: Lattice, n_num: int) -> Views
         raise ValueError(f"frame {frame.shape}, but the lattice is for {lattice.frame_shape}")
     if n_num % 2 == 0:
         raise ValueError(f"n_num {n_num} must be odd")
+    coarser = math.sqrt(lattice.pitch_y * lattice.pitch_x) / n_num
+    if coarser > _MAX_RESAMPLING:
+        # As wide as a mean over the pixels of a view.
+        frame = ndimage.gaussian_filter(frame, coarser / math.sqrt(12), mode="mirror")
     coefficients = ndimage.spline_filter(frame, order=3, output=np.float32, mode="mirror")
     views = np.empty((n_num, n_num, lattice.rows, lattice.columns), np.float32)
     shifts = (np.arange(n_num) - n_num // 2) / n_num

@@ -145,6 +145,10 @@ def _inspect(path: Path, selection: Selection) -> tuple[StoredPlanes, Selection]
         from scopekit.images.readers.arrays import inspect_npy, inspect_pt
 
         planes = inspect_npy(path) if kind == ".npy" else inspect_pt(path)
+    elif kind == ".png":
+        from scopekit.images.readers.arrays import inspect_png
+
+        planes = inspect_png(path)
     else:
         planes = inspect_tiff(path, selection)
     return planes, replace(selection, position=None) if planes.is_position else selection

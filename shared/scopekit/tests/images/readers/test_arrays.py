@@ -6,9 +6,10 @@ import threading
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from scopekit.errors import UserError
-from scopekit.images.files import Selection, open_stack
+from scopekit.images.files import Selection, open_frames, open_stack
 
 STACK = np.random.default_rng(0).integers(0, 4000, (3, 4, 5))
 
@@ -74,3 +75,23 @@ def test_a_pipe_is_refused_at_once(tmp_path, name):
     assert failures == [
         f"{tmp_path / name}: no file but a pipe or a device; save its content as a file first"
     ]
+
+
+def test_grey_png_images_are_frames(tmp_path):
+    for bits in (np.uint8, np.uint16):
+        grey = np.arange(20, dtype=bits).reshape(4, 5) * np.iinfo(bits).max // 20
+        Image.fromarray(grey).save(tmp_path / "a.png")
+        frames = open_frames(tmp_path / "a.png")
+        assert frames.shape == (1, 1, 4, 5)
+        assert np.array_equal(frames.read()[0], grey)
+
+
+def test_other_png_images_are_told(tmp_path):
+    Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: a colour image"):
+        open_frames(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"a\.png: not a PNG image"):
+        open_frames(tmp_path / "a.png")
+    with pytest.raises(UserError, match="no such file"):
+        open_frames(tmp_path / "b.png")

@@ -1,4 +1,4 @@
-"""Arrays without metadata, as recordings: NumPy's ``.npy`` and PyTorch's ``.pt``."""
+"""Arrays without metadata: NumPy's ``.npy``, PyTorch's ``.pt``, and grey images as ``.png``."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
@@ -76,6 +77,28 @@ def inspect_pt(path: Path) -> ArrayPlanes:
     if tensor.dtype == torch.bfloat16:  # which NumPy lacks
         tensor = tensor.float()
     return _planes(path, tensor.resolve_neg().resolve_conj().numpy())
+
+
+def inspect_png(path: Path) -> ArrayPlanes:
+    """Read a grey image of 8 or 16 bits from a ``.png`` file, as one plane.
+
+    Raises
+    ------
+    UserError
+        If it is missing, damaged, or in colour.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            array = np.asarray(image)
+    except FileNotFoundError as failure:
+        raise UserError(f"{path}: no such file; check the path") from failure
+    except MemoryError:
+        raise
+    except Exception as failure:  # damaged files make Pillow raise errors of any kind
+        raise UserError(f"{path}: not a PNG image, or damaged; save it again") from failure
+    if array.ndim != 2 or array.dtype.kind not in "ui" or image.mode == "P":
+        raise UserError(f"{path}: a colour image; save the grey values of the camera")
+    return _planes(path, array[None])
 
 
 def _planes(path: Path, array: NDArray[Any]) -> ArrayPlanes:
