@@ -276,7 +276,7 @@ def virtual_scan(
 
 def rectify(
     raw: Array,
-    radiometry: AnyArray,
+    radiometry: AnyArray | None,
     microscope: LightFieldMicroscope,
     *,
     dark: AnyArray | None = None,
@@ -292,7 +292,8 @@ def rectify(
         (Y, X), or (T, Y, X) in the order of exposure, camera counts. Of a scanned microscope
         ``scanning^2`` frames, or a multiple of that, are interlaced.
     radiometry
-        (Y, X), a frame of homogeneous fluorescence.
+        (Y, X), a frame of homogeneous fluorescence; with ``None`` nothing is divided by a flat
+        field, and the microlenses are looked for in the frames unless there is a lattice.
     microscope
         Its number of views and of scan positions.
     dark
@@ -328,7 +329,7 @@ def rectify(
     """
     frames = as_tensor(raw).detach().cpu().numpy()
     frames = frames[None] if frames.ndim == 2 else frames
-    bright = as_tensor(radiometry).detach().cpu().numpy()
+    bright = None if radiometry is None else as_tensor(radiometry).detach().cpu().numpy()
     black = None if dark is None else as_tensor(dark).detach().cpu().numpy()
     n_scan = microscope.scanning**2
     if frames.ndim != 3 or len(frames) == 0 or len(frames) % n_scan:
@@ -336,17 +337,18 @@ def rectify(
             f"raw: shape {tuple(raw.shape)}; give (T, Y, X) with T a multiple of the {n_scan} "
             "scan positions"
         )
+    lit = frames.mean(0) if bright is None else bright
     for name, frame in (("raw", frames), ("dark", black)):
-        if frame is not None and frame.shape[-2:] != bright.shape:
+        if frame is not None and frame.shape[-2:] != lit.shape:
             raise UserError(
-                f"{name}: frames of {frame.shape[-2:]}, the radiometry frame has {bright.shape}"
+                f"{name}: frames of {frame.shape[-2:]}, the radiometry frame has {lit.shape}"
             )
     order = require_order(scan_order, microscope.scanning)
     if lattice is None:
-        lattice = find_lattice(bright if black is None else bright - black)
-    elif lattice.frame_shape != bright.shape:
+        lattice = find_lattice(lit if black is None else lit - black)
+    elif lattice.frame_shape != lit.shape:
         raise UserError(
-            f"lattice: of frames of {lattice.frame_shape}, the radiometry frame has {bright.shape}"
+            f"lattice: of frames of {lattice.frame_shape}, the radiometry frame has {lit.shape}"
         )
     require_fit(lattice, microscope, "radiometry")
     flat = flat_field(bright, lattice, microscope.n_num, black)

@@ -97,10 +97,14 @@ class Rectify(Container):
                 progress.begin("finding the microlenses")
                 if calibration is not None:
                     setting = read_calibration(calibration)
-                    flat, known = mean_frame(setting.radiometry), setting.lattice
+                    known = setting.lattice
+                    path = setting.radiometry
+                    flat = None if path is None else mean_frame(path)
                     dark = None if setting.dark is None else mean_frame(setting.dark)
-                assert flat is not None
-                lattice = known or find_lattice(flat if dark is None else flat - dark)
+                lattice = known
+                if lattice is None:
+                    assert flat is not None
+                    lattice = find_lattice(flat if dark is None else flat - dark)
                 progress.begin("resampling the frames")
                 views = serenet.rectify(
                     frames, flat, microscope, dark=dark, scan_order=order, lattice=lattice,

@@ -198,7 +198,7 @@ def calibration_of(
     return Calibration(
         lattice=lattice,
         radiometry=radiometry and radiometry.resolve(),
-        radiometry_sha256=radiometry and sha256_of(radiometry),
+        radiometry_sha256=None if radiometry is None else sha256_of(radiometry),
         dark=dark and dark.resolve(),
     )
 
