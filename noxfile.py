@@ -224,6 +224,26 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into build/site; a warning is an error."""
+    install(session, "mkdocs-material", "mkdocstrings[python]", "latex2mathml", "ruff", "typer")
+    # Their commands are read, nothing is run.
+    session.install("--no-deps", *FOLDERS.values())
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run the examples of the documentation; their pictures are replaced with -- --keep."""
+    install(session, *(FOLDERS[name] for name in WITH_DEMO))
+    keep = "--keep" in session.posargs
+    names = [argument for argument in session.posargs if argument != "--keep"]
+    arguments = names if keep else [*names, "--check"]
+    environment = {"PYTHONPATH": str(ROOT / "tools"), "OMP_NUM_THREADS": "1"}
+    session.run("python", "-m", "pages.run_examples", *arguments, env=environment)
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """Run the tests that need a CUDA device, where there is one."""
     install(session, *WITH_EXTRAS, "pytest", "hypothesis")

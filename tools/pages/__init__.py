@@ -1,0 +1,1 @@
+"""What the documentation site makes of the commands and the examples."""
