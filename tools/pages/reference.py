@@ -87,6 +87,12 @@ def api_page(package: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def section_page(file: str, heading: str, title: str) -> str:
+    """Return a section of a README as a page."""
+    text = (ROOT / file).read_text(encoding="utf-8").split(f"\n## {heading}\n")[1]
+    return f"# {title}\n\n" + text.split("\n## ")[0].strip().replace("../../docs/", "") + "\n"
+
+
 def homes_of(package: str) -> dict[str, str]:
     """Return the module that holds each public name: from a table ``_HOMES``, or from imports."""
     file = ROOT / PACKAGES[package] / "src" / package / "__init__.py"

@@ -120,6 +120,7 @@ def test_examples_are_notebooks_too():
 
 def test_links_between_pages_lead_somewhere():
     made = {f"reference/{name}.md" for name in APPS} | {f"api/{name}.md" for name in PACKAGES}
+    made |= {"training_two_photon.md"}
     made |= {f"examples/{script.stem}.md" for script in example_scripts()} | {"examples/index.md"}
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
@@ -139,5 +140,7 @@ def test_troubleshooting_quotes_messages_that_are_told():
     quoted = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
     assert len(quoted) > 6
     for message in quoted:
-        parts = [p.strip() for p in re.split(r"\.\.\.|\bN\b|\bM\b|;|,|channels?", message)]
+        parts = [
+            p.strip() for p in re.split(r"time points|\.\.\.|\bN\b|\bM\b|;|,|channels?", message)
+        ]
         assert all(part in source for part in parts if len(part) > 6), message
