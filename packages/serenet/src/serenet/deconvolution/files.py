@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from scopekit.memory import choose_device, memory_budget, return_freed_memory
 from scopekit.progress import Advance, progress_bar, say
 from serenet import __version__
 from serenet.deconvolution.earlier import EarlierResult, earlier_result, tell
+from serenet.deconvolution.fit import FIT, Fit, advice_on_depths, draw_fit
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.subsets import (
@@ -93,10 +95,19 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         "device": str(device),
         "dtype": options.dtype,
     }
+
+    def finish(stem: Path, frame: int, n_frames: int, record: dict[str, Any]) -> None:
+        fit = record.get(FIT)
+        if fit is not None:
+            if options.preview:
+                draw_fit(microscope, stem.with_name(f"{stem.name}_fit.png"), fit)
+            record[FIT] = fit["deviance"]  # the maps are in the picture
+
     writer = ResultWriter(
         options,
         "deconvolved",
         settings,
+        finish=finish,
         may_go_on=lambda result: earlier_result(result, settings) is not None,
     )
 
@@ -172,6 +183,8 @@ class _Solver:
         order = self._microscope.oblique_first
         subsets = ViewSubsets(views, self._operators, volume_yx, order, pedestal)
         fits: list[list[float]] = []
+        light = np.zeros(target.shape[0])
+        fit = Fit.of(views) if pedestal is not None and frame == 0 else None
         steps = len(windows) * self._options.iterations * len(subsets)
         with progress_bar(label, steps) as advance:
             for number, window in enumerate(windows):
@@ -180,10 +193,18 @@ class _Solver:
                 earlier = None
                 if self._earlier is not None:
                     earlier = self._earlier.start(frame, number, len(windows), window, gain)
-                part, sweeps = self._window(inside, window, name, earlier, advance)
-                target.put((slice(None), *window.core), part.div_(gain).cpu().numpy())
-                fits.append([fit / gain for fit in sweeps])
-        return {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
+                estimate, sweeps = self._window(inside, window, name, earlier, advance)
+                if fit is not None:
+                    fit.add(inside, window, estimate)
+                part = window.crop(inside.volume(estimate)).div_(gain).cpu().numpy()
+                light += part.sum((1, 2), dtype=np.float64)
+                target.put((slice(None), *window.core), part)
+                fits.append([deviance / gain for deviance in sweeps])
+        advice = advice_on_depths(light, self._microscope)
+        if advice is not None:
+            say(f"{label}: {advice}")
+        record = {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
+        return record if fit is None else record | {FIT: fit.record(gain)}
 
     def _plan(self, field: tuple[int, int]) -> list[Window]:
         """Cut the field into windows; the memory they leave is for the operators."""
@@ -212,7 +233,7 @@ class _Solver:
             del kept
         advance((self._options.iterations if finished else len(fits)) * len(subsets))
         if finished:
-            return window.crop(subsets.volume(estimate)), fits
+            return estimate, fits
 
         counted = CountedSubsets(subsets, advance)
 
@@ -232,4 +253,4 @@ class _Solver:
             on_sweep=on_sweep,
         )
         self._state.save(name, window, estimate, fits, finished=True)
-        return window.crop(subsets.volume(estimate)), fits
+        return estimate, fits

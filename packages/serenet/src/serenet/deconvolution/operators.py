@@ -9,7 +9,7 @@ from torch import Tensor
 
 from optics import BandLimitedOperator, LightFieldMicroscope, Sieve
 from optics.lightfield.band import Sampling
-from serenet.views.psf import ViewPSF
+from serenet.views.psf import TOGETHER, ViewPSF
 
 Shape = tuple[int, int]
 
@@ -19,12 +19,6 @@ Shape = tuple[int, int]
 _BAND = math.inf
 # Beyond this, in cycles a lens, a sieve passes nothing that the views would tell.
 _BAND_OF_SIEVE = 4.0
-_TOGETHER = 3
-
-
-def channels_together(microscope: LightFieldMicroscope) -> int:
-    """Return how many views make a subset in deconvolution."""
-    return _TOGETHER if microscope.scanning == 1 else 1
 
 
 def transfer_copies(microscope: LightFieldMicroscope) -> float:
@@ -32,7 +26,7 @@ def transfer_copies(microscope: LightFieldMicroscope) -> float:
     if microscope.scanning > 1:
         return 1.0
     share = min(2 * _BAND_OF_SIEVE / microscope.voxels_a_lens, 1.0)
-    return max((_TOGETHER + 2) * share**2, 1.0)  # two while they are made
+    return max((TOGETHER + 2) * share**2, 1.0)  # two while they are made
 
 
 class ViewOperator(BandLimitedOperator):

@@ -1,9 +1,7 @@
 """Iterative reconstruction of light fields, one view or a few at a time.
 
 Views are taken from the most oblique to the axial one: oblique views tell most about depth.
-Views of unscanned light fields are taken by threes, each three spread over the aperture, and
-explain the coefficients of a sieve: one view alone prints the grid of its samples, one a lens,
-into every plane.
+Those of unscanned light fields explain the coefficients of a sieve.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +12,10 @@ from torch import Tensor
 
 from optics import LightFieldMicroscope, Subset
 from scopekit.progress import Advance
-from serenet.deconvolution.operators import ViewOperators, channels_together
+from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.windows import Window
 from serenet.views.brightness import BACKGROUND_QUANTILE, quantile
+from serenet.views.psf import view_groups
 
 # Longer steps than Richardson-Lucy's own: the same fit in fewer sweeps.
 EXPONENT = 1.5
@@ -95,11 +94,11 @@ class ViewSubsets:
         return self.operators.microscope
 
     @property
-    def groups(self) -> list[Sequence[int]]:
+    def groups(self) -> list[list[int]]:
         """Channels of every subset, in the order used."""
-        together = channels_together(self.microscope) if self.pedestal else 1
-        count = -(-len(self.order) // together)
-        return [self.order[first::count] for first in range(count)]
+        if self.pedestal is None:
+            return [[channel] for channel in self.order]
+        return view_groups(self.microscope)
 
     def subset(self, *channels: int) -> Subset:
         """Return data and operator of a view, or of a few."""

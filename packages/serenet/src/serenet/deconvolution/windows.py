@@ -9,13 +9,13 @@ from optics import LightFieldMicroscope
 from optics.convolution import padded_size
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget
-from serenet.deconvolution.operators import channels_together, transfer_copies
+from serenet.deconvolution.operators import transfer_copies
 from serenet.views.psf import TOGETHER
 
 # Volumes held at once: start, estimate, last one, update, sensitivity; with total variation.
 _VOLUMES = 5
 _VOLUMES_TV = 8
-# Copies of one view's PSF while it is made, those made with it, and buffers of the transforms.
+# Copies of one view's PSF while it is made, those made and taken with it; buffers of transforms.
 _PSFS = 5 + TOGETHER
 _BUFFERS = 64e6
 # The rest is for libraries that load later and for what the allocator keeps.
@@ -144,8 +144,7 @@ def _bytes_of_window(
     height, width = volume_yx
     volumes = (_VOLUMES_TV if tv else _VOLUMES) * height * width
     transfer = padded_size(height, psf_size) * (padded_size(width, psf_size) + 2)
-    together = channels_together(microscope) - 1
-    values = volumes + transfer_copies(microscope) * transfer + (_PSFS + together) * psf_size**2
+    values = volumes + transfer_copies(microscope) * transfer + _PSFS * psf_size**2
     return 4 * len(microscope.depths_um) * values + _BUFFERS
 
 

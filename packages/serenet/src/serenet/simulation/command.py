@@ -56,13 +56,13 @@ def psf(
     ] = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Compute the phase-space PSF and its shift by wave optics.
+    """Compute the phase-space PSF and its shift by wave optics; tell what detail to expect.
 
     Example: **serenet psf nnum13 --out psf.h5**
 
     With an aberration: **serenet psf nnum13 --aberration coma_x=0.1 --out aberrated.h5**
     """
-    from serenet.simulation.psf_files import make_psf
+    from serenet.simulation.psf_files import expected_detail, make_psf
 
     made = make_psf(
         microscope,
@@ -74,6 +74,7 @@ def psf(
         aberrations=aberration or (),
     )
     print(f"{out}: {len(made.views)} views, {len(made.depths_um)} depths")
+    print(f"finest lateral period that the views tell, um: {expected_detail(made)}")
 
 
 def project(

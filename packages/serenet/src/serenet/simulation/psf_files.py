@@ -4,11 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from optics import LightFieldMicroscope, phase_space_psf, write_psf
+from optics import LightFieldMicroscope, lateral_band_limit, phase_space_psf, write_psf
 from scopekit.errors import UserError
 from scopekit.outputs import require_new, require_space, whole_file
 from serenet.views.microscope import load_microscope
 
+_TOLD_DEPTHS = 6
 _HDF5_OVERHEAD = 2**16
 
 
@@ -62,6 +63,14 @@ def make_psf(
         psf = phase_space_psf(resolved, size=size, aberrations=coefficients)
         write_psf(partial, psf, resolved, coefficients)
     return resolved
+
+
+def expected_detail(microscope: LightFieldMicroscope) -> str:
+    """Return the finest lateral period at a few depths, in words (`optics.lateral_band_limit`)."""
+    distances = sorted({abs(z) for z in microscope.depths_um})
+    chosen = distances[:: max(len(distances) // _TOLD_DEPTHS, 1)]
+    limits = lateral_band_limit(microscope, chosen)
+    return ", ".join(f"{1 / f:.2g} at {z:g}" for f, z in zip(limits, chosen, strict=True))
 
 
 def _read_aberrations(texts: Sequence[str]) -> dict[str, float]:

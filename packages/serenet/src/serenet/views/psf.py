@@ -27,7 +27,7 @@ from serenet.views.microscope import (
 _DEPTHS_AT_ONCE = 9
 
 TOGETHER = 3
-"""Most views whose PSFs are computed at once."""
+"""Most views that are taken at a time, and whose PSFs are computed at once."""
 
 ViewPSF = Callable[[int], Tensor]
 """``view_psf(channel)`` gives (1, D, h, w) for a channel of the microscope's views."""
@@ -66,13 +66,24 @@ def psf_of_views(
     return _from_file(file, channels), microscope
 
 
+def view_groups(microscope: LightFieldMicroscope) -> list[list[int]]:
+    """Return the channels that deconvolution takes at a time, in the order that it takes them.
+
+    Of a scanned light field one each, the most oblique first. Of an unscanned one three, spread
+    over the aperture: one view alone prints the grid of its samples, one a lens, into every plane.
+    """
+    order = microscope.oblique_first
+    count = len(order) if microscope.scanning > 1 else -(-len(order) // TOGETHER)
+    return [order[first::count] for first in range(count)]
+
+
 def _computed(microscope: LightFieldMicroscope) -> ViewPSF:
     """Return PSFs that are computed when they are asked for.
 
-    Views at one distance from the axis are mirror images, and cost less together. In the order
-    that deconvolution takes those of scanned light fields they follow one another.
+    Views at one distance from the axis are mirror images, and cost as little together as one. In
+    the order that deconvolution takes those of a scan they follow one another.
     """
-    together = TOGETHER if microscope.scanning > 1 else 1
+    groups = view_groups(microscope)
     views, middle, n_num = microscope.views, microscope.n_num // 2, microscope.n_num
     distances = [(a // n_num - middle) ** 2 + (a % n_num - middle) ** 2 for a in views]
     made: dict[int, Tensor] = {}
@@ -80,9 +91,11 @@ def _computed(microscope: LightFieldMicroscope) -> ViewPSF:
     def view_psf(channel: int) -> Tensor:
         if channel not in made:
             made.clear()
-            alike = [c for c, far in enumerate(distances) if far == distances[channel]]
-            first = alike.index(channel)
-            chosen = alike[first : first + together]
+            chosen = next(group for group in groups if channel in group)
+            if len(chosen) == 1:
+                alike = [c for c, far in enumerate(distances) if far == distances[channel]]
+                first = alike.index(channel)
+                chosen = alike[first : first + TOGETHER]
             psf = phase_space_psf(microscope, views=[views[c] for c in chosen])
             made.update(zip(chosen, psf.split(1), strict=True))
         return made[channel]
