@@ -78,5 +78,14 @@ def test_sample_is_the_light_field_of_the_demo(viewer):
     truth, views = viewer.layers
     assert (truth.name, truth.data.shape, truth.visible) == ("truth", (41, 156, 156), False)
     assert (views.name, views.data.shape) == ("views", (49, 36, 36))
-    psf = views.metadata["serenet"]["psf"]
+    psf = views.metadata["serenet"]["optics"]
     assert serenet.load_microscope(psf).voxel_um == pytest.approx(tuple(truth.scale))
+
+
+def test_sample_of_recorded_frames_knows_its_microscope(viewer):
+    viewer.open_sample("serenet", "guv")
+    flat, raw = viewer.layers
+    assert (flat.name, raw.name) == ("radiometry_frame", "light_field")
+    assert flat.data.shape == raw.data.shape
+    optics = serenet.load_microscope(raw.metadata["serenet"]["optics"])
+    assert (optics.n_num, optics.scanning) == (15, 1)

@@ -21,7 +21,7 @@ def views(viewer, widget):
 
 
 def test_network_makes_the_volume_of_the_command_at_its_place(viewer, widget, views, click, done):
-    psf = viewer.layers["views"].metadata["serenet"]["psf"]
+    psf = viewer.layers["views"].metadata["serenet"]["optics"]
     assert str(widget.microscope.source) == psf  # the sample brings it along
     widget.weights.value = "demo"
     click(widget, "Reconstruct all")
@@ -55,7 +55,7 @@ def test_preview_is_of_a_region_and_some_planes(viewer, widget, views, click, do
     layer = viewer.layers["views deconvolved"]
     assert layer.translate[0] == pytest.approx(-1)
     assert layer.translate[1] == pytest.approx((6 - 0.5) * 0.5291 + 0.0611, abs=1e-3)
-    file = open_psf(viewer.layers["views"].metadata["serenet"]["psf"])
+    file = open_psf(viewer.layers["views"].metadata["serenet"]["optics"])
     depths = file.microscope.depths_um[15:20]
     expected = serenet.deconvolve(
         np.ascontiguousarray(views[:, 6:18, 4:18]),

@@ -1,6 +1,7 @@
 """Which microscope a widget is about: one by name, or from a file."""
 
 from pathlib import Path
+from typing import Any
 
 from magicgui.widgets import ComboBox, FileEdit
 
@@ -48,5 +49,19 @@ class MicroscopeChoice:
         self.file.value = path
         self.names.value = _FILE
 
+    def choose(self, source: str) -> None:
+        """Choose a microscope by name, or its file."""
+        if source in presets:
+            self.names.value = source
+        else:
+            self.choose_file(source)
+
     def _show_file(self) -> None:
         self.file.visible = self.names.value == _FILE
+
+
+def optics_of(layer: Any) -> str | None:
+    """Return the name or file of the optics that a layer brings along, ``None`` without any."""
+    about = {} if layer is None else layer.metadata.get("serenet", {})
+    source: str | None = about.get("optics")
+    return source

@@ -34,10 +34,11 @@ def reader_of_psfs(path: str | Sequence[str]) -> Reader | None:
 
 
 def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
-    return [_stack_layer(file) for file in paths_of(path)]
+    return [stack_layer(file) for file in paths_of(path)]
 
 
-def _stack_layer(path: Path) -> LayerData:
+def stack_layer(path: Path) -> LayerData:
+    """Return a view stack or volume as a layer, which knows its file."""
     stack = open_stack(path, Selection(n_views=_VIEW_COUNTS), single_image=True)
     about: dict[str, Any] = {"kind": "views" if _holds_views(stack) else "volume"}
     made = path.with_name(f"{stack_stem(path)}.yaml")
@@ -48,7 +49,7 @@ def _stack_layer(path: Path) -> LayerData:
         stack_stem(path),
         stack.steps,
         axes=("t", "view" if about["kind"] == "views" else "z", "y", "x"),
-        metadata={"serenet": about},
+        metadata={"serenet": about, "path": str(path)},
     )
 
 

@@ -29,7 +29,7 @@ from scopekit.napari.choices import (
 )
 from scopekit.napari.layers import layer_of
 from scopekit.napari.work import WorkPanel
-from serenet.napari.microscopes import MicroscopeChoice
+from serenet.napari.microscopes import MicroscopeChoice, optics_of
 from serenet.napari.solving import DECONVOLVED, NETWORK, REFINED, Solved, Task, solve
 from serenet.networks.shipped import shipped_weights
 
@@ -124,11 +124,10 @@ class Reconstruct(Container):
         self.updates.visible = self.method.value == REFINED
 
     def _take_optics(self) -> None:
-        """Choose the PSF that the views bring along."""
-        layer = self.views.value
-        psf = layer.metadata.get("serenet", {}).get("psf") if layer is not None else None
-        if psf is not None:
-            self.microscope.choose_file(psf)
+        """Choose the optics that the views bring along."""
+        source = optics_of(self.views.value)
+        if source is not None:
+            self.microscope.choose(source)
 
     def _measure_planes(self) -> None:
         """Let the slider of planes reach over those of the microscope."""

@@ -16,7 +16,7 @@ from scopekit.napari.choices import chosen, layer_box
 from scopekit.napari.layers import layer_of, source_of
 from scopekit.napari.work import Progress, WorkPanel
 from scopekit.settings import write_yaml
-from serenet.napari.microscopes import MicroscopeChoice
+from serenet.napari.microscopes import MicroscopeChoice, optics_of
 from serenet.rectification.files import calibration_of, mean_frame, read_calibration
 from serenet.rectification.lattice import Lattice, find_lattice
 
@@ -32,6 +32,7 @@ class _Rectified:
     views: Frame
     lattice: Lattice
     microscope: LightFieldMicroscope
+    source: str
 
 
 class Rectify(Container):
@@ -75,14 +76,23 @@ class Rectify(Container):
             ]
         )  # fmt: skip
         super().__init__(widgets=[form, run, keep, self.work], labels=False)
+        self.raw.changed.connect(self._take_optics)
+        self._take_optics()
         run.clicked.connect(self._rectify)
         keep.clicked.connect(self._keep)
+
+    def _take_optics(self) -> None:
+        """Choose the optics that the frame brings along."""
+        source = optics_of(self.raw.value)
+        if source is not None:
+            self.microscope.choose(source)
 
     def _rectify(self) -> None:
         with self.work.failures_told():
             raw = chosen(self.raw, "raw frame")
             frames = np.asarray(raw.data, dtype=np.float32)
-            microscope = serenet.load_microscope(self.microscope.source)
+            source = self.microscope.source
+            microscope = serenet.load_microscope(source)
             order = _whole_numbers(self.scan_order.value)
             calibration = Path(self.calibration.value) if self.calibration.value else None
             flat = dark = known = None
@@ -110,7 +120,7 @@ class Rectify(Container):
                     frames, flat, microscope, dark=dark, scan_order=order, lattice=lattice,
                     on_progress=progress,
                 )  # fmt: skip
-                return _Rectified(raw.name, np.asarray(views), lattice, microscope)
+                return _Rectified(raw.name, np.asarray(views), lattice, microscope, str(source))
 
             def show(made: _Rectified) -> str:
                 return self._show(raw, made)
@@ -143,7 +153,7 @@ class Rectify(Container):
             title,
             Steps(None, pixel_um, pixel_um),
             axes=("t", "view", "y", "x"),
-            metadata={"serenet": {"kind": "views"}},
+            metadata={"serenet": {"kind": "views", "optics": made.source}},
             visible=False,  # on another scale than the frame, over which the lattice is looked at
         )
         self._viewer.add_image(views, **about)

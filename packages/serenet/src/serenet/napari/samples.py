@@ -1,4 +1,4 @@
-"""Sample data of the menu: the demo's light field and volume, made on the spot."""
+"""Sample data of the menu: the demo's light field, made on the spot; frames that ship."""
 
 from functools import cache
 from pathlib import Path
@@ -8,7 +8,8 @@ import torch
 
 from scopekit.napari.layers import LayerData
 from serenet.demo import make_light_field
-from serenet.napari.readers import reader_of_stacks
+from serenet.napari.readers import stack_layer
+from serenet.samples.files import sample_folder
 
 _SEED = 0
 
@@ -24,13 +25,18 @@ def _folder() -> TemporaryDirectory[str]:
 def demo_light_field() -> list[LayerData]:
     """Return the volume, hidden, and its simulated noisy views, which know their PSF file."""
     folder = Path(_folder().name)
-    layers: list[LayerData] = []
-    for name in ("truth", "views"):
-        read = reader_of_stacks(str(folder / f"{name}.tif"))
-        assert read is not None
-        (layer,) = read(str(folder / f"{name}.tif"))
-        layer[1]["metadata"] |= {"path": str(folder / f"{name}.tif")}
-        layer[1]["visible"] = name == "views"
-        layers.append(layer)
-    layers[-1][1]["metadata"]["serenet"]["psf"] = str(folder / "psf.h5")
-    return layers
+    truth, views = (stack_layer(folder / f"{name}.tif") for name in ("truth", "views"))
+    truth[1]["visible"] = False
+    views[1]["metadata"]["serenet"]["optics"] = str(folder / "psf.h5")
+    return [truth, views]
+
+
+def vesicle_frames() -> list[LayerData]:
+    """Return a recorded light-field frame and its flat frame, which know their microscope."""
+    folder = sample_folder("guv")
+    flat, raw = (
+        stack_layer(folder / f"{name}.tif") for name in ("radiometry_frame", "light_field")
+    )
+    flat[1]["visible"] = False
+    raw[1]["metadata"]["serenet"]["optics"] = str(folder / "guv.yaml")
+    return [flat, raw]

@@ -1,0 +1,78 @@
+import pytest
+import yaml
+
+import serenet
+from optics import presets
+from serenet.napari import train
+
+pytest.importorskip("napari", reason="napari is not installed: run nox -s napari")
+
+TINY = {
+    "method": "serenet",
+    "optics": "nnum13",
+    "depths": 7,
+    "psf_size": 39,
+    "data": {"simulated": 1},
+    "validation": {"simulated": 1},
+    "crop": 9,
+    "perceptual": {"weight": 0},
+    "epochs": 3,
+    "validate_every": 1,
+}
+
+
+@pytest.fixture
+def widget(dock, tmp_path, monkeypatch):
+    settings = tmp_path / "tiny.yaml"
+    settings.write_text(yaml.safe_dump(TINY))
+    monkeypatch.setattr(train, "SETTINGS", str(settings))
+    widget = dock("Train for this microscope")
+    widget.folder.value = tmp_path / "run"
+    widget.minutes.value = 0.1
+    return widget
+
+
+@pytest.fixture
+def ended(qtbot):
+    def wait(widget):
+        qtbot.waitUntil(lambda: not widget.run.busy, timeout=120_000)
+        return widget.run.line.value
+
+    return wait
+
+
+def test_run_is_stopped_resumed_and_ends_with_weights(widget, click, ended, qtbot, tmp_path):
+    widget.minutes.value = 30
+    click(widget, "Start")
+    log = tmp_path / "run" / "log.csv"
+    last, curve = tmp_path / "run" / "checkpoints" / "last.pt", widget.run._pictures[0]
+    qtbot.waitUntil(lambda: last.exists() and not curve.pixmap().isNull(), timeout=120_000)
+    assert widget.run.busy
+    click(widget, "Stop")
+    assert ended(widget).startswith("stopped: ")
+    settings = tmp_path / "run" / "settings.yaml"
+    content = yaml.safe_load(settings.read_text())
+    done = len(log.read_text().splitlines()) - 1
+    settings.write_text(yaml.safe_dump({**content, "epochs": done + 1}))
+    click(widget, "Resume")
+    assert "best.pt: use it with" in ended(widget)
+    assert len(log.read_text().splitlines()) - 1 == done + 1
+    serenet.load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")
+
+
+def test_what_is_wrong_is_told_in_a_line(widget, click, ended, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "letter.txt").write_text("not of a run")
+    click(widget, "Start")
+    assert "holds other files than a training run" in ended(widget)
+    widget.folder.value = None
+    click(widget, "Start")
+    assert "no folder is named" in widget.run.line.value
+    wrong = tmp_path / "wrong.yaml"
+    content = presets["nnum13"].model_dump(mode="json", exclude={"views"})
+    wrong.write_text(yaml.safe_dump({**content, "wavelength_um": 525}))
+    widget.folder.value = tmp_path / "other"
+    widget.microscope.choose_file(wrong)
+    click(widget, "Start")
+    assert "Is it in nm" in widget.run.line.value
+    assert not widget.run.busy
