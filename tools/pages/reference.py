@@ -16,7 +16,9 @@ PACKAGES = {"serenet": "packages/serenet", "tenet": "packages/tenet", "optics": 
 def command_page(name: str, app: typer.Typer) -> str:
     """Return the reference of a program: every command, its arguments and options."""
     group: Any = typer.main.get_command(app)
-    parts = [f"# `{name}`\n\n{group.help}\n\nAlone it tells where to begin."]
+    parts = [f"# `{name}`\n\n{group.help}"]
+    if group.invoke_without_command:
+        parts.append(f"`{name}` alone tells where to begin.")
     for path, command in _commands(group, name):
         parts.append(f"## `{path}`\n\n{_described(command.help or '')}")
         rows = [_row(parameter) for parameter in command.params if parameter.name != "help"]

@@ -71,7 +71,7 @@ def test_noise_alone_is_not_called_a_scan():
 def test_views_of_a_preset(check, views_file):
     outcome = check(views_file)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "49 views of 24 x 21 pixels, float32" in outcome.out
+    assert "49 views of 24 x 21 pixels, float32, those of 13 x 13 that are used" in outcome.out
     found = facts(outcome)
     assert found["pixels"] == "the file tells no voxel size"
     assert found["microscope"].startswith("as many views as nnum13 has")

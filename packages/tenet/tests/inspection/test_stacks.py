@@ -95,6 +95,12 @@ def test_voxels_that_are_not_told(check, write):
     assert "as these are" not in found["network"]
 
 
+def test_a_movie_without_named_axes_is_doubted(check, write):
+    frames = np.tile(scene()[:, :16, :16], (5, 1, 1))
+    assert "a movie perhaps?" in check(write(frames)).stdout
+    assert "movie" not in check(write(scene())).stdout
+
+
 def test_a_saturated_stack(check, write):
     values = np.where(scene() > 300, 4095, scene())
     assert "SATURATED" in facts(check(write(values)))["counts"]

@@ -127,10 +127,19 @@ def _of_images(
     views = np.stack([page.astype(np.float64) for page in stack.stored(pages)])
     facts["scanned"] = scanning_text(views)
     facts["microscope"] = _fit(stack, n_pages, name, told, fitting)
-    title = f"{times}{n_pages} views of {shape} pixels, {stack.dtype}"
-    if side**2 == n_pages and side % 2:
-        title += f", all of {side} x {side}" if n_pages > 49 else f", {side} x {side}"
+    title = (
+        f"{times}{n_pages} views of {shape} pixels, {stack.dtype}{_share(n_pages, told, fitting)}"
+    )
     return Report(title, facts, tuple(_steps(stack, path, name, told, fitting)))
+
+
+def _share(n_views: int, told: LightFieldMicroscope | None, fitting: list[str]) -> str:
+    """Say whether views are all of a microscope, or those that are used."""
+    side = math.isqrt(n_views)
+    known = told or next((presets[name] for name in fitting), None)
+    if known is None or n_views == known.n_num**2:
+        return f"all of {side} x {side}"
+    return f"those of {known.n_num} x {known.n_num} that are used"
 
 
 def _fit(
@@ -186,8 +195,11 @@ def _of_frames(stack: StackFile, shape: str, facts: dict[str, str], name: str | 
     lattice: Lattice | None = None
     try:
         lattice = find_lattice(frame)
-    except UserError as failure:
-        facts["lenses"] = f"no lattice found ({failure})"
+    except UserError:
+        facts["lenses"] = (
+            "no lattice found in this frame; a frame of homogeneous fluorescence (--radiometry) shows "
+            "it. If the frame is rectified already, give --rectified N"
+        )
     rectify = (
         f"serenet rectify {_quoted(stack.path)} --radiometry flat.tif --microscope "
         f"{shlex.quote(name or 'my.yaml')} --out views.tif"

@@ -22,6 +22,8 @@ _SAME_VOXEL = 0.1
 _WINDOW = 192
 _MOST_PLANES = 64
 _FEWEST_PLANES = 4
+# More planes than so many rows or columns are hardly a stack.
+_MOVIE = 3
 # Pixels rms; of stacks at rest 0.2 to 0.9 are found.
 _DISPLACED = 1.5
 
@@ -83,8 +85,11 @@ def inspect(
     name = "demo" if config is None else str(config)
     # As what is simulated: the scale is the network's own.
     is_scaled = 0 <= counts.least < counts.largest <= 1
+    doubt = ""
+    if z > _MOVIE * max(y, x):
+        doubt = "; more planes than a stack has, a movie perhaps? Its frames are no planes"
     return Report(
-        f"{times}{z} planes of {y} x {x} pixels, {recording.stack.dtype}",
+        f"{times}{z} planes of {y} x {x} pixels, {recording.stack.dtype}{doubt}",
         {
             "voxels": _voxels(recording),
             "counts": counts_text(counts),
