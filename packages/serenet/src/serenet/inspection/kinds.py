@@ -127,9 +127,8 @@ def _of_images(
     views = np.stack([page.astype(np.float64) for page in stack.stored(pages)])
     facts["scanned"] = scanning_text(views)
     facts["microscope"] = _fit(stack, n_pages, name, told, fitting)
-    title = (
-        f"{times}{n_pages} views of {shape} pixels, {stack.dtype}{_share(n_pages, told, fitting)}"
-    )
+    share = _share(n_pages, told, fitting)
+    title = f"{times}{n_pages} views of {shape} pixels, {stack.dtype}, {share}"
     return Report(title, facts, tuple(_steps(stack, path, name, told, fitting)))
 
 
@@ -197,8 +196,8 @@ def _of_frames(stack: StackFile, shape: str, facts: dict[str, str], name: str | 
         lattice = find_lattice(frame)
     except UserError:
         facts["lenses"] = (
-            "no lattice found in this frame; a frame of homogeneous fluorescence (--radiometry) shows "
-            "it. If the frame is rectified already, give --rectified N"
+            "no lattice found in this frame; a frame of homogeneous fluorescence (--radiometry) "
+            "shows it. If the frame is rectified already, give --rectified N"
         )
     rectify = (
         f"serenet rectify {_quoted(stack.path)} --radiometry flat.tif --microscope "
