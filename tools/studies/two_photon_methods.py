@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tenet.config.files import Config
-from tenet.config.sections import LabelCrops, StackCrops, TrainLoop
+from tenet.config.loops import TrainLoop
+from tenet.config.sections import LabelCrops, StackCrops
 from tenet.data.crops import RecordingCrop
 from tenet.enhancement.stack import enhance
 from tenet.evaluation.baselines import interpolate, microscope_operator, rl_tv

@@ -32,7 +32,8 @@ from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.settings import find_config, write_yaml
 from scopekit.training.processes import World
 from tenet.config.files import load_config
-from tenet.config.sections import LabelCrops, PretrainLoop, StackCrops
+from tenet.config.loops import PretrainLoop
+from tenet.config.sections import LabelCrops, StackCrops
 from tenet.data.augmentation import draw_turn, turned
 from tenet.data.crops import LabelCrop
 from tenet.metrics import structure_iou

@@ -7,7 +7,7 @@ import pytest
 from scopekit.errors import UserError
 from scopekit.settings import shipped_configs
 from tenet.config.files import load_config
-from tenet.config.sections import PretrainLoop, TrainLoop
+from tenet.config.loops import PretrainLoop, TrainLoop
 
 
 def test_published_keys_of_the_aligner_are_accepted(write_config):

@@ -1,5 +1,6 @@
 """``tenet pretrain``, ``tenet finetune`` and ``tenet train-aligner``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,17 +26,29 @@ ConfigArgument = Annotated[
         show_default=False,
     ),
 ]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        help="How long to train, instead of the configuration's n_epochs: as many as fit.",
+        show_default=False,
+    ),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")]
 
 
 def pretrain(
     config: ConfigArgument,
+    minutes: MinutesOption = None,
     seed: SeedOption = 0,
     resume: ResumeOption = False,
     device: DeviceOption = Device.auto,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Pre-train on labels (datagen phantoms) that are imaged on the spot.
+    """Pre-train on random scenes, or on labels (datagen phantoms), imaged on the spot.
+
+    Which of them, the configuration's pretrain_loop.recipe says: fast, on scenes, without files;
+    or published, on labels.
 
     The best weights land in the configuration's pretrain_loop.path as PRETRAINED_MODEL.pt, with
     PRETRAINED_MODEL_optim.pt for the optimizer. The folder of the run, in savefig_path, holds
@@ -43,11 +56,18 @@ def pretrain(
     that was stopped or killed goes on with --resume as if nothing had happened. Several processes
     share the work under torchrun: **torchrun --nproc-per-node 2 -m tenet pretrain my.json**
 
-    Example: **tenet pretrain JNet_beads**
+    Example: **tenet pretrain demo --minutes 20**
     """
     from tenet.training.pretraining import pretrain as run
 
-    run(config, device=device.value, seed=seed, resume=resume, overwrite=overwrite)
+    run(
+        config,
+        device=device.value,
+        seed=seed,
+        resume=resume,
+        overwrite=overwrite,
+        minutes=minutes,
+    )
 
 
 def train_aligner(
@@ -89,6 +109,16 @@ def train_aligner(
 
 def finetune(
     config: ConfigArgument,
+    stacks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the recordings, instead of the configuration's train_dataset and "
+            "val_dataset.",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: MinutesOption = None,
     mode: Annotated[
         Mode,
         typer.Option(
@@ -146,10 +176,12 @@ def finetune(
     """Fine-tune pre-trained weights on recordings, without any truth.
 
     What the network finds is imaged by the microscope's model, which is learnt too, and compared
-    with the recording. The weights land in train_loop.path under the configuration's name; the
-    rest is as with tenet pretrain.
+    with the recording. With train_loop.recipe: fast, the microscope is found first, scenes that it
+    images are learnt from too, and the result is never worse on the stacks that are held out (a
+    fifth) than what it started from. The weights land in train_loop.path under the configuration's
+    name; the rest is as with tenet pretrain.
 
-    Example: **tenet finetune JNet_beads --mode all**
+    Example: **tenet finetune demo --stacks my_stacks --minutes 10**
     """
     from tenet.training.finetune_options import FinetuneOptions
     from tenet.training.finetuning import evaluate_losses
@@ -165,13 +197,15 @@ def finetune(
             align=align,
             selection=selection,
             stored_ewc=stored_ewc,
+            stacks=stacks,
             device=device.value,
             seed=seed,
             resume=resume,
             overwrite=overwrite,
+            minutes=minutes,
         )
         return
-    wanted = FinetuneOptions(mode, fold or None, simulation, align, selection, stored_ewc)
+    wanted = FinetuneOptions(mode, fold or None, simulation, align, selection, stored_ewc, stacks)
     path, terms = evaluate_losses(config, wanted, device=device.value, seed=seed)
     print(f"{path}:")
     for name, value in terms.items():

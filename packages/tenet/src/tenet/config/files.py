@@ -9,15 +9,15 @@ from pydantic import Field, ValidationError, model_validator
 from optics.plausibility import implausible
 from scopekit.errors import UserError
 from scopekit.settings import describe_faults, find_config, read_json
+from tenet.config.kinds import Section
+from tenet.config.loops import PretrainLoop, TrainLoop
 from tenet.config.sections import (
     LabelCrops,
     Params,
     PhantomNumbers,
-    PretrainLoop,
-    Section,
+    Scenes,
     StackCrops,
     TestDataset,
-    TrainLoop,
     Vibration,
     Visualization,
 )
@@ -41,6 +41,7 @@ class Config(Section):
     pretrain_dataset: LabelCrops | None = None
     pretrain_val_dataset: LabelCrops | None = None
     pretrain_loop: PretrainLoop | None = None
+    scenes: Scenes | None = None
     simulation_data_generation: PhantomNumbers | None = None
     train_dataset: StackCrops | None = None
     val_dataset: StackCrops | None = None
@@ -61,6 +62,11 @@ class Config(Section):
                 raise ValueError(
                     f"{name}.scale is {data.scale}; allowed: that of params ({self.params.scale})"
                 )
+        if self.scenes is not None and self.scenes.cropsize[0] % self.params.scale:
+            raise ValueError(
+                f"scenes.cropsize is {list(self.scenes.cropsize)}; allowed: Z a multiple of scale "
+                f"({self.params.scale})"
+            )
         for name, train in (("train_dataset", True), ("val_dataset", False)):
             data = getattr(self, name)
             if data is not None and data.train is not train:

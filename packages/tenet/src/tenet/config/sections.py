@@ -1,69 +1,32 @@
-"""The sections of a configuration: every key, its type, its default, and what is allowed."""
+"""The sections of a configuration but the loops: every key, its type, its default, its range."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-# Constructors that a configuration may name; their text is looked up, never evaluated.
-LOSSES = ("nn.BCELoss()", "nn.MSELoss()", "nn.L1Loss()", "nn.SmoothL1Loss()")
-ACTIVATIONS = ("nn.ReLU(inplace=True)", "nn.ReLU()")
-
-
-def _named(allowed: tuple[str, ...]) -> BeforeValidator:
-    def check(value: Any) -> str:
-        name = value.replace(" ", "").replace("torch.", "") if isinstance(value, str) else ""
-        if name not in allowed:
-            raise ValueError("no such name")
-        return name
-
-    return BeforeValidator(check)
-
-
-def _false_is_zero(value: Any) -> Any:
-    return 0 if value is False else value
-
-
-def _null_is_false(value: Any) -> Any:
-    return False if value is None else value
-
-
-def _kind(kind: Any, words: str, *validators: BeforeValidator, **limits: Any) -> Any:
-    return Annotated[kind, *validators, Field(description=words, **limits)]
-
-
-_Count: Any = _kind(int, "a whole number, 1 or more", ge=1)
-_CountOrZero: Any = _kind(int, "a whole number, 0 or more", ge=0)
-_Masks: Any = _kind(
-    int, "a whole number, 0 or more, or false for none", BeforeValidator(_false_is_zero), ge=0
+from tenet.config.kinds import (
+    ACTIVATIONS,
+    Activation,
+    Count,
+    CountOrZero,
+    Flag,
+    Ignored,
+    Interval,
+    Length,
+    Loss,
+    Margin,
+    Masks,
+    Positive,
+    Probability,
+    Real,
+    Section,
+    Share,
+    Size,
+    Text,
+    Threshold,
+    Weight,
 )
-_Real: Any = _kind(float, "a number", allow_inf_nan=False)
-_Positive: Any = _kind(float, "a number above 0", gt=0, allow_inf_nan=False)
-_Weight: Any = _kind(float, "a number, 0 or more", ge=0, allow_inf_nan=False)
-_Share: Any = _kind(float, "a number between 0 and 1, both excluded", gt=0, lt=1)
-_Probability: Any = _kind(float, "a number from 0 to below 1", ge=0, lt=1)
-_Threshold: Any = _kind(float, "a number from 0 to 1", ge=0, le=1)
-_Flag: Any = _kind(bool, "true or false")
-_Switch: Any = _kind(bool, "true, false or null", BeforeValidator(_null_is_false))
-_Text: Any = _kind(str, "a text", min_length=1)
-_Ignored: Any = _kind(Any, "anything; this key is not used")
-_Loss: Any = _kind(Literal[LOSSES], " or ".join(LOSSES), _named(LOSSES))
-_Activation: Any = _kind(Literal[ACTIVATIONS], " or ".join(ACTIVATIONS), _named(ACTIVATIONS))
-_Length = Annotated[int, Field(ge=1)]
-_Size: Any = _kind(
-    tuple[_Length, _Length, _Length], "three whole numbers [Z, Y, X], each 1 or more"
-)
-_LengthOrZero = Annotated[int, Field(ge=0)]
-_Margin: Any = _kind(
-    tuple[_LengthOrZero, _LengthOrZero, _LengthOrZero],
-    "three whole numbers [Z, Y, X], each 0 or more",
-)
-
-
-class Section(BaseModel):
-    """A section; unknown keys are faults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Params(Section):
@@ -80,6 +43,9 @@ class Params(Section):
     reconstruct, apply_vq, use_x_quantized, threshold
         Whether the microscope is modelled, the structure quantised, and the quantised one used;
         what counts as structure. The commands switch on what they need.
+    any_scale
+        Whether the network learnt from images of any scale: that of recordings is found then, see
+        `tenet.network.scale`; else their own range counts as 0 to 1, as published.
     blur_mode
         PSF: ``gibsonlanni`` or ``gaussian`` (of widths ``bet_xy`` and ``bet_z``).
     photons
@@ -95,59 +61,60 @@ class Params(Section):
     """
 
     hidden_channels_list: Annotated[
-        tuple[_Length, ...],
+        tuple[Length, ...],
         Field(min_length=1, description="a list of whole numbers, each 1 or more"),
     ]
     attn_list: Annotated[
         tuple[bool, ...],
         Field(description="a list of true and false, as long as hidden_channels_list"),
     ] = ()
-    nblocks: _Count = 2
-    activation: _Activation = ACTIVATIONS[0]
-    dropout: _Probability = 0.5
-    superres: _Flag = True
-    partial: _Ignored = None
-    reconstruct: _Flag = False
-    apply_vq: _Flag = False
-    use_x_quantized: _Flag = False
-    threshold: _Threshold = 0.5
-    use_fftconv: _Flag = True
-    mu_z: _Real = 1.2
-    sig_z: _Weight = 0.3
+    nblocks: Count = 2
+    activation: Activation = ACTIVATIONS[0]
+    dropout: Probability = 0.5
+    superres: Flag = True
+    partial: Ignored = None
+    reconstruct: Flag = False
+    apply_vq: Flag = False
+    use_x_quantized: Flag = False
+    threshold: Threshold = 0.5
+    any_scale: Flag = False
+    use_fftconv: Flag = True
+    mu_z: Real = 1.2
+    sig_z: Weight = 0.3
     blur_mode: Annotated[
         Literal["gibsonlanni", "gaussian"], Field(description="gibsonlanni or gaussian")
     ] = "gibsonlanni"
     photons: Annotated[int, Field(ge=1, le=2, description="1 or 2")] = 1
-    size_x: _Count
-    size_y: _Count
-    size_z: _Count
-    NA: _Positive
-    wavelength: _Positive
-    M: _Positive = 1.0
-    ns: _Positive
-    ng0: _Positive
-    ng: _Positive
-    ni0: _Positive
-    ni: _Positive
-    ti0: _Weight
-    tg0: _Weight
-    tg: _Weight
-    res_lateral: _Positive
-    res_axial: _Positive
-    pZ: _Weight  # noqa: N815
-    bet_z: _Positive = 5.0
-    bet_xy: _Positive = 10.0
-    poisson_weight: _Share = 0.001
-    sig_eps: _Share = 0.001
-    background: _Weight = 0.0
-    scale: _Count
-    mid: _Count = 40
-    loss_fn: _Loss = "nn.MSELoss()"
-    lr: _Positive = 1e-2
-    num_iter_psf_pretrain: _Count = 20000
-    nipsf_loss_target: _Positive = 1e-5
-    device: _Ignored = None
-    checkpointing: _Flag = False
+    size_x: Count
+    size_y: Count
+    size_z: Count
+    NA: Positive
+    wavelength: Positive
+    M: Positive = 1.0
+    ns: Positive
+    ng0: Positive
+    ng: Positive
+    ni0: Positive
+    ni: Positive
+    ti0: Weight
+    tg0: Weight
+    tg: Weight
+    res_lateral: Positive
+    res_axial: Positive
+    pZ: Weight  # noqa: N815
+    bet_z: Positive = 5.0
+    bet_xy: Positive = 10.0
+    poisson_weight: Share = 0.001
+    sig_eps: Share = 0.001
+    background: Weight = 0.0
+    scale: Count
+    mid: Count = 40
+    loss_fn: Loss = "nn.MSELoss()"
+    lr: Positive = 1e-2
+    num_iter_psf_pretrain: Count = 20000
+    nipsf_loss_target: Positive = 1e-5
+    device: Ignored = None
+    checkpointing: Flag = False
 
     @model_validator(mode="after")
     def _check(self) -> "Params":
@@ -176,17 +143,17 @@ class Params(Section):
 
 
 class _Crops(Section):
-    folderpath: _Text
-    size: _Size
-    cropsize: _Size
-    I: _Count  # noqa: E741
-    scale: _Count
-    mask: _Flag = False
-    mask_size: _Size = (1, 10, 10)
-    mask_num: _Masks = 0
-    surround: _Flag = False
-    surround_size: _Margin = (0, 0, 0)
-    seed: _CountOrZero = 0
+    folderpath: Text
+    size: Size
+    cropsize: Size
+    I: Count  # noqa: E741
+    scale: Count
+    mask: Flag = False
+    mask_size: Size = (1, 10, 10)
+    mask_num: Masks = 0
+    surround: Flag = False
+    surround_size: Margin = (0, 0, 0)
+    seed: CountOrZero = 0
 
     @model_validator(mode="after")
     def _check(self) -> "_Crops":
@@ -231,9 +198,9 @@ class LabelCrops(_Crops):
         Of the places, in validation.
     """
 
-    labelname: _Text = "_label"
-    low: _CountOrZero
-    high: _Count
+    labelname: Text = "_label"
+    low: CountOrZero
+    high: Count
 
     @model_validator(mode="after")
     def _check_range(self) -> "LabelCrops":
@@ -248,7 +215,34 @@ class StackCrops(_Crops):
     As `LabelCrops`; ``cropsize`` in voxels of the result, ``train`` tells which files.
     """
 
-    train: _Flag
+    train: Flag
+
+
+class Scenes(Section):
+    """Random scenes to pre-train on, drawn and imaged on the spot (`tenet.data.scenes`).
+
+    Attributes
+    ----------
+    cropsize, I
+        (Z, Y, X) of the crops, in voxels of the result; crops in an epoch.
+    validation, seed
+        Crops to validate with, and their seed.
+    NA_spread
+        The numerical aperture of each crop differs from that of ``params`` by up to this share.
+    brightness
+        Range of a scene's brightness: recordings of any scale between are understood.
+    poisson_weight, sig_eps
+        Ranges of the noise, see `optics.add_two_photon_noise`.
+    """
+
+    cropsize: Size
+    I: Count  # noqa: E741
+    validation: Count = 24
+    seed: CountOrZero = 0
+    NA_spread: Probability = 0.12
+    brightness: Interval = (0.15, 1.0)
+    poisson_weight: Interval = (0.001, 0.1)
+    sig_eps: Interval = (0.001, 0.05)
 
 
 class TestDataset(Section):
@@ -267,110 +261,11 @@ class PhantomNumbers(Section):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
 
-class _Loop(Section):
-    batch_size: _Count = 1
-    n_epochs: _Count
-    lr: _Positive
-    path: _Text = "model"
-    savefig_path: _Text = "train"
-    partial: _Ignored = None
-    es_patience: _Count = 10
-    is_vibrate: _Flag = False
-
-
-class PretrainLoop(_Loop):
-    """Pre-training on labels.
-
-    Attributes
-    ----------
-    batch_size, n_epochs, lr
-        Crops in a step, epochs, learning rate.
-    loss_fnx, weight_x
-        Loss of the structure against its label, and its weight.
-    loss_fnz
-        Read but not used: the brightness has a loss of its own, of ``weight_z``.
-    path, savefig_path
-        Folders for the checkpoints and for the run.
-    es_patience
-        Epochs without a better moving mean of the validation loss before the end.
-    is_vibrate
-        Whether slices are displaced.
-    without_noise
-        Whether the image has none.
-    """
-
-    loss_fnx: _Loss = LOSSES[0]
-    loss_fnz: _Loss = LOSSES[0]
-    ewc: _Switch = False
-    weight_x: _Weight = 1.0
-    weight_z: _Weight = 1.0
-    without_noise: _Flag = False
-
-    @model_validator(mode="after")
-    def _check(self) -> "PretrainLoop":
-        if self.ewc:
-            raise ValueError("ewc is true; allowed: false or null, there is nothing to hold on to")
-        return self
-
-
-class MRFWeights(Section):
-    """Energies of a voxel beside its neighbours, see `tenet.training.losses.mrf_loss`."""
-
-    l_00: _Real = 0.0
-    l_01: _Real = 0.0
-    l_10: _Real = 0.0
-    l_11: _Real = 0.0
-
-
-class TrainLoop(_Loop):
-    """Fine-tuning on recordings.
-
-    Attributes
-    ----------
-    loss_fn, params
-        Read but not used.
-    ewc, ewc_weight
-        Whether the weights are held near the pre-trained ones, and how firmly.
-    reconstruct
-        Must be true: the reconstruction is what it learns from.
-    is_instantblur
-        Whether images are made of labels, as with ``--simulation``.
-    adjust_luminance
-        Whether the reconstruction's brightness is fitted before it is compared.
-    zloss_weight, qloss_weight, ploss_weight
-        Of the luminance, the quantisation and the PSF.
-    mrfloss_order, mrfloss_dilation, mrfloss_weights
-        Of the Markov random field.
-    """
-
-    loss_fn: _Loss = "nn.MSELoss()"
-    params: _Ignored = None
-    ewc: _Switch = False
-    reconstruct: _Flag = True
-    is_instantblur: _Flag = False
-    adjust_luminance: _Flag = False
-    zloss_weight: _Weight = 1.0
-    ewc_weight: _Weight = 1.0
-    qloss_weight: _Weight = 1.0
-    ploss_weight: _Weight = 1.0
-    mrfloss_order: _Count = 1
-    mrfloss_dilation: _Count = 1
-    mrfloss_weights: MRFWeights = MRFWeights()
-
-    @model_validator(mode="after")
-    def _check(self) -> "TrainLoop":
-        if not self.reconstruct:
-            raise ValueError(
-                "reconstruct is false; allowed: true, fine-tuning learns from the reconstruction"
-            )
-        return self
-
-
 class Range(Section):
     """From ``min`` to ``max``."""
 
-    min: _Weight
-    max: _Weight
+    min: Weight
+    max: Weight
 
     @model_validator(mode="after")
     def _check(self) -> "Range":
@@ -382,7 +277,7 @@ class Range(Section):
 class Vibration(Section):
     """How slices are displaced (`tenet.alignment.vibration`), growing for ``max_step`` epochs."""
 
-    max_step: _Count = 1
+    max_step: Count = 1
     b_sigma: Range = Range(min=0, max=0)
     amp_alpha: Range = Range(min=0, max=0)
     omega_alpha: Range = Range(min=0, max=0)
@@ -392,7 +287,7 @@ class Vibration(Section):
 class Visualization(Section):
     """Where pictures go, and which slices they show."""
 
-    path: _Text = "experiments/images"
-    z_stack: _CountOrZero = 0
-    x_slice: _CountOrZero = 0
-    mip: _Count = 1
+    path: Text = "experiments/images"
+    z_stack: CountOrZero = 0
+    x_slice: CountOrZero = 0
+    mip: Count = 1

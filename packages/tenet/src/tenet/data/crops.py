@@ -223,6 +223,12 @@ class RecordingCrops(_Augmented):
     def draw(self, rng: np.random.Generator) -> RecordingCrop:
         """Draw a crop."""
         stack = self.stacks[int(rng.integers(len(self.stacks)))]
+        crop = self.draw_from(stack, rng)
+        mask, _, shifts = self._augmentation(rng)
+        return RecordingCrop(stack.path.name, mask, shifts, torch.from_numpy(crop)[None])
+
+    def draw_from(self, stack: Recording, rng: np.random.Generator) -> Array:
+        """Draw the values of a crop (Z, Y, X) of a stack."""
         best, brightest = stack.volume, -1.0
         for _ in range(_TRIES):
             box = []
@@ -235,8 +241,7 @@ class RecordingCrops(_Augmented):
                 best, brightest = crop, mean
             if brightest >= float(stack.volume.mean()):
                 break
-        mask, _, shifts = self._augmentation(rng)
-        return RecordingCrop(stack.path.name, mask, shifts, torch.from_numpy(best.copy())[None])
+        return best.copy()
 
 
 def tell_voxels(stack: Recording, params: Params, use: str) -> None:

@@ -60,7 +60,8 @@ def enhance_files(
     weights = weights_file(checkpoint)
     model = load_evaluated(weights, config, threshold=threshold, device=device)
     require_writable(out)
-    if value_range is None and weights.stem == config.pretrained_model:
+    known = value_range is not None or model.params.any_scale
+    if not known and weights.stem == config.pretrained_model:
         told = (
             f"warning: {checkpoint} was only pre-trained, on the brightness of simulated "
             "images: stacks scaled to their own maximum may come out too thick; fine-tune, or name "
@@ -114,7 +115,8 @@ class _Work:
     def __call__(self, path: Path) -> Path:
         recording = open_recording(path, self._selection)
         voxel_um, origin = self._voxel(recording)
-        if recording.full_scale is not None and self._options.value_range is None:
+        known = self._options.value_range is not None or self._model.params.any_scale
+        if recording.full_scale is not None and not known:
             say(
                 f"{path.name}: 0 and {recording.full_scale:g}, the range of its camera, count as 0 "
                 "and 1; name what was recorded with `value_range`, if that is far less"

@@ -17,7 +17,7 @@ from scopekit.progress import progress_bar, say
 from scopekit.settings import write_yaml
 from tenet.data.recordings import RecordingFile
 from tenet.data.value_range import ValueRange, scale_of
-from tenet.enhancement.stack import enhance_into, fine_shape, plan_enhancement
+from tenet.enhancement.stack import enhance_into, fine_shape, own_range, plan_enhancement
 from tenet.network.jnet import JNet
 from tenet.objects.labelling import Labels, label_on_disk, plane_slabs
 from tenet.objects.table import measured_objects, write_table
@@ -111,6 +111,11 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
     volume, least, largest = copy_recorded(task.recording, task.frame, folder / "recorded.raw")
     where, full_scale = task.where, task.recording.full_scale
     value_range = scale_of(where, least, largest, options.value_range, full_scale)
+    if options.value_range is None:
+        found = own_range(model, volume)
+        if found is not None:
+            value_range = found
+            say(f"{task.label}: {found[0]:.4g} to {found[1]:.4g} count as 0 to 1: fits best")
     scale = model.image.scale
     fine_um = (task.voxel_um[0] / scale, *task.voxel_um[1:])
     fine = fine_shape(model, volume.shape)

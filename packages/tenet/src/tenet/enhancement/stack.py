@@ -22,6 +22,7 @@ from tenet.data.value_range import ValueRange, scale_of
 from tenet.enhancement.chunks import Chunk, plan_chunks
 from tenet.enhancement.reimaging import Window, plan_windows, reimage_window
 from tenet.network.jnet import JNet, hill
+from tenet.network.scale import find_scale
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def enhance(
     voxel_um
         (z, y, x) step of the stack; by default that of the recording, else the configuration's.
     value_range
-        Values that become 0 and 1, others are clipped; by default a stack's least and largest.
+        Values that become 0 and 1, others are clipped; by default a stack's least and largest, or
+        what fits best (`tenet.network.scale`), if the network was trained for ``any_scale``.
     with_hill
         Whether the network is shown what `tenet.network.jnet.hill` makes of the stack, as while it
         learns. Published inference on beads does without.
@@ -121,12 +123,15 @@ def enhance(
     """
     if isinstance(stack, Recording):
         voxel_um = voxel_um or stack.voxel_um
-        value_range = value_range or (0.0, 1.0)
+        if not model.params.any_scale:
+            value_range = value_range or (0.0, 1.0)
         stack = stack.volume
     if stack.ndim != 3:
         raise UserError(f"a stack of shape {tuple(stack.shape)}; expected (Z, Y, X)")
     volume = to_array(stack)
     zero, one = scale_of("the stack", *_extremes(volume), value_range)
+    if value_range is None:
+        zero, one = own_range(model, volume) or (zero, one)
     fine = fine_shape(model, volume.shape)
     structure, brightness = (np.empty(fine, np.float32) for _ in range(2))
     reconstruction = np.empty(volume.shape, np.float32)
@@ -224,6 +229,18 @@ def enhance_into(
 def fine_shape(model: JNet, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the shape of the result for a stack (Z, Y, X)."""
     return shape[0] * model.image.scale, shape[1], shape[2]
+
+
+def own_range(model: JNet, volume: Planes) -> ValueRange | None:
+    """Return the values of a stack (Z, Y, X) that are 0 and 1 to a network for ``any_scale``.
+
+    ``None`` for other networks, and where there is nothing to find.
+    """
+    if not model.params.any_scale:
+        return None
+    with _evaluating(model):
+        found = find_scale(model, volume)
+    return None if found is None else found.value_range
 
 
 def _extremes(volume: NDArray[Any]) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tenet.array_kinds import Array, to_array
-from tenet.enhancement.stack import enhance, fine_shape
+from tenet.enhancement.stack import enhance, fine_shape, own_range
 from tenet.evaluation.baselines import (
     ITERATIONS,
     TV_WEIGHT,
@@ -96,9 +96,14 @@ class Methods:
             report(1.0)
 
     def _enhanced(self, name: str, model: JNet, sample: Sample, report: Progress) -> Result:
+        image = sample.image
+        found_range = own_range(model, image) if sample.own_scale else None
+        if found_range is not None:
+            zero, one = (np.float32(level) for level in found_range)
+            image = ((image - zero) / (one - zero)).clip(0, 1)
         found = enhance(
             model,
-            sample.image,
+            image,
             value_range=(0.0, 1.0),
             with_hill=self.with_hill,
             max_memory_gb=self.max_memory_gb,
@@ -108,7 +113,7 @@ class Methods:
         return Result(
             sample.name,
             name,
-            sample.image,
+            image,
             found.structure,
             found.brightness,
             found.reconstruction,

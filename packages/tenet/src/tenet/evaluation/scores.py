@@ -77,12 +77,15 @@ class Sample:
         (Z scale, Y, X), 0 or 1, where it is known.
     truth_brightness
         Of that shape, from 0 to 1, where it is known.
+    own_scale
+        Whether 0 and 1 are only what the recording ranges over.
     """
 
     name: str
     image: Array
     truth: Array | None = None
     truth_brightness: Array | None = None
+    own_scale: bool = False
 
 
 # What the network's outputs are called, and what labels are, to what a result calls them.

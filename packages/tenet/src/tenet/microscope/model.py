@@ -22,6 +22,7 @@ def analytic_section(params: Params) -> Tensor:
     """Return the (z, r) section of the PSF that the configuration describes, 0 to 1."""
     values: dict[str, Any] = params.model_dump()
     photons = values.pop("photons")
+    del values["any_scale"]  # of the network
     if params.blur_mode == "gaussian":
         section: Tensor = gaussian_section(**values)[0] ** photons
         return section

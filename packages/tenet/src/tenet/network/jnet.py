@@ -1,6 +1,6 @@
 """JNet: structure and brightness of a two-photon stack, and the image that they explain."""
 
-from typing import TypedDict
+from typing import Self, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from tenet.network.unet import Head, RecursiveLayer, Tail, blocks
 
 _HILL_POWER = 0.5
 _HILL_HALF = 1.0
+_REVIVED = 0.02
 
 
 class Output(TypedDict):
@@ -91,6 +92,14 @@ class JNet(nn.Module):
         self.postx = nn.Sequential(*blocks(*row, keep=keep), Tail(channels[0]))
         self.postz = nn.Sequential(*blocks(*row, keep=keep), Tail(channels[0]))
         self.image = ImagingModel(params)
+        self._frozen: list[nn.BatchNorm3d] = []
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; normalisations that were frozen stay in evaluation mode."""
+        super().train(mode)
+        for norm in self._frozen:
+            norm.eval()
+        return self
 
     def forward(self, image: Tensor) -> Output:
         """Explain an image.
@@ -183,6 +192,23 @@ class JNet(nn.Module):
         """Let neural PSF and noise stay as they are in training."""
         for parameter in self.imaging_parameters():
             parameter.requires_grad_(False)
+
+    def freeze_normalisation(self) -> None:
+        """Normalise by the statistics that are there, in training too; it drops nothing then.
+
+        Statistics of the few crops of a batch are noise, and their running means another network.
+        """
+        self._frozen = [m for m in self.modules() if isinstance(m, nn.BatchNorm3d)]
+        self.train(self.training)
+
+    def revive_brightness(self) -> None:
+        """Let the brightness start from the middle, where its sigmoid has a gradient."""
+        last = self.postz[-1]
+        assert isinstance(last, Tail)
+        with torch.no_grad():
+            last.conv.weight.mul_(_REVIVED)
+            if last.conv.bias is not None:
+                last.conv.bias.zero_()
 
     def freeze_network(self) -> None:
         """Let the U-Net stay as it is in training."""

@@ -25,7 +25,8 @@ from tenet.alignment.shifts import alignment_file
 from tenet.alignment.training import AlignmentSettings, AlignmentTraining, Judge
 from tenet.alignment.vibration import strength_at
 from tenet.config.files import Config, as_config
-from tenet.config.sections import LabelCrops, PretrainLoop
+from tenet.config.loops import PretrainLoop
+from tenet.config.sections import LabelCrops
 from tenet.data.crops import PhantomCrops
 from tenet.microscope.model import ImagingModel
 from tenet.network.jnet import JNet, hill

@@ -1,12 +1,14 @@
 """What fine-tuning is told, and the crops that this names."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scopekit.images.selection import WHOLE_FILE, Selection
 from tenet.alignment.shifts import alignment_of
 from tenet.config.files import Config
-from tenet.config.sections import StackCrops, TrainLoop
+from tenet.config.loops import TrainLoop
+from tenet.config.sections import StackCrops
 from tenet.data.crops import Crop, Crops, RecordingCrops, label_crops, tell_voxels
 from tenet.data.recordings import fold_folder
 from tenet.training.modes import Mode
@@ -33,6 +35,8 @@ class FinetuneOptions:
     stored_ewc
         Hold the network by what the weights that it starts from keep of published fine-tuning, see
         `Consolidation`, instead of estimating it from the labels of the pre-training.
+    stacks
+        Folder of the recordings, instead of the configuration's.
     """
 
     mode: Mode = Mode.old
@@ -41,6 +45,7 @@ class FinetuneOptions:
     align: bool = False
     selection: Selection = WHOLE_FILE
     stored_ewc: bool = False
+    stacks: Path | None = None
 
 
 def recording_or_label_crops(
@@ -50,10 +55,18 @@ def recording_or_label_crops(
     settings = config.section("train_loop", TrainLoop)
     if simulated:
         return label_crops(config, vibrate=settings.is_vibrate)
+    return recording_crops(config, wanted)
+
+
+def recording_crops(
+    config: Config, wanted: FinetuneOptions
+) -> tuple[RecordingCrops, RecordingCrops]:
+    """Return crops of recordings, to train with and to validate with."""
+    settings = config.section("train_loop", TrainLoop)
     parts = []
     for name in ("train_dataset", "val_dataset"):
         data = config.section(name, StackCrops)
-        folder = str(fold_folder(data.folderpath, wanted.fold))
+        folder = str(wanted.stacks or fold_folder(data.folderpath, wanted.fold))
         parts.append(data.model_copy(update={"folderpath": folder}))
     left_out = config.test_dataset.test_images
     vibration = config.vibration if settings.is_vibrate else None

@@ -19,7 +19,7 @@ from scopekit.training.recipe import Moments, Validation
 from tenet.alignment.network import DeepAlignNet
 from tenet.alignment.shifts import alignment_of
 from tenet.config.files import Config, as_config
-from tenet.config.sections import PretrainLoop, TrainLoop
+from tenet.config.loops import PretrainLoop, TrainLoop
 from tenet.data.crops import Crop, Crops, LabelCrop, PhantomCrops, RecordingCrop, label_crops
 from tenet.metrics import fitted_to, structure_iou
 from tenet.microscope.imaging import Microscope
@@ -36,12 +36,16 @@ from tenet.network.weights import (
 )
 from tenet.training.batches import Batch, LabelBatch, label_batch, recorded_batch
 from tenet.training.ewc import EWC, fisher_diagonal
-from tenet.training.finetune_options import FinetuneOptions, recording_or_label_crops
+from tenet.training.finetune_options import (
+    FinetuneOptions,
+    recording_or_label_crops,
+)
 from tenet.training.losses import luminance_loss
 from tenet.training.modes import Mode
 from tenet.training.pretraining import Pretraining
 from tenet.training.random_field import mrf_loss
-from tenet.training.runs import Execution, RunOptions, execute, fit_psf, require_file
+from tenet.training.runs import Execution, RunOptions, Trainable, execute, fit_psf, require_file
+from tenet.training.scene_finetuning import require_fast, scene_recipe
 from tenet.training.validation import validation_pictures
 
 _CLIP_NORM = 1.0
@@ -170,10 +174,12 @@ def finetune(
     align: bool = False,
     selection: Selection = WHOLE_FILE,
     stored_ewc: bool = False,
+    stacks: str | Path | None = None,
     device: str = "auto",
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    minutes: float | None = None,
 ) -> Path:
     """Fine-tune pre-trained weights on recordings, without any truth.
 
@@ -181,9 +187,9 @@ def finetune(
     ----------
     config
         A configuration: itself, its path, or its name.
-    mode, fold, simulation, align, selection, stored_ewc
+    mode, fold, simulation, align, selection, stored_ewc, stacks
         See `FinetuneOptions`.
-    device, seed, resume, overwrite
+    device, seed, resume, overwrite, minutes
         See `tenet.pretrain`.
 
     Returns
@@ -207,7 +213,10 @@ def finetune(
     config = as_config(config)
     if mode not in list(Mode):
         raise UserError(f"mode is {mode}; allowed: {', '.join(Mode)}")
-    wanted = FinetuneOptions(Mode(mode), fold or None, simulation, align, selection, stored_ewc)
+    folder = None if stacks is None else Path(stacks)
+    wanted = FinetuneOptions(
+        Mode(mode), fold or None, simulation, align, selection, stored_ewc, folder
+    )
     settings = config.section("train_loop", TrainLoop)
     name, start = tuned_name(config, wanted.fold), pretrained_file(config)
     if name == config.pretrained_model:
@@ -216,11 +225,18 @@ def finetune(
             "would replace; rename the file"
         )
 
-    def recipe(world: World) -> Finetuning:
+    if settings.recipe == "fast":
+        require_fast(config, wanted)
+
+    def recipe(world: World) -> Trainable[Any]:
+        if settings.recipe == "fast":
+            return scene_recipe(config, wanted, start, seed, world)
         return make_recipe(config, wanted, start, seed, world)
 
     def moments() -> Moments | None:
         path = moments_file(start)
+        if settings.recipe == "fast":
+            return None
         return read_moments(path) if wanted.mode is Mode.old and path.is_file() else None
 
     extra = {
@@ -231,6 +247,8 @@ def finetune(
     }
     if stored_ewc:
         extra["stored_ewc"] = True
+    if wanted.stacks is not None:
+        extra["stacks"] = str(wanted.stacks)
     execution = Execution(
         command="finetune",
         section="train_loop",
@@ -240,7 +258,8 @@ def finetune(
         clip_norm=_CLIP_NORM,
         extra=(*extra.items(), *selection.settings().items()),
     )
-    execute(config, execution, RunOptions(device, seed, resume, overwrite), recipe, moments)
+    options = RunOptions(device, seed, resume, overwrite, minutes)
+    execute(config, execution, options, recipe, moments)
     return execution.target
 
 

@@ -6,6 +6,11 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from tenet.config.loops import SceneLosses
+
+LIGHT_UNIT = 0.03
+"""What counts as an error of 1 in an image's light."""
+
 _LUMINANCE_SCALE = 100
 
 
@@ -16,7 +21,7 @@ def _cross_entropy(structure: Tensor, label: Tensor) -> Tensor:
     return F.binary_cross_entropy(structure, label)
 
 
-# What configurations call a loss, and what it is; see `tenet.config.sections.LOSSES`.
+# What configurations call a loss, and what it is; see `tenet.config.kinds.LOSSES`.
 STRUCTURE_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nn.BCELoss()": _cross_entropy,
     "nn.MSELoss()": F.mse_loss,
@@ -40,3 +45,41 @@ def luminance_loss(brightness: Tensor) -> Tensor:
 def labelled_luminance_loss(brightness: Tensor, labelx: Tensor, labelz: Tensor) -> Tensor:
     """Return `luminance_loss` plus half the mean squared error of ``brightness labelx``."""
     return luminance_loss(brightness) + 0.5 * F.mse_loss(brightness * labelx, labelz)
+
+
+def scene_losses(
+    structure: Tensor,
+    brightness: Tensor,
+    labelx: Tensor,
+    labelz: Tensor,
+    light: tuple[Tensor, Tensor] | None,
+    weights: SceneLosses,
+) -> dict[str, Tensor]:
+    """Return the weighted terms that a network learns from known scenes by.
+
+    With structure x, brightness z, and the truth X and Z: the cross-entropy of x; 1 less the
+    Dice coefficient ``(2 sum x X + 1) / (sum x + sum X + 1)``; ``sum X (z - Z)^2 / sum X``, which
+    unlike the mean over all voxels does not fade where objects are few; and the mean squared
+    difference of images, over `LIGHT_UNIT` squared.
+
+    Parameters
+    ----------
+    structure, brightness, labelx, labelz
+        (B, 1, Z, Y, X).
+    light
+        The image that structure and brightness explain, and that of the truth; ``None`` if its
+        weight is 0.
+    weights
+        Of the terms.
+    """
+    inside = labelx.sum()
+    dice = (2 * (structure * labelx).sum() + 1) / (structure.sum() + inside + 1)
+    error = ((brightness - labelz).square() * labelx).sum() / inside.clamp(min=1)
+    terms = {
+        "bce": weights.bce * _cross_entropy(structure, labelx),
+        "dice": weights.dice * (1 - dice),
+        "brightness": weights.brightness * error,
+    }
+    if light is not None:
+        terms["light"] = weights.light * F.mse_loss(*light) / LIGHT_UNIT**2
+    return terms

@@ -11,14 +11,16 @@ from torch import Tensor
 from scopekit.training.processes import World
 from scopekit.training.recipe import Validation
 from tenet.config.files import Config, as_config
-from tenet.config.sections import PretrainLoop
+from tenet.config.loops import PretrainLoop
+from tenet.config.sections import Scenes
 from tenet.data.crops import Crops, LabelCrop, label_crops
 from tenet.metrics import structure_iou
 from tenet.network.jnet import JNet, Output
 from tenet.network.weights import checkpoint_of
 from tenet.training.batches import LabelBatch, label_batch
 from tenet.training.losses import STRUCTURE_LOSSES, labelled_luminance_loss
-from tenet.training.runs import Execution, RunOptions, execute, fit_psf
+from tenet.training.runs import Execution, RunOptions, Trainable, execute, fit_psf
+from tenet.training.scene_pretraining import ScenePretraining
 from tenet.training.validation import validation_pictures
 
 
@@ -111,8 +113,11 @@ def pretrain(
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    minutes: float | None = None,
 ) -> Path:
-    """Pre-train on labels, which ``datagen phantoms`` makes and which are imaged on the spot.
+    """Pre-train on labels, or on random scenes, which are imaged on the spot.
+
+    Labels are those of ``datagen phantoms``; the fast recipe draws scenes, and needs no files.
 
     Parameters
     ----------
@@ -126,6 +131,8 @@ def pretrain(
         Go on with the run that is there, or start it.
     overwrite
         Start anew where there is a run.
+    minutes
+        How long to train, instead of ``n_epochs``: the epochs that fit are chosen at the start.
 
     Returns
     -------
@@ -147,7 +154,11 @@ def pretrain(
     config = as_config(config)
     settings = config.section("pretrain_loop", PretrainLoop)
 
-    def recipe(world: World) -> Pretraining:
+    scenes = config.section("scenes", Scenes) if settings.recipe == "fast" else None
+
+    def recipe(world: World) -> Trainable[Any]:
+        if scenes is not None:
+            return ScenePretraining(new_model(config, world, seed), settings, scenes)
         training, validation = label_crops(config, vibrate=settings.is_vibrate)
         return Pretraining(new_model(config, world, seed), settings, training, validation)
 
@@ -159,7 +170,7 @@ def pretrain(
         target=Path(settings.path) / f"{config.pretrained_model}.pt",
         clip_norm=None,
     )
-    execute(config, execution, RunOptions(device, seed, resume, overwrite), recipe)
+    execute(config, execution, RunOptions(device, seed, resume, overwrite, minutes), recipe)
     return execution.target
 
 

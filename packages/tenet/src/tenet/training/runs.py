@@ -1,38 +1,56 @@
 """The engine of ``tenet pretrain`` and ``tenet finetune``: trains, and leaves the best weights."""
 
+import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
 
 from scopekit.checkpoints import read_checkpoint, write_checkpoint
 from scopekit.errors import UserError
 from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.outputs import make_folder, require_new, require_writable
 from scopekit.progress import say
-from scopekit.training.loop import train
+from scopekit.settings import read_yaml
+from scopekit.training.loop import fitting_epochs, train
 from scopekit.training.plateau import EarlyStop, Plateau
 from scopekit.training.processes import World, process_group
-from scopekit.training.recipe import Loop, Moments, Recipe
+from scopekit.training.recipe import Loop, Moments, Recipe, Sample
 from scopekit.training.run_folder import RunFolder, claimed_run, read_last
 from tenet import __version__
 from tenet.config.files import Config
-from tenet.config.sections import PretrainLoop, TrainLoop
-from tenet.data.crops import Crop, Crops
+from tenet.config.loops import PretrainLoop, TrainLoop
 from tenet.network.jnet import JNet
 from tenet.network.weights import moments_file
 
 _PICTURES = 10  # in a run
+_CLIP_NORM = 1.0
+_WARM_UP = 0.05
 
 
-C = TypeVar("C", bound=Crop)
+C = TypeVar("C", bound=Sample)
+
+
+class _Source(Protocol):
+    def begin_epoch(self, epoch: int) -> None: ...
 
 
 class Trainable(Recipe[C], Protocol[C]):
     """A recipe that tells where its crops come from."""
 
     @property
-    def crops(self) -> Crops[C]: ...  # noqa: D102
+    def crops(self) -> _Source: ...  # noqa: D102
+
+
+@runtime_checkable
+class Settling(Trainable[C], Protocol[C]):
+    """A recipe that looks at the best state once more."""
+
+    def settle(self, best: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the state that is to be kept."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +67,15 @@ class RunOptions:
         Go on with the run that is there, or start it.
     overwrite
         Start anew where there is a run.
+    minutes
+        How long to train, instead of the configuration's epochs.
     """
 
     device: str = "auto"
     seed: int = 0
     resume: bool = False
     overwrite: bool = False
+    minutes: float | None = None
 
 
 def fit_psf(model: JNet, seed: int, world: World) -> None:
@@ -101,6 +122,7 @@ def execute(
     moments: Callable[[], Moments | None] = lambda: None,
 ) -> None:
     """Train, and leave the best weights and the optimizer's moments under their final names."""
+    started = time.perf_counter()
     keep_freed_memory()
     target, optimizer = execution.target, moments_file(execution.target)
     section, may_replace = execution.section, options.overwrite or options.resume
@@ -110,8 +132,9 @@ def execute(
     where = choose_device(options.device)
     with process_group(where) as world, claimed_run(execution.folder, world):
         folder = None
+        epochs = _epochs_before(execution, options)
         if world.is_first:
-            resolved = _resolved(config, execution, options)
+            resolved = _resolved(config, execution, options, epochs)
             folder = RunFolder(
                 execution.folder,
                 resolved,
@@ -121,35 +144,77 @@ def execute(
             )
         last = read_last(execution.folder) if options.resume else None
         recipe = make_recipe(world)
+        loop = replace(_loop(config, execution, options), epochs=epochs)
+        loop = replace(loop, on_epoch=recipe.crops.begin_epoch)
+        if options.minutes is not None and last is None:
+            left = 60 * options.minutes - (time.perf_counter() - started)
+            loop = replace(loop, epochs=fitting_epochs(recipe, loop, world, left))
+            if folder is not None:
+                n, minutes = recipe.n_samples, options.minutes
+                say(f"{loop.epochs} epochs of {n} crops take about {minutes:g} minutes")
+                folder.settle(_resolved(config, execution, options, loop.epochs))
+        if execution.loop.recipe == "fast":
+            loop = replace(loop, schedule=_cosine(loop.epochs))
+        loop = replace(loop, validate_every=max(loop.epochs // _PICTURES, 1))
+        loop = replace(loop, save_every=loop.epochs)
         if folder is not None:
             folder.begin()
             make_folder(target.parent)
         world.wait()
-        loop = Loop(
-            epochs=execution.loop.n_epochs,
-            learning_rate=execution.loop.lr,
-            epochs_key=f"{section}.n_epochs in {config.name}.json",
-            rate_key=f"{section}.lr",
-            batch_size=execution.loop.batch_size,
-            clip_norm=execution.clip_norm,
-            seed=options.seed,
-            validate_every=max(execution.loop.n_epochs // _PICTURES, 1),
-            save_every=execution.loop.n_epochs,
-            plateau=Plateau(),
-            early_stop=EarlyStop(execution.loop.es_patience),
-            keep_moments=True,
-            on_epoch=recipe.crops.begin_epoch,
-        )
         train(recipe, loop, folder, world, last, moments() if last is None else None)
         if world.is_first:
             best = read_checkpoint(execution.folder / "checkpoints" / "best.pt")
             beside = {"moments": best["training"]["moments"], "params": best.get("params")}
+            state = best["state"]
+            if isinstance(recipe, Settling):
+                state = recipe.settle(state)
             write_checkpoint(optimizer, beside, overwrite=True)
-            write_checkpoint(target, best["state"], overwrite=True)
+            write_checkpoint(target, state, overwrite=True)
             say(f"{target}: the best weights, of epoch {best['training']['epoch']}")
 
 
-def _resolved(config: Config, execution: Execution, options: RunOptions) -> dict[str, Any]:
+def _loop(config: Config, execution: Execution, options: RunOptions) -> Loop:
+    """Return how to learn, by the recipe of the configuration."""
+    settings = execution.loop
+    loop = Loop(
+        epochs=settings.n_epochs,
+        learning_rate=settings.lr,
+        epochs_key=f"{execution.section}.n_epochs in {config.name}.json",
+        rate_key=f"{execution.section}.lr",
+        batch_size=settings.batch_size,
+        clip_norm=execution.clip_norm,
+        seed=options.seed,
+        keep_moments=True,
+    )
+    if settings.recipe == "published":
+        early_stop = EarlyStop(settings.es_patience)
+        return replace(loop, plateau=Plateau(), early_stop=early_stop)
+    return replace(loop, optimizer="muon", clip_norm=_CLIP_NORM)
+
+
+def _cosine(epochs: int) -> Callable[[float], float]:
+    """Return a schedule that rises over a twentieth of the epochs, then falls with the cosine."""
+
+    def factor(epoch: float) -> float:
+        done = epoch / epochs
+        return min(1.0, done / _WARM_UP) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+    return factor
+
+
+def _epochs_before(execution: Execution, options: RunOptions) -> int:
+    """Return the configuration's epochs; of a run of a given time that goes on, those chosen."""
+    kept = execution.folder / "settings.yaml"
+    going_on = options.resume and (execution.folder / "checkpoints" / "last.pt").exists()
+    if options.minutes is not None and going_on and kept.exists():
+        epochs: int = read_yaml(kept)["epochs"]
+        return epochs
+    return int(execution.loop.n_epochs)
+
+
+def _resolved(
+    config: Config, execution: Execution, options: RunOptions, epochs: int
+) -> dict[str, Any]:
     content = config.model_dump(mode="json")
     for name in ("pretrain_loop", "train_loop"):
         if content[name] is not None:
@@ -157,7 +222,7 @@ def _resolved(config: Config, execution: Execution, options: RunOptions) -> dict
     return {
         "version": __version__,
         "command": execution.command,
-        "epochs": execution.loop.n_epochs,
+        "epochs": epochs,
         "seed": options.seed,
         **dict(execution.extra),
         **content,

@@ -1,0 +1,161 @@
+"""The scale of a recording: which of its values is the brightness 1 of the network.
+
+Recordings come in any unit. The largest value is no measure: a ball of brightness 1 peaks at a
+fifth of it in its image, a large body at all of it. Where the scale is wrong, the network explains
+the light by objects too thick or too thin, and these do not fit the image. So the scale is one at
+which structure and brightness, imaged again, come nearest to the recording.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+from torch import Tensor
+
+from scopekit.images.plane_file import Planes
+from tenet.array_kinds import Array
+from tenet.data.value_range import ValueRange
+from tenet.network.jnet import JNet, hill
+
+# What the brightest of a recording may be, in units of brightness 1.
+PEAKS = tuple(float(peak) for peak in np.geomspace(1.0, 0.08, 8))
+# Noise makes single voxels brighter and darker than anything is.
+_SMOOTHING = 5
+# Voxels of the result that the scale is found from: a second of a CPU for each peak.
+_VOXELS = 400_000
+_LEAST_SIDE = 24
+_AS_GOOD = 1.02
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The scale of a recording.
+
+    Attributes
+    ----------
+    value_range
+        Recorded values that count as 0 and 1.
+    peak
+        The brightest of the recording, in that scale.
+    misfit
+        Share of the recording's power that its reconstruction leaves.
+    """
+
+    value_range: ValueRange
+    peak: float
+    misfit: float
+
+
+def find_scale(model: JNet, volume: Planes) -> Scale | None:
+    """Find the scale of a recording by imaging again what the network finds in a part of it.
+
+    Parameters
+    ----------
+    model
+        The network, in evaluation mode.
+    volume
+        (Z, Y, X), as recorded; planes are read one by one.
+
+    Returns
+    -------
+    Scale or None
+        ``None`` for a volume that is constant but for its noise, or holds NaN.
+    """
+    part, dark, bright = _brightest_part(volume, _part_shape(model, volume.shape))
+    if not bright > dark:
+        return None
+    image = torch.from_numpy((part - dark) / (bright - dark)).clamp(min=0)
+    image = image.float()[None, None].to(model.device)
+    misfits = [misfit(model, (image * peak).clamp(max=1)) for peak in PEAKS]
+    least = min(misfits)
+    # Towards small scales the misfit changes little: all gets darker, and drowns in the end.
+    peak = max(p for p, m in zip(PEAKS, misfits, strict=True) if m <= _AS_GOOD * least)
+    return Scale((dark, dark + (bright - dark) / peak), peak, least)
+
+
+def part_in_scale(model: JNet, volume: Planes) -> Tensor | None:
+    """Return a bright part (1, 1, Z, Y, X) of a recording in the network's scale.
+
+    As recorded, from 0 to 1, by networks that were not trained for any scale. ``None`` where there
+    is nothing to see, see `find_scale`.
+    """
+    part, dark, bright = _brightest_part(volume, _part_shape(model, volume.shape))
+    if model.params.any_scale:
+        found = find_scale(model, volume)
+        if found is None:
+            return None
+        dark, bright = found.value_range
+    else:
+        dark, bright = float(part.min()), float(part.max())
+    if not bright > dark:
+        return None
+    image = torch.from_numpy((part - dark) / (bright - dark)).float().clamp(0, 1)
+    return image[None, None].to(model.device)
+
+
+def misfit(model: JNet, image: Tensor, section: Tensor | None = None) -> float:
+    """Return the share of the power of an image (1, 1, Z, Y, X) that its reconstruction leaves.
+
+    ``section`` is that of the PSF; by default the network's own.
+    """
+    with torch.no_grad():
+        structure, brightness = model.enhance(hill(image))
+        left = model.image(structure * brightness, section) - image
+    inner = inside(model, image)
+    return float(left[inner].square().sum() / image[inner].square().sum().clamp(min=1e-12))
+
+
+def inside(model: JNet, image: Tensor) -> tuple[slice, ...]:
+    """Return the part of an image (1, 1, Z, Y, X) that little light from outside of it reaches."""
+    scale, kernel = model.image.scale, model.image.size_zyx
+    reaches = (kernel[0] // scale // 2, kernel[1] // 2, kernel[2] // 2)
+    margins = [min(r, n // 4) for r, n in zip(reaches, image.shape[2:], strict=True)]
+    box = (slice(m, n - m) for m, n in zip(margins, image.shape[2:], strict=True))
+    return slice(None), slice(None), *box
+
+
+def _part_shape(model: JNet, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return (Z, Y, X) of the part of a recording of that shape that suffices."""
+    scale = model.image.scale
+    planes = min(shape[0], max(model.image.size_zyx[0], _LEAST_SIDE) // scale)
+    side = max(int((_VOXELS / (planes * scale)) ** 0.5), _LEAST_SIDE)
+    return planes, min(shape[1], side), min(shape[2], side)
+
+
+def _brightest_part(volume: Planes, shape: tuple[int, int, int]) -> tuple[Array, float, float]:
+    """Return a part (Z, Y, X) of that shape with much light, and the darkest and the brightest.
+
+    These are of all of the volume, without its noise.
+    """
+    levels = [_levels(_plane(volume, z)) for z in range(volume.shape[0])]
+    planes, rows, columns = shape
+    first = _best_window(np.array([light for *_, light in levels]), planes)
+    flat = np.zeros(volume.shape[1:])
+    for z in range(first, first + planes):
+        flat += _plane(volume, z)
+    top = _best_window(flat.sum(axis=1), rows)
+    left = _best_window(flat[top : top + rows].sum(axis=0), columns)
+    box = slice(top, top + rows), slice(left, left + columns)
+    part = np.stack([_plane(volume, z)[box] for z in range(first, first + planes)])
+    dark, bright = min(dark for dark, *_ in levels), max(bright for _, bright, _ in levels)
+    return part.astype(np.float32), dark, bright
+
+
+def _plane(volume: Planes, z: int) -> NDArray[Any]:
+    plane: NDArray[Any] = volume[z : z + 1,][0]
+    return plane
+
+
+def _levels(plane: NDArray[Any]) -> tuple[float, float, float]:
+    """Return the darkest, the brightest and the mean of a plane without its noise."""
+    smooth = uniform_filter(plane.astype(np.float64), _SMOOTHING, mode="nearest")
+    return float(smooth.min()), float(smooth.max()), float(smooth.mean())
+
+
+def _best_window(light: NDArray[np.float64], width: int) -> int:
+    """Return where the brightest window of that width starts."""
+    total = np.r_[0.0, light.cumsum()]
+    return int((total[width:] - total[:-width]).argmax())
