@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from skimage.filters import threshold_otsu
@@ -14,9 +15,10 @@ from scopekit.settings import write_yaml
 from tenet.array_kinds import Array, to_array
 from tenet.config.files import SHIPPED
 from tenet.data.small_phantom import tubes_and_solids
+from tenet.enhancement.stack import enhance
 from tenet.metrics import scores_of
 from tenet.microscope.imaging import Microscope
-from tenet.network.jnet import JNet, hill
+from tenet.network.jnet import JNet
 from tenet.network.weights import load_model
 
 _SHAPE = (128, 128, 128)
@@ -53,11 +55,11 @@ def run_demo(
     say("imaging a phantom")
     truth, brightness, image = make_image(model, seed)
     say("enhancing its image")
-    with torch.no_grad():
-        structure, found_brightness = model.enhance(hill(image))
-        smooth = F.interpolate(image, size=_SHAPE, mode="trilinear")
-    volumes = {"truth": truth, "structure": _array(structure), "image": _array(image)}
-    volumes["brightness"] = _array(found_brightness)
+    found = enhance(model, _array(image))
+    smooth = F.interpolate(image, size=_SHAPE, mode="trilinear")
+    volumes = {"truth": truth, "structure": found.structure, "image": _array(image)}
+    # In the unit of the image.
+    volumes["brightness"] = found.brightness * np.float32(found.value_range[1])
     for name, volume in volumes.items():
         voxel_um = model.recorded_voxel_um if name == "image" else model.voxel_um
         write_volume(out / f"{name}.tif", volume, voxel_um, overwrite=overwrite)

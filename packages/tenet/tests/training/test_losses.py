@@ -8,7 +8,7 @@ import torch
 from scipy.stats import truncnorm
 from torch import nn
 
-from tenet.config.sections import LOSSES
+from tenet.config.kinds import LOSSES
 from tenet.training.losses import STRUCTURE_LOSSES, labelled_luminance_loss, luminance_loss
 
 

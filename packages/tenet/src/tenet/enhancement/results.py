@@ -115,7 +115,7 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
         found = own_range(model, volume)
         if found is not None:
             value_range = found
-            say(f"{task.label}: {found[0]:.4g} to {found[1]:.4g} count as 0 to 1: fits best")
+            say(f"{task.label}: {found[0]:.4g} to {found[1]:.4g} count as 0 to 1")
     scale = model.image.scale
     fine_um = (task.voxel_um[0] / scale, *task.voxel_um[1:])
     fine = fine_shape(model, volume.shape)

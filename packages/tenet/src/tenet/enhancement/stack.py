@@ -38,12 +38,15 @@ class Enhanced(Generic[Kind]):
         ``use_x_quantized`` says so, as the microscope would image it.
     voxel_um
         (z, y, x) step of structure and brightness; the reconstruction has that of the stack.
+    value_range
+        Values of the stack that were 0 and 1 to the network.
     """
 
     structure: Kind
     brightness: Kind
     reconstruction: Kind
     voxel_um: VoxelSize
+    value_range: ValueRange
 
 
 @overload
@@ -153,7 +156,8 @@ def enhance(
     )
     z_um, y_um, x_um = voxel_um or model.recorded_voxel_um
     made = [like(torch.from_numpy(v), stack) for v in (structure, brightness, reconstruction)]
-    return Enhanced(made[0], made[1], made[2], (z_um / model.image.scale, y_um, x_um))
+    fine_um = (z_um / model.image.scale, y_um, x_um)
+    return Enhanced(made[0], made[1], made[2], fine_um, (zero, one))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """The scale of a recording: which of its values is the brightness 1 of the network.
 
 Recordings come in any unit. The largest value is no measure: a ball of brightness 1 peaks at a
-fifth of it in its image, a large body at all of it. Where the scale is wrong, the network explains
-the light by objects too thick or too thin, and these do not fit the image. So the scale is one at
-which structure and brightness, imaged again, come nearest to the recording.
+fifth of it in its image, a large body at all of it. Nor is how well the reconstruction fits: where
+objects are as bright as can be, the network takes long dim ones for as likely as short bright ones
+that it has never seen, and both fit. In the middle of the brightness that it learnt from nothing
+pulls to one side. So the scale is that at which what it finds is so bright.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +22,16 @@ from tenet.array_kinds import Array
 from tenet.data.value_range import ValueRange
 from tenet.network.jnet import JNet, hill
 
-# What the brightest of a recording may be, in units of brightness 1.
-PEAKS = tuple(float(peak) for peak in np.geomspace(1.0, 0.08, 8))
+# The middle of the default range of `tenet.config.sections.Scenes`, on a logarithmic scale.
+MIDDLE = 0.4
+# What the brightest of a recording may be, in units of brightness 1, and steps between them.
+_PEAKS = (0.01, 1.0)
+_STEPS = 7
 # Noise makes single voxels brighter and darker than anything is.
 _SMOOTHING = 5
-# Voxels of the result that the scale is found from: a second of a CPU for each peak.
+# Voxels of the result that the scale is found from: a second of a CPU for each step.
 _VOXELS = 400_000
 _LEAST_SIDE = 24
-_AS_GOOD = 1.02
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Scale:
 
 
 def find_scale(model: JNet, volume: Planes) -> Scale | None:
-    """Find the scale of a recording by imaging again what the network finds in a part of it.
+    """Find the scale of a recording by how bright what the network finds in a part of it is.
 
     Parameters
     ----------
@@ -69,11 +73,21 @@ def find_scale(model: JNet, volume: Planes) -> Scale | None:
         return None
     image = torch.from_numpy((part - dark) / (bright - dark)).clamp(min=0)
     image = image.float()[None, None].to(model.device)
-    misfits = [misfit(model, (image * peak).clamp(max=1)) for peak in PEAKS]
-    least = min(misfits)
-    # Towards small scales the misfit changes little: all gets darker, and drowns in the end.
-    peak = max(p for p, m in zip(PEAKS, misfits, strict=True) if m <= _AS_GOOD * least)
-    return Scale((dark, dark + (bright - dark) / peak), peak, least)
+    low, high = np.log(_PEAKS)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        found = _brightness(model, (image * math.exp(middle)).clamp(max=1))
+        low, high = (middle, high) if found < MIDDLE else (low, middle)
+    peak = math.exp((low + high) / 2)
+    left = misfit(model, (image * peak).clamp(max=1))
+    return Scale((dark, dark + (bright - dark) / peak), peak, left)
+
+
+def _brightness(model: JNet, image: Tensor) -> float:
+    """Return the mean brightness of the structure in an image (1, 1, Z, Y, X)."""
+    with torch.no_grad():
+        structure, brightness = model.enhance(hill(image))
+    return float((structure * brightness).sum() / structure.sum().clamp(min=1e-6))
 
 
 def part_in_scale(model: JNet, volume: Planes) -> Tensor | None:
