@@ -57,14 +57,16 @@ def test_what_ships_loads(name, tmp_path, monkeypatch):
     assert load_config(name).name == name
 
 
-def test_the_demo_needs_nothing_but_its_phantoms():
+def test_the_demo_needs_no_files_to_pretrain():
     config = load_config("demo")
+    assert config.scenes is not None
+    assert config.pretrain_loop.recipe == config.train_loop.recipe == "fast"
+    assert config.params.any_scale
     made = config.simulation_data_generation
     labels = (config.pretrain_dataset, config.pretrain_val_dataset)
     assert {data.folderpath for data in labels} == {made.dataset_name}
     assert [(data.low, data.high) for data in labels] == [(0, 12), (12, 16)]
     assert (made.train_num, made.valid_num) == (12, 4)
-    assert config.train_loop.is_instantblur
 
 
 def test_losses_are_names_with_or_without_their_module(write_config):

@@ -5,8 +5,8 @@ import pytest
 
 from tenet.config.sections import Params, Scenes
 from tenet.data import scenes
-from tenet.data.scene_crops import SceneCrops
 from tenet.data.scenes import draw_scene
+from tenet.training.scenes import SceneCrops
 
 SHAPE = (48, 40, 44)
 

@@ -68,7 +68,7 @@ def test_enhancing_finds_the_scale(model):
 def test_files_are_read_by_planes(model, tmp_path):
     image = recorded(model)
     file = PlaneFile.create(tmp_path / "image.tif", image.shape, np.float32, (0.8, 0.2, 0.2))
-    file[:] = image
+    file[:,] = image
     assert find_scale(model, file) == find_scale(model, image)
 
 

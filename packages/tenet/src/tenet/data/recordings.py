@@ -167,12 +167,15 @@ class Recording:
         What the file tells about its voxel size.
     n_frames
         Number of time points in the file.
+    own_scale
+        Whether 0 and 1 are only what the recording ranges over, and not what was asked for.
     """
 
     path: Path
     volume: Array
     steps: Steps
     n_frames: int = 1
+    own_scale: bool = False
 
     @property
     def voxel_um(self) -> VoxelSize | None:
@@ -237,7 +240,8 @@ def read_selected(
     zero, one = scale_of(str(path), least, largest, value_range, file.full_scale)
     # In the precision of the values: an offset may be far larger than what it is added to.
     scaled = (volume - volume.dtype.type(zero)) / volume.dtype.type(one - zero)
-    return Recording(path, scaled.clip(0, 1).astype(np.float32), file.steps, file.n_frames)
+    volume = scaled.clip(0, 1).astype(np.float32)
+    return Recording(path, volume, file.steps, file.n_frames, value_range is None)
 
 
 def align_recording(stack: Recording, model: DeepAlignNet | None) -> Recording:

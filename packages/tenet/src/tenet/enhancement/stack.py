@@ -126,7 +126,7 @@ def enhance(
     """
     if isinstance(stack, Recording):
         voxel_um = voxel_um or stack.voxel_um
-        if not model.params.any_scale:
+        if not (model.params.any_scale and stack.own_scale):
             value_range = value_range or (0.0, 1.0)
         stack = stack.volume
     if stack.ndim != 3:

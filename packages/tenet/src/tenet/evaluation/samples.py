@@ -128,7 +128,7 @@ def recorded_samples(
             tell_voxels(recording, params, "by which it is measured")
             if aligned:
                 recording = align_recording(recording, alignment)
-            samples.append(_sample(recording, own_scale=value_range is None))
+            samples.append(_sample(recording))
         except UserError as failure:
             if failures is None:
                 raise
@@ -136,13 +136,13 @@ def recorded_samples(
     return samples
 
 
-def _sample(recording: Recording, *, own_scale: bool) -> Sample:
+def _sample(recording: Recording) -> Sample:
     if recording.n_frames > 1:
         say(
             f"{recording.path.name}: a series of {recording.n_frames} time points; time point 0 "
             "alone is evaluated"
         )
-    return Sample(recording.path.stem, recording.volume, own_scale=own_scale)
+    return Sample(recording.path.stem, recording.volume, own_scale=recording.own_scale)
 
 
 def recorded_crops(
@@ -219,8 +219,7 @@ def simulated_samples(
         try:
             if images:
                 image = read_selected(images[number], selection, value_range=value_range)
-                own = value_range is None
-                sample = _labelled(path, image, model.image.scale, own_scale=own)
+                sample = _labelled(path, image, model.image.scale)
             else:
                 sample = _simulated(path, model, seed + number)
         except UserError as failure:
@@ -236,9 +235,9 @@ def _whole_planes(path: Path, scale: int) -> Array:
     return labelx[: len(labelx) // scale * scale]
 
 
-def _labelled(path: Path, image: Recording, scale: int, *, own_scale: bool) -> Sample:
+def _labelled(path: Path, image: Recording, scale: int) -> Sample:
     labelx = _whole_planes(path, scale)
-    sample = _sample(image, own_scale=own_scale)
+    sample = _sample(image)
     shape = (len(labelx) // scale, *labelx.shape[1:])
     if sample.image.shape != shape:
         raise UserError(f"{image.path}: {sample.image.shape}, {path} gives {shape}")

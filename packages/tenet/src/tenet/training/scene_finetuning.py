@@ -24,7 +24,6 @@ from tenet.config.loops import TrainLoop
 from tenet.config.sections import Scenes
 from tenet.data.crops import RecordingCrop, RecordingCrops
 from tenet.data.recordings import Recording
-from tenet.data.scene_crops import SceneCrop, SceneCrops
 from tenet.microscope.bank import section_bank, sections_at
 from tenet.network.jnet import JNet, Output
 from tenet.network.microscope_fit import FoundMicroscope, find_microscope
@@ -35,7 +34,7 @@ from tenet.training.finetune_options import FinetuneOptions, recording_crops
 from tenet.training.losses import scene_losses
 from tenet.training.modes import Mode
 from tenet.training.runs import require_file
-from tenet.training.scene_batches import scene_batch
+from tenet.training.scenes import SceneCrop, SceneCrops, scene_batch
 from tenet.training.validation import validation_pictures
 
 # Around the aperture that was found.
@@ -216,7 +215,8 @@ def require_fast(config: Config, wanted: FinetuneOptions) -> None:
 
 def _scaled(model: JNet, stack: Recording) -> Recording:
     """Return a recording in the scale that fits best, if the network is for any."""
-    found = find_scale(model, stack.volume) if model.params.any_scale else None
+    wanted = model.params.any_scale and stack.own_scale
+    found = find_scale(model, stack.volume) if wanted else None
     if found is None:
         return stack
     zero, one = (np.float32(level) for level in found.value_range)

@@ -16,13 +16,12 @@ from torch import Tensor
 from scopekit.training.recipe import Validation
 from tenet.config.loops import PretrainLoop
 from tenet.config.sections import Scenes
-from tenet.data.scene_crops import SceneCrop, SceneCrops
 from tenet.metrics import structure_iou
 from tenet.microscope.bank import section_bank
 from tenet.network.jnet import JNet, Output
 from tenet.network.weights import checkpoint_of
 from tenet.training.losses import scene_losses
-from tenet.training.scene_batches import SceneBatch, scene_batch
+from tenet.training.scenes import SceneBatch, SceneCrop, SceneCrops, scene_batch
 from tenet.training.validation import validation_pictures
 
 
