@@ -80,7 +80,7 @@ def lattice_share(plane: NDArray[np.float32], lens: float) -> float:
     for n in inside.shape:
         cycles = np.fft.fftfreq(n) * lens
         order.append(np.abs(np.round(cycles)))
-        near.append(np.abs(cycles - np.round(cycles)) <= 2 * lens / n)
+        near.append(np.abs(cycles - np.round(cycles)) < 1.5 * lens / n)
     harmonics = np.maximum.outer(order[0], order[1]) > 0
     chosen = np.logical_and.outer(near[0], near[1]) & harmonics
     return float(power[chosen].sum() / max(power.sum(), 1e-30))

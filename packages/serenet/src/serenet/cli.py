@@ -24,7 +24,7 @@ from serenet.inspection.command import check
 from serenet.motion.command import correct_motion
 from serenet.networks.command import weights
 from serenet.reconstruction.command import reconstruct
-from serenet.rectification.command import rectify
+from serenet.rectification.command import calibrate, rectify
 from serenet.samples.command import samples
 from serenet.simulation.command import project, psf
 from serenet.training.command import train
@@ -89,6 +89,7 @@ for command in (
     reconstruct,
     deconvolve,
     rectify,
+    calibrate,
     compare,
     correct_motion,
     train,

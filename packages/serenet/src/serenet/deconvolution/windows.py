@@ -7,6 +7,7 @@ from torch import Tensor
 
 from optics import LightFieldMicroscope
 from optics.convolution import padded_size
+from optics.lightfield.psf import finer_voxels
 from scopekit.errors import UserError
 from scopekit.memory import GB, MemoryBudget
 from serenet.deconvolution.operators import transfer_copies
@@ -144,7 +145,8 @@ def _bytes_of_window(
     height, width = volume_yx
     volumes = (_VOLUMES_TV if tv else _VOLUMES) * height * width
     transfer = padded_size(height, psf_size) * (padded_size(width, psf_size) + 2)
-    values = volumes + transfer_copies(microscope) * transfer + _PSFS * psf_size**2
+    psfs = _PSFS * finer_voxels(microscope) ** 2
+    values = volumes + transfer_copies(microscope) * transfer + psfs * psf_size**2
     return 4 * len(microscope.depths_um) * values + _BUFFERS
 
 

@@ -1,4 +1,4 @@
-"""The command ``serenet rectify``."""
+"""The commands ``serenet rectify`` and ``serenet calibrate``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -84,4 +84,37 @@ def rectify(
     print(
         f"{out}: {lattice.rows} x {lattice.columns} microlenses, pitch {lattice.pitch_y:.3f} x "
         f"{lattice.pitch_x:.3f} pixels, rotation {lattice.rotation_deg:.3f} degrees"
+    )
+
+
+def calibrate(
+    views: Annotated[list[Path], typer.Argument(help="Stacks of all views, from 'rectify'.")],
+    microscope: Annotated[str, typer.Option(metavar=MICROSCOPE_METAVAR, help=MICROSCOPE_HELP)],
+    out: Annotated[Path, typer.Option(help="Corrected microscope to write (YAML).")],
+    channel: ChannelOption = None,
+    position: PositionOption = None,
+    frames_are: FramesAreOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Fit the focal length of the microlenses to the views that receive light.
+
+    Light fields do not tell the sign of z: planes in reverse order explain them as well. They do
+    not tell either whether the focal length or the aperture is other than supposed.
+
+    Example: **serenet calibrate views.tif --microscope my.yaml --out corrected.yaml**
+    """
+    from serenet.rectification.aperture import calibrate_files
+    from serenet.views.microscope import load_microscope
+
+    told = load_microscope(microscope)
+    selection = select(channel, position, frames_are)
+    found = calibrate_files(views, told, out, selection=selection, overwrite=overwrite)
+    row, column = found.centre
+    print(
+        f"{out}: microlens_focal_length_um {found.microscope.microlens_focal_length_um:g}, was "
+        f"{told.microlens_focal_length_um:g} (or numerical_aperture {found.aperture_instead:g}, "
+        f"was {told.numerical_aperture:g}: the views do not tell which). Unexplained of the "
+        f"brightness among the views: {found.misfit:.1%}, was {found.misfit_before:.1%}. Middle of "
+        f"the aperture: {row:+.2f} rows, {column:+.2f} columns from the central view. Not told by "
+        "light fields: the sign of z"
     )

@@ -241,6 +241,10 @@ class LightFieldMicroscope(BaseModel):
             raise OpticsError(f"voxels_a_lens {count}: give at least 1")
         return self._with(voxels_a_lens=count)
 
+    def with_z_away(self) -> "LightFieldMicroscope":
+        """Return the same microscope, positive depths lying away from the objective."""
+        return self._with(z_direction="away")
+
     def with_middle_depths(self, count: int) -> "LightFieldMicroscope":
         """Return the same microscope with ``count`` planes around the middle of its range.
 
