@@ -73,6 +73,15 @@ def napari(session: nox.Session) -> None:
         session.run("pytest", *chosen, env={"OMP_NUM_THREADS": "1", **environment})
 
 
+@nox.session
+def napari_pictures(session: nox.Session) -> None:
+    """Take the pictures of docs/napari.md anew, or those that are named after --."""
+    install(session, *(f"{FOLDERS[name]}[napari]" for name in WITH_WINDOWS))
+    with screen(session) as environment:
+        environment |= {"PYTHONPATH": str(ROOT / "tools"), "OMP_NUM_THREADS": "1"}
+        session.run("python", "-m", "pages.napari_pictures", *session.posargs, env=environment)
+
+
 @contextmanager
 def screen(session: nox.Session) -> Iterator[dict[str, str]]:
     """Yield the environment in which windows open on a screen that nobody sees (Linux)."""

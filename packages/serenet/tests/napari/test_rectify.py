@@ -119,3 +119,20 @@ def test_cancel_leaves_the_viewer_as_it_was(viewer, widget, click, done):
     click(widget, "Cancel")
     assert done(widget) == "cancelled: nothing has changed"
     assert "raw views" not in viewer.layers
+
+
+def test_views_lie_over_the_frame_and_no_dark_frame_is_made_up(viewer, widget, click, done):
+    widget.dark.value = None
+    click(widget, "Rectify")
+    done(widget)
+    assert widget.dark.value is None
+    raw, views = viewer.layers["raw"], viewer.layers["raw views"]
+    assert {str(layer.units[-1]) for layer in viewer.layers} == {"micrometer"}
+    lenses = viewer.layers["microlenses"]
+    first = np.asarray(lenses.data)[0] * lenses.scale + lenses.translate
+    np.testing.assert_allclose(views.translate[1:], first, rtol=1e-6)
+    last = np.asarray(lenses.data)[-1] * lenses.scale
+    shape = np.array(views.data.shape[1:])
+    np.testing.assert_allclose(
+        views.translate[1:] + (shape - 1) * views.scale[1:], last, atol=raw.scale[-1] * 5
+    )

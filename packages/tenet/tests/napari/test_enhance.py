@@ -37,6 +37,7 @@ def test_all_is_enhanced_labelled_and_measured(viewer, widget, click, done):
     np.testing.assert_array_equal(labels.data, tenet.label_objects(structure.data, 0.7))
     voxels = np.bincount(labels.data.ravel())[1:]
     np.testing.assert_allclose(labels.features["volume_um3"], voxels * 0.008, rtol=1e-6)
+    assert "Features table widget (napari)" in viewer.window.dock_widgets
     assert labels.features["index"].tolist() == list(range(1, len(voxels) + 1))
 
 

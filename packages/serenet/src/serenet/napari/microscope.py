@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import Container, FileEdit, Label, LineEdit, PushButton
+from magicgui.widgets import Container, FileEdit, LineEdit, PushButton
 from pydantic import ValidationError
 
 import serenet
 from optics import LightFieldMicroscope, presets
 from scopekit.errors import UserError
-from scopekit.napari.work import WorkPanel
+from scopekit.napari.work import Line, WorkPanel
 from scopekit.settings import describe_faults, write_yaml
 from serenet.napari.microscopes import MicroscopeChoice
 
@@ -41,21 +41,18 @@ class Microscope(Container):
             name: LineEdit(name=name, label=label, tooltip=tooltip)
             for name, (label, tooltip) in _FIELDS.items()
         }
-        self.implied = Label(name="implied", value="")
+        self.implied = Line("implied")
         self.target = FileEdit(
             name="target", label="file", mode="w", filter="*.yaml", nullable=True,
             tooltip="YAML file, for --microscope of every command and for the other widgets.",
         )  # fmt: skip
         self._save = PushButton(text="Save", name="save")
         self.work = WorkPanel()
-        self.work.visible = True
-        form = Container(
-            widgets=[self.start.names, self.start.file, *self.fields.values(), self.target]
-        )
+        start = Container(widgets=[self.start.names, self.start.file])
+        form = Container(widgets=[*self.fields.values(), self.target])
         super().__init__(
-            widgets=[load, form, self.implied, self._save, self.work.line], labels=False
+            widgets=[start, load, form, self.implied, self._save, self.work.line], labels=False
         )
-        self.implied.native.setWordWrap(True)
         load.clicked.connect(self._load)
         self._save.clicked.connect(self._write)
         for field in self.fields.values():
@@ -65,7 +62,7 @@ class Microscope(Container):
     def _load(self) -> None:
         with self.work.failures_told():
             self._fill(serenet.load_microscope(self.start.source))
-            self.work.line.value = f"{self.start.source} is loaded"
+            self.work.line.show(f"{self.start.source} is loaded")
 
     def _fill(self, microscope: LightFieldMicroscope) -> None:
         depths = microscope.depths_um
@@ -106,10 +103,10 @@ class Microscope(Container):
     def _check(self) -> None:
         """Say what the form implies, or what is wrong with it."""
         try:
-            self.implied.value = implied_by(self.described())
+            self.implied.show(implied_by(self.described()))
             self._save.enabled = True
         except UserError as failure:
-            self.implied.value = f"not yet: {failure}"
+            self.implied.show(f"not yet: {failure}")
             self._save.enabled = False
 
     def _write(self) -> None:
@@ -123,7 +120,7 @@ class Microscope(Container):
                 serenet.load_microscope(path)  # anything else is not replaced
             content = described.model_dump(mode="json", exclude=set() if self._views else {"views"})
             write_yaml(path, content, overwrite=True)
-            self.work.line.value = f"{path} is saved: choose it in the other widgets"
+            self.work.line.show(f"{path} is saved: choose it in the other widgets")
 
 
 def implied_by(microscope: LightFieldMicroscope) -> str:

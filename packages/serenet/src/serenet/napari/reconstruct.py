@@ -137,13 +137,13 @@ class Reconstruct(Container):
             line = line_of(failure)
             if line is None:
                 raise
-            self.work.line.value = line
+            self.work.line.show(line)
             return
         last = len(depths_um) - 1
         self.planes.max = max(last, 1)
         self.planes.value = (0, last)
         self.planes.tooltip = f"0 is at {depths_um[0]:g} µm, {last} at {depths_um[-1]:g} µm"
-        self.work.line.value = f"{last + 1} planes, {depths_um[0]:g} to {depths_um[-1]:g} µm"
+        self.work.line.show(f"{last + 1} planes, {depths_um[0]:g} to {depths_um[-1]:g} µm")
 
     def _draw_region(self) -> None:
         with self.work.failures_told():

@@ -49,10 +49,9 @@ class Rectify(Container):
         self._lattice: tuple[Any, Any, Lattice] | None = None
         self.raw = layer_box(napari_viewer, "raw", "raw frames", _is_frame)
         self.flat = layer_box(napari_viewer, "flat", "flat frame", _is_frame)
-        self.dark = layer_box(napari_viewer, "dark", "dark frame", _is_frame)
+        self.dark = layer_box(napari_viewer, "dark", "dark frame", _is_frame, needed=False)
         self.flat.tooltip = "Homogeneous fluorescence through the same microlenses."
         self.dark.tooltip = "Without light; may be left out."
-        self.dark.value = None
         self.microscope = MicroscopeChoice(with_psf=False)
         self.scan_order = LineEdit(
             name="scan_order", label="scan order",
@@ -129,8 +128,15 @@ class Rectify(Container):
 
     def _show(self, raw: Any, made: _Rectified) -> str:
         """Show the views, and the lattice over the frame; return a line about them."""
-        lattice = made.lattice
+        lattice, scope = made.lattice, made.microscope
         self._lattice = (self.flat.value, self.dark.value, lattice)
+        # On the object side, where frames and views lie over one another.
+        camera_um = scope.microlens_pitch_um / scope.magnification / lattice.pitch_y
+        for layer in self._viewer.layers:
+            is_of_camera = _is_frame(layer) and layer.data.shape[-2:] == lattice.frame_shape
+            if is_of_camera and str(layer.units[-1]) != "micrometer":
+                layer.scale = (*layer.scale[:-2], camera_um, camera_um)
+                layer.units = ("um",) * layer.ndim
         if _LATTICE in self._viewer.layers:
             self._viewer.layers.remove(_LATTICE)
         self._viewer.add_points(
@@ -147,14 +153,18 @@ class Rectify(Container):
         title = f"{made.name} views"
         if title in self._viewer.layers:
             self._viewer.layers.remove(title)
-        pixel_um = made.microscope.view_pixel_um
+        pixel_um = scope.view_pixel_um
+        # A scan parts the place of a lens among its exposures.
+        first = np.multiply((lattice.offset_y, lattice.offset_x), raw.scale[-2:])
+        first += raw.translate[-2:] - (scope.scanning - 1) / 2 * pixel_um
         views, about, _ = layer_of(
             made.views,
             title,
             Steps(None, pixel_um, pixel_um),
             axes=("t", "view", "y", "x"),
             metadata={"serenet": {"kind": "views", "optics": made.source}},
-            visible=False,  # on another scale than the frame, over which the lattice is looked at
+            translate=(0.0,) * (made.views.ndim - 2) + tuple(first),
+            visible=False,  # the lattice is looked at first
         )
         self._viewer.add_image(views, **about)
         return (
@@ -178,9 +188,7 @@ class Rectify(Container):
                 raise UserError("flat and dark frame must be files: open them from there")
             setting = calibration_of(lattice, files[0], files[1])
             write_yaml(path, setting.model_dump(mode="json"), overwrite=False)
-            self.work.line.value = (
-                f"{path}: give it for further frames, here and to serenet rectify"
-            )
+            self.work.line.show(f"{path}: give it for further frames, here and to serenet rectify")
 
 
 def _is_frame(layer: Any) -> bool:

@@ -31,6 +31,8 @@ from tenet.objects.measurements import ObjectMeasurement
 _REGION_SIDE = 64
 _ALL = (slice(None), slice(None))
 _OWN = "my own, below"
+_TABLE_WIDGET = ("napari", "Features table widget")
+_TABLE = "Features table widget (napari)"
 _ABOVE, _OBJECTS = "above threshold", "objects"
 _RESULTS = ("reconstruction", "brightness", "structure")
 
@@ -80,7 +82,7 @@ class Enhance(Container):
             "least and largest.",
         )  # fmt: skip
         self.threshold = FloatSlider(
-            name="threshold", label="threshold", min=0.0, max=1.0, step=0.01, value=0.5,
+            name="threshold", min=0.0, max=1.0, step=0.01, value=0.5, readout=False,
             tooltip="What counts as structure; it shows at once.",
         )  # fmt: skip
         region = PushButton(text="Draw a region", name="region")
@@ -103,6 +105,7 @@ class Enhance(Container):
         self.stack.changed.connect(self._take_range)
         self._show_own()
         self._take_range()
+        self._show_threshold()
 
     def _show_own(self) -> None:
         self.own_weights.visible = self.config.visible = self.weights.value == _OWN
@@ -191,8 +194,9 @@ class Enhance(Container):
         return getattr(self._viewer, f"add_{kind}")(values, **about)
 
     def _show_threshold(self) -> None:
+        cut = self.threshold.value
+        self.threshold.label = f"threshold {cut:.2f}"
         if self._found is not None:
-            cut = self.threshold.value
             self._found[0].contrast_limits = (cut - 1e-4, cut + 1e-4)
 
     def _measure(self) -> None:
@@ -227,8 +231,11 @@ class Enhance(Container):
             features=features_of(objects),
         )
         above.visible = False
+        window = self._viewer.window
+        if _TABLE not in window.dock_widgets:
+            window.add_plugin_dock_widget(*_TABLE_WIDGET)
         volume = sum(one.volume_um3 for one in objects)
-        return f"{len(objects)} objects, {volume:.4g} um³: their table is Layers > Features table"
+        return f"{len(objects)} objects, {volume:.4g} um³"
 
 
 def features_of(objects: list[ObjectMeasurement]) -> dict[str, NDArray[Any]]:

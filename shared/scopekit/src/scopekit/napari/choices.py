@@ -16,7 +16,9 @@ Place = tuple[slice, slice]
 """Rows and columns."""
 
 
-def layer_box(viewer: Any, name: str, label: str, fits: Callable[[Any], bool]) -> ComboBox:
+def layer_box(
+    viewer: Any, name: str, label: str, fits: Callable[[Any], bool], *, needed: bool = True
+) -> ComboBox:
     """Return a box to choose one of the viewer's layers that fit; it follows the viewer.
 
     Parameters
@@ -27,6 +29,8 @@ def layer_box(viewer: Any, name: str, label: str, fits: Callable[[Any], bool]) -
         Of the box.
     fits
         Whether a layer can be chosen.
+    needed
+        Whether one is chosen from the start.
     """
     box = ComboBox(
         name=name,
@@ -38,7 +42,7 @@ def layer_box(viewer: Any, name: str, label: str, fits: Callable[[Any], bool]) -
 
     def renew() -> None:
         box.reset_choices()
-        if box.value is None and len(box.choices) > 1:
+        if needed and box.value is None and len(box.choices) > 1:
             box.value = next(c for c in box.choices if c is not None)
 
     def forget() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import Container, Label, PushButton
+from magicgui.widgets import Container, PushButton
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QPixmap
@@ -57,7 +57,7 @@ class RunPanel(Container):
         self._starting = (start, resume)
         self.work = WorkPanel(start, resume)  # tells failures
         buttons = Container(widgets=[start, self._stop, resume], labels=False, layout="horizontal")
-        self.line: Label = self.work.line
+        self.line = self.work.line
         super().__init__(widgets=[buttons, self.line], labels=False, name="run")
         self.margins = (0, 0, 0, 0)
         self._pictures = [QLabel(), QLabel()]
@@ -115,7 +115,7 @@ class RunPanel(Container):
             self._stopping = False
             self._drawn.clear()
             self._set_busy(True)
-            self.line.value = "starting"
+            self.line.show("starting")
             self._timer.start()
 
     def _set_busy(self, busy: bool) -> None:
@@ -131,7 +131,7 @@ class RunPanel(Container):
         said = self._last_line()
         self._show_pictures(run.folder)
         if code is None:
-            self.line.value = f"{_epochs(run.folder)}{said}" or "starting"
+            self.line.show(f"{_epochs(run.folder)}{said}" or "starting")
             return
         self._timer.stop()
         self._process = None
@@ -139,11 +139,11 @@ class RunPanel(Container):
         if self._log is not None:
             self._log.unlink(missing_ok=True)
         if code == 0:
-            self.line.value = said
+            self.line.show(said)
         elif self._stopping:
-            self.line.value = f"stopped: {_epochs(run.folder)}Resume goes on from there"
+            self.line.show(f"stopped: {_epochs(run.folder)}Resume goes on from there")
         else:
-            self.line.value = said.removeprefix("error: ") or f"ended with the code {code}"
+            self.line.show(said.removeprefix("error: ") or f"ended with the code {code}")
             show_error(self.line.value)
 
     def _last_line(self) -> str:

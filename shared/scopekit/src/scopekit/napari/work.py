@@ -16,6 +16,7 @@ from scopekit.errors import line_of
 Result = TypeVar("Result")
 
 _LOOK_MS = 50
+_LEAST_WIDTH = 200  # pixels, of a line before it is shown
 
 
 class CancelledError(Exception):
@@ -61,6 +62,20 @@ class Progress:
             raise CancelledError
 
 
+class Line(Label):
+    """Text for the user, as high as it needs to be."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, value="")
+        self.native.setWordWrap(True)
+
+    def show(self, text: str) -> None:
+        """Show a text."""
+        self.value = text
+        width = max(self.native.width(), _LEAST_WIDTH)
+        self.native.setMinimumHeight(self.native.heightForWidth(width))
+
+
 class WorkPanel(Container):
     """Progress, Cancel and a line of text, below the form of a widget.
 
@@ -74,10 +89,9 @@ class WorkPanel(Container):
         self._buttons = buttons
         self._bar = ProgressBar(min=0, max=0, visible=False)
         self._cancel = PushButton(text="Cancel", name="cancel", enabled=False)
-        self.line = Label(name="line", value="")
+        self.line = Line("line")
         super().__init__(widgets=[self._bar, self._cancel, self.line], labels=False, name="work")
         self.margins = (0, 0, 0, 0)
-        self.line.native.setWordWrap(True)
         self._progress: Progress | None = None
         self._outcome: list[Callable[[], None]] = []
         self._timer = QTimer(self.native)
@@ -114,7 +128,7 @@ class WorkPanel(Container):
             except BaseException as failure:
                 self._outcome.append(_raising(failure))
             else:
-                self._outcome.append(lambda: self._show(then(result)))
+                self._outcome.append(lambda: self.line.show(then(result)))
 
         self._set_busy(True)
         threading.Thread(target=do, daemon=True, name=what).start()
@@ -126,17 +140,14 @@ class WorkPanel(Container):
         try:
             yield
         except CancelledError:
-            self._show("cancelled: nothing has changed")
+            self.line.show("cancelled: nothing has changed")
         except Exception as failure:
             line = line_of(failure)
             if line is None:
-                self._show(f"failed, which is a bug: {type(failure).__name__}: {failure}")
+                self.line.show(f"failed, which is a bug: {type(failure).__name__}: {failure}")
                 raise
-            self._show(line)
+            self.line.show(line)
             show_error(line)
-
-    def _show(self, line: str) -> None:
-        self.line.value = line
 
     def _end(self) -> None:
         if self._progress is not None:
@@ -148,7 +159,7 @@ class WorkPanel(Container):
             return
         if not self._outcome:
             self._bar.max, self._bar.value = progress.total, progress.done
-            self._show(progress.line)
+            self.line.show(progress.line)
             return
         self._timer.stop()
         self._progress = None

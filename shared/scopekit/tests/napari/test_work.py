@@ -1,0 +1,86 @@
+import threading
+
+import pytest
+
+pytest.importorskip("napari", reason="napari is not installed: run nox -s napari")
+
+from magicgui.widgets import PushButton
+
+from scopekit.errors import UserError
+from scopekit.napari.work import CancelledError, Progress, WorkPanel
+
+
+@pytest.fixture
+def button(qapp):
+    return PushButton(text="Go")
+
+
+@pytest.fixture
+def panel(button, qtbot):
+    panel = WorkPanel(button)
+    qtbot.addWidget(panel.native)
+    return panel
+
+
+@pytest.fixture
+def ended(panel, qtbot):
+    def wait():
+        qtbot.waitUntil(lambda: not panel.busy, timeout=10_000)
+        return panel.line.value
+
+    return wait
+
+
+def test_work_is_done_beside_the_window(panel, button, ended, qtbot):
+    going, here = threading.Event(), threading.current_thread()
+
+    def work(progress):
+        assert threading.current_thread() is not here
+        progress(1, 3)
+        going.wait(10)
+        return 6
+
+    panel.run("counting", work, lambda result: f"found {result}")
+    assert not button.enabled
+    qtbot.waitUntil(lambda: panel.line.value.startswith("counting: 1/3, "), timeout=10_000)
+    going.set()
+    assert ended() == "found 6"
+    assert button.enabled
+
+
+def test_cancelled_work_ends_at_its_next_step(panel, button, ended):
+    def work(progress):
+        while True:
+            progress(0, 9)
+
+    panel.run("waiting", work, lambda _: "shown all the same")
+    panel["cancel"].native.click()
+    assert ended() == "cancelled: nothing has changed"
+    assert button.enabled
+
+
+def test_what_the_user_can_mend_is_a_line(panel, button, ended):
+    def work(progress):
+        raise UserError("cell.tif: is damaged;\n export it again")
+
+    panel.run("reading", work, str)
+    assert ended() == "cell.tif: is damaged; export it again"
+    assert button.enabled
+
+
+def test_bug_is_told_and_raised(panel, button, ended, qtbot):
+    with qtbot.captureExceptions() as raised:
+        panel.run("dividing", lambda _: 1 / 0, str)
+        line = ended()
+    assert line == "failed, which is a bug: ZeroDivisionError: division by zero"
+    assert [kind for kind, *_ in raised] == [ZeroDivisionError]
+    assert button.enabled
+
+
+def test_cancelled_progress_ends_the_next_part_too():
+    progress = Progress("one")
+    progress(1, 2)
+    progress.cancel()
+    for step in (lambda: progress(2, 2), lambda: progress.begin("two")):
+        with pytest.raises(CancelledError):
+            step()
