@@ -10,6 +10,8 @@ from typing import Any, get_args
 import typer.main
 
 ROOT = Path(__file__).parents[2]
+# A page that is a section of a README: file, heading, title.
+TRAINING = ("packages/tenet/README.md", "Train for your microscope", "Training, two photons")
 PACKAGES = {"serenet": "packages/serenet", "tenet": "packages/tenet", "optics": "shared/optics"}
 
 

@@ -14,7 +14,7 @@ import serenet
 import tenet
 from datagen.cli import app as datagen_app
 from pages.gallery import cells, example_page, example_scripts, gallery, notebook
-from pages.reference import PACKAGES, ROOT, api_page, command_page, homes_of
+from pages.reference import PACKAGES, ROOT, TRAINING, api_page, command_page, homes_of, section_page
 from serenet.cli import app as serenet_app
 from tenet.cli.app import app as tenet_app
 
@@ -87,6 +87,13 @@ def test_places_in_the_reference_are_those_of_the_names(package):
     for name, home in homes_of(package.__name__).items():
         assert getattr(package, name).__name__ == name
         assert home.startswith(package.__name__)
+
+
+def test_the_page_of_a_readmes_section_holds_it():
+    page = section_page(*TRAINING)
+    assert page.startswith("# Training, two photons\n\n")
+    assert "tenet pretrain" in page
+    assert "\n## " not in page
 
 
 def test_every_page_is_in_the_navigation():

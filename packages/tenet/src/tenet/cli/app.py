@@ -32,8 +32,8 @@ tenet sharpens two-photon stacks and finds the objects in them. What do you have
   nothing yet       tenet demo                        a phantom, made, imaged and enhanced
   a stack           tenet check stack.tif             what it is, and which command comes next
   and a network     tenet enhance stack.tif --config my.json --checkpoint model/my.pt --out results
-  no network yet    tenet pretrain my.json            learns from labels, which datagen makes
-                    tenet finetune my.json            learns on from your stacks
+  no network yet    tenet pretrain my.json --minutes 20                  learns from random scenes
+                    tenet finetune my.json --stacks folder --minutes 10  learns on from yours
 
 tenet --help lists all commands; each has --help with an example.
 """

@@ -162,14 +162,15 @@ def _fits(recording: RecordingFile, config: Config) -> bool | None:
 def _steps(path: Path, config: Config | None, name: str, *, is_scaled: bool) -> Iterator[str]:
     file, own = shlex.quote(str(path)), shlex.quote(name)
     if config is None:
-        yield "tenet pretrain my.json    # your microscope in a copy of a configuration"
+        yield "tenet pretrain my.json --minutes 20    # your microscope in a copy of demo.json"
         yield f"tenet check {file} --config my.json"
         return
     weights = _weights(config)
     if weights is None:
-        yield f"tenet pretrain {own}"
+        yield f"tenet pretrain {own} --minutes 20"
         return
-    scale = " --value-range 0 1" if is_scaled else ""
+    # Networks of any scale find it themselves.
+    scale = " --value-range 0 1" if is_scaled and not config.params.any_scale else ""
     yield f"tenet enhance {file} --config {own} --checkpoint {weights}{scale} --out enhanced"
 
 
