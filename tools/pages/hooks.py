@@ -10,20 +10,17 @@ from mkdocs.structure.files import File, Files
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pages.gallery import example_page, example_scripts, gallery, notebook
-from pages.reference import PACKAGES, ROOT, TRAINING, api_page, command_page, section_page
+from pages.reference import PACKAGES, TRAINING, api_page, command_page, section_page
 
-DOCS = ROOT / "docs"
 _FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$", re.DOTALL)
 _CODE = re.compile(r"(```.*?```|`[^`]*`)", re.DOTALL)
 
 
 def on_config(config: Any) -> Any:
-    """List the examples in the navigation; link napari's page if it is there."""
+    """List the examples in the navigation."""
     for section in config["nav"]:
         if "Examples" in section:
             section["Examples"] += [f"examples/{s.stem}.md" for s in example_scripts()]
-        if "Start" in section and (DOCS / "napari.md").is_file():
-            section["Start"].insert(-1, {"In napari": "napari.md"})
     return config
 
 
