@@ -23,6 +23,7 @@ from two_photon_methods import (
     Array,
     finetuned,
     record,
+    recording_config,
     results,
     study_parser,
     write_tables,
@@ -169,10 +170,11 @@ def draw(
 
 def study(config: Config, options: argparse.Namespace) -> None:
     device = choose_device(options.device)
+    by = recording_config(config, options.recorded_na)
     voxel_um = config.params.res_lateral
     model = load_model(options.checkpoint, config.params).to(device)
     beads = [bead(config.params, options.seed + number) for number in range(options.beads)]
-    stacks = [record(config, z, options.seed + n, device) for n, (_, z) in enumerate(beads)]
+    stacks = [record(by, z, options.seed + n, device) for n, (_, z) in enumerate(beads)]
     if options.finetune_steps:
         model = finetuned(
             model,

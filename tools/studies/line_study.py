@@ -22,6 +22,7 @@ from two_photon_methods import (
     Array,
     finetuned,
     record,
+    recording_config,
     results,
     study_parser,
     write_tables,
@@ -139,6 +140,7 @@ def draw(
 
 def study(config: Config, options: argparse.Namespace) -> None:
     device = choose_device(options.device)
+    by = recording_config(config, options.recorded_na)
     pretrained = load_model(options.checkpoint, config.params).to(device)
     size = tuple(options.size)
     rows, shown = [], {}
@@ -146,7 +148,7 @@ def study(config: Config, options: argparse.Namespace) -> None:
     for angle in ANGLES:
         volumes = lines(angle, size, options.volumes, options.seed)
         truths = [truth for truth, _ in volumes]
-        stacks = [record(config, z, options.seed + n, device) for n, (_, z) in enumerate(volumes)]
+        stacks = [record(by, z, options.seed + n, device) for n, (_, z) in enumerate(volumes)]
         model = pretrained
         if options.finetune_steps:
             model = finetuned(

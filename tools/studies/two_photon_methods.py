@@ -38,6 +38,13 @@ def record(config: Config, labelz: Array, seed: int, device: torch.device) -> Te
     return microscope.record(torch.from_numpy(labelz)[None, None].to(device), [seed])[0, 0]
 
 
+def recording_config(config: Config, na: float | None) -> Config:
+    """Return the configuration that makes the recordings: with that numerical aperture, if any."""
+    if na is None:
+        return config
+    return config.model_copy(update={"params": config.params.model_copy(update={"NA": na})})
+
+
 def interpolated(stack: Tensor, scale: int) -> Array:
     """Return the stack with ``scale`` times the planes, its minimum 0 and its maximum 1."""
     return _scaled(interpolate(stack, scale))
@@ -54,7 +61,7 @@ def enhanced(model: JNet, stack: Tensor, *, as_recorded: bool) -> Array:
     """Return the structure that the network finds, (Z, Y, X), 0 to 1.
 
     ``as_recorded`` shows it the stack in the microscope's own scale, as in pre-training, and not
-    from minimum to maximum, as ``tenet enhance`` does.
+    scaled as ``tenet enhance`` does by itself.
     """
     found = enhance(model, stack, value_range=(0, 1) if as_recorded else None)
     return np.asarray(found.structure.numpy(), np.float32)
@@ -167,7 +174,12 @@ def study_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--as-recorded",
         action="store_true",
-        help="do not scale recordings to 0 to 1 for the network, which then must know theirs",
+        help="do not scale recordings for the network, which then must know theirs",
+    )
+    parser.add_argument(
+        "--recorded-na",
+        type=float,
+        help="numerical aperture that records; methods go by the configuration's all the same",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--seed", type=int, default=0)

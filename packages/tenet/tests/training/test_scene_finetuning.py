@@ -102,6 +102,19 @@ def test_scenes_are_like_the_recordings(config_file, tmp_path):
     )
 
 
+def test_crops_are_no_larger_than_the_stacks(config_file, tmp_path):
+    sizes = {"size": [96, 64, 64], "cropsize": [64, 40, 40]}
+    changes = {f"train_dataset__{key}": size for key, size in sizes.items()}
+    recipe = recipe_of(config_file, tmp_path, **changes)
+    pair = recipe.sample(0, np.random.default_rng(0))
+    assert pair.recording.image.shape == (1, 6, 20, 20)
+    inner = tuple(
+        n - 2 * m for n, m in zip(pair.scene.labelx.shape[1:], recipe._scenes.margin, strict=True)
+    )
+    assert inner == (24, 20, 20)
+    recipe.losses(recipe.model, [pair])
+
+
 def test_what_fits_worse_is_not_kept(config_file, tmp_path, capsys):
     recipe = recipe_of(config_file, tmp_path)
     start = {n: v.clone() for n, v in recipe.model.state_dict().items()}

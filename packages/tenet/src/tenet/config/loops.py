@@ -138,7 +138,7 @@ class TrainLoop(_Loop):
     reconstruct: Flag = True
     is_instantblur: Flag = False
     adjust_luminance: Flag = False
-    recordings_weight: Weight = 0.2
+    recordings_weight: Weight = 0.02
     zloss_weight: Weight = 1.0
     ewc_weight: Weight = 1.0
     qloss_weight: Weight = 1.0

@@ -188,6 +188,8 @@ class RecordingCrops(_Augmented):
         that ships.
     value_range, selection
         See `read_recording`.
+    shrink
+        Whether crops are as large as the smallest stack, where that is smaller.
 
     Raises
     ------
@@ -205,6 +207,7 @@ class RecordingCrops(_Augmented):
         alignment: DeepAlignNet | None = None,
         value_range: ValueRange | None = None,
         selection: Selection = WHOLE_FILE,
+        shrink: bool = False,
     ) -> None:
         super().__init__(data, vibration)
         files = find_recordings(Path(data.folderpath), left_out=left_out)
@@ -213,6 +216,12 @@ class RecordingCrops(_Augmented):
         if align:
             model = alignment or shipped_alignment()
             self.stacks = [align_recording(stack, model) for stack in self.stacks]
+        if shrink:
+            shapes = (stack.volume.shape for stack in self.stacks)
+            planes, rows, columns = map(min, zip(*shapes, data.image_crop, strict=True))
+            self.data = data = data.model_copy(
+                update={"cropsize": (planes * data.scale, rows, columns)}
+            )
         for stack in self.stacks:
             if any(n < c for n, c in zip(stack.volume.shape, data.image_crop, strict=True)):
                 raise UserError(

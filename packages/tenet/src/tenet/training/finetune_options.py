@@ -71,6 +71,7 @@ def recording_crops(
     left_out = config.test_dataset.test_images
     vibration = config.vibration if settings.is_vibrate else None
     how: dict[str, Any] = {"align": wanted.align, "selection": wanted.selection}
+    how["shrink"] = settings.recipe == "fast"
     if wanted.align:
         how["alignment"] = alignment_of(config)
     training = RecordingCrops(parts[0], left_out, vibration, **how)
