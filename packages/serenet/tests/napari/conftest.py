@@ -34,7 +34,7 @@ def done(qtbot):
     """Return ``done(widget)``: wait for its work, return the line that tells about it."""
 
     def wait(widget):
-        qtbot.waitUntil(lambda: not widget.work.busy, timeout=90_000)
+        qtbot.waitUntil(lambda: not widget.work.busy, timeout=300_000)
         return widget.work.line.value
 
     return wait

@@ -35,7 +35,7 @@ def widget(dock, tmp_path, monkeypatch):
 @pytest.fixture
 def ended(qtbot):
     def wait(widget):
-        qtbot.waitUntil(lambda: not widget.run.busy, timeout=120_000)
+        qtbot.waitUntil(lambda: not widget.run.busy, timeout=300_000)
         return widget.run.line.value
 
     return wait
@@ -46,7 +46,7 @@ def test_run_is_stopped_resumed_and_ends_with_weights(widget, click, ended, qtbo
     click(widget, "Start")
     log = tmp_path / "run" / "log.csv"
     last, curve = tmp_path / "run" / "checkpoints" / "last.pt", widget.run._pictures[0]
-    qtbot.waitUntil(lambda: last.exists() and not curve.pixmap().isNull(), timeout=120_000)
+    qtbot.waitUntil(lambda: last.exists() and not curve.pixmap().isNull(), timeout=300_000)
     assert widget.run.busy
     click(widget, "Stop")
     assert ended(widget).startswith("stopped: ")

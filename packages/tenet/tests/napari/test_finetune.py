@@ -44,7 +44,7 @@ def widget(viewer, dock, small_data, base, tmp_path):
 @pytest.fixture
 def ended(qtbot):
     def wait(widget):
-        qtbot.waitUntil(lambda: not widget.run.busy, timeout=120_000)
+        qtbot.waitUntil(lambda: not widget.run.busy, timeout=300_000)
         return widget.run.line.value
 
     return wait

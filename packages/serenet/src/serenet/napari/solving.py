@@ -102,15 +102,17 @@ def solve(task: Task, progress: Progress) -> Solved:
     cut = whole if task.planes is None else whole.with_depths(whole.depths_um[first:end])
     optics = _Optics(task.source, whole, cut, slice(first, end))
 
+    device = choose_device("auto")
     refocused = None
     if task.method == DECONVOLVED:
         progress.begin("deconvolving")
         volume = serenet.deconvolve(
-            views, optics.psf(), task.sweeps, microscope=optics.told, on_progress=progress
-        )
+            views, optics.psf(), task.sweeps, microscope=optics.told, device=device,
+            on_progress=progress,
+        )  # fmt: skip
     else:
         progress.begin("reading the weights")
-        model = serenet.load_checkpoint(task.weights, choose_device("auto"))
+        model = serenet.load_checkpoint(task.weights, device)
         if not isinstance(model, VolumeNetwork):
             raise UserError(f"{task.weights}: a {model.published_name} makes no volumes")
         fixed = model.n_depths is not None
@@ -125,7 +127,7 @@ def solve(task: Task, progress: Progress) -> Solved:
         if task.method == REFINED:
             progress.begin("refining")
             volume = serenet.refine(
-                volume, views, optics.psf(), task.updates, microscope=optics.told,
+                volume, views, optics.psf(), task.updates, microscope=optics.told, device=device,
                 on_progress=progress,
             )  # fmt: skip
     if task.with_refocused:
