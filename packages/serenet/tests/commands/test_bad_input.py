@@ -342,11 +342,11 @@ def test_options_that_are_no_numbers(reconstruct, refused, tmp_path, views_file,
 
 def test_a_budget_without_end(reconstruct, views_file):
     line = reconstruct(views_file, "--max-memory-gb", "inf")
-    assert line == "error: --max-memory-gb inf: give a number of GB"
+    assert line == f"error: {views_file}: --max-memory-gb inf: give a number of GB"
 
 
 @pytest.mark.parametrize("budget", [0.1, 0.15])
 def test_too_little_memory(reconstruct, views_file, budget):
     line = reconstruct(views_file, "--max-memory-gb", budget)
-    assert line.startswith(f"error: --max-memory-gb {budget:.2f}")
+    assert line.startswith(f"error: {views_file}: --max-memory-gb {budget:.2f}")
     assert "give" in line

@@ -118,9 +118,8 @@ def test_crops_are_no_larger_than_the_stacks(config_file, tmp_path):
 def test_what_fits_worse_is_not_kept(config_file, tmp_path, capsys):
     recipe = recipe_of(config_file, tmp_path)
     start = {n: v.clone() for n, v in recipe.model.state_dict().items()}
-    spoilt = {n: v.clone() for n, v in start.items()}
-    spoilt["postx.1.conv.bias"] -= 9  # structure nowhere
-    kept = recipe.settle(spoilt)
+    recipe.model.postx[1].conv.bias.data -= 9  # structure nowhere
+    kept = recipe.settle()
     assert all(torch.equal(kept[name], value) for name, value in start.items())
     assert "fit no better than before" in capsys.readouterr().err
 
@@ -129,7 +128,7 @@ def test_what_fits_better_is_kept(config_file, tmp_path, capsys):
     recipe = recipe_of(config_file, tmp_path)
     better = {n: v.clone() for n, v in recipe.model.state_dict().items()}
     recipe._start["postx.1.conv.bias"] -= 9
-    kept = recipe.settle(better)
+    kept = recipe.settle()
     assert torch.equal(kept["postx.1.conv.bias"], better["postx.1.conv.bias"])
     assert "misfit of held-out recordings" in capsys.readouterr().err
 

@@ -47,10 +47,10 @@ class Trainable(Recipe[C], Protocol[C]):
 
 @runtime_checkable
 class Settling(Trainable[C], Protocol[C]):
-    """A recipe that looks at the best state once more."""
+    """A recipe whose last state counts, not that of the best score on the way."""
 
-    def settle(self, best: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the state that is to be kept."""
+    def settle(self) -> dict[str, Tensor]:
+        """Return the state that is to be kept: the model's, or another that it knows."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,12 @@ def execute(
         if world.is_first:
             best = read_checkpoint(execution.folder / "checkpoints" / "best.pt")
             beside = {"moments": best["training"]["moments"], "params": best.get("params")}
-            state = best["state"]
+            state, which = best["state"], f"the best weights, of epoch {best['training']['epoch']}"
             if isinstance(recipe, Settling):
-                state = recipe.settle(state)
+                state, which = recipe.settle(), "the weights"
             write_checkpoint(optimizer, beside, overwrite=True)
             write_checkpoint(target, state, overwrite=True)
-            say(f"{target}: the best weights, of epoch {best['training']['epoch']}")
+            say(f"{target}: {which}")
 
 
 def _loop(config: Config, execution: Execution, options: RunOptions) -> Loop:

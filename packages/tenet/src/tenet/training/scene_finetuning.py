@@ -168,18 +168,22 @@ class SceneFinetuning:
         """Go on with the model of a checkpoint."""
         self.model.load_state_dict(content["state"])
 
-    def settle(self, best: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the best state, or that of the start if it fits held-out recordings better."""
+    def settle(self) -> dict[str, Tensor]:
+        """Return the last state, or that of the start if it fits held-out recordings better.
+
+        The best on the way is not it: there the rate was high, and the structure rough.
+        """
+        last = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.eval()
         scores = []
         with torch.no_grad():
-            for state in (self._start, best):
+            for state in (self._start, last):
                 self.model.load_state_dict(state)
                 scores.append(self.validate().scores[self.best_by])
         before, after = scores
         if after < before:
             say(f"misfit of held-out recordings: {before:.4g} before, {after:.4g} now")
-            return best
+            return last
         say(
             f"warning: held-out recordings fit no better than before ({before:.4g}, now "
             f"{after:.4g}): the network stays as it was, with the microscope that was found"
