@@ -35,12 +35,11 @@ def bench_enhance(bench: Bench) -> list[Result]:
     state, section = model.state_dict(), params.model_dump()
 
     def ours() -> Tensor:
-        made = enhance(model, stack)
+        made = enhance(model, stack, value_range=(0, 1))
         return torch.cat([v.flatten() for v in (made.structure, made.brightness)])
 
     def plain() -> Tensor:
-        scaled = (stack - stack.min()) / (stack.max() - stack.min())
-        made = plain_jnet(state, section, hill(scaled)[None, None].to(bench.device))
+        made = plain_jnet(state, section, hill(stack)[None, None].to(bench.device))
         structure, brightness = made["enhanced_image"], made["estim_luminance"]
         assert structure is not None
         assert brightness is not None
