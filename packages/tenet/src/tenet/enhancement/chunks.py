@@ -17,7 +17,7 @@ _WORK_SPACE = 100_000_000
 _VALUES_PER_CHANNEL = 6.0
 # Surround, in voxels of the coarsest level, and at most in voxels of the result: what lies further
 # off changes the result too little to pay for.
-_HALO_STEPS = 6
+_HALO_STEPS = 7
 _LARGEST_HALO = 64
 
 

@@ -5,7 +5,7 @@ every microlens, both counted from 0.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -160,6 +160,15 @@ class LightFieldMicroscope(BaseModel):
         content: dict[str, Any] = plain(self)
         usual = {"z_direction": "away", "voxels_a_lens": self.n_num}
         return {n: v for n, v in content.items() if n not in usual or v != usual[n]}
+
+    def model_copy(
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> "LightFieldMicroscope":
+        """Return a copy, nothing checked; as many voxels a lens as views stay as many."""
+        changes = dict(update or {})
+        if "n_num" in changes and self.voxels_a_lens == self.n_num:
+            changes.setdefault("voxels_a_lens", changes["n_num"])
+        return super().model_copy(update=changes, deep=deep)
 
     @model_validator(mode="after")
     def _check(self) -> "LightFieldMicroscope":
