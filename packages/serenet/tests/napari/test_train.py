@@ -3,7 +3,6 @@ import yaml
 
 import serenet
 from optics import presets
-from serenet.napari import train
 
 pytest.importorskip("napari", reason="napari is not installed: run nox -s napari")
 
@@ -25,7 +24,7 @@ TINY = {
 def widget(dock, tmp_path, monkeypatch):
     settings = tmp_path / "tiny.yaml"
     settings.write_text(yaml.safe_dump(TINY))
-    monkeypatch.setattr(train, "SETTINGS", str(settings))
+    monkeypatch.setattr("serenet.napari.train.SETTINGS", str(settings))
     widget = dock("Train for this microscope")
     widget.folder.value = tmp_path / "run"
     widget.minutes.value = 0.1
