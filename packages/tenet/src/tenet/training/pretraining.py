@@ -14,14 +14,13 @@ from tenet.config.files import Config, as_config
 from tenet.config.loops import PretrainLoop
 from tenet.config.sections import Scenes
 from tenet.data.crops import Crops, LabelCrop, label_crops
-from tenet.metrics import structure_iou
 from tenet.network.jnet import JNet, Output
 from tenet.network.weights import checkpoint_of
 from tenet.training.batches import LabelBatch, label_batch
 from tenet.training.losses import STRUCTURE_LOSSES, labelled_luminance_loss
 from tenet.training.runs import Execution, RunOptions, Trainable, execute, fit_psf
 from tenet.training.scene_pretraining import ScenePretraining
-from tenet.training.validation import validation_pictures
+from tenet.training.validation import validate_on
 
 
 class Pretraining:
@@ -84,18 +83,14 @@ class Pretraining:
 
     def validate(self) -> Validation:
         """Return the mean loss of the validation crops, always the same, and their IoU."""
-        losses, overlaps = [], []
-        pictures: dict[str, Any] = {}
-        for number in range(self._validation.number):
-            rng = np.random.default_rng([self._validation.data.seed, number])
-            batch = self.batch([self._validation.draw(rng)])
-            out: Output = self.model(batch.shown)
-            losses.append(float(torch.stack([*self.terms(out, batch).values()]).sum()))
-            threshold = self.model.params.threshold
-            overlaps.append(structure_iou(out["enhanced_image"], batch.labelx, threshold))
-            pictures = pictures or validation_pictures(out, batch)
-        scores = {"val_loss": float(np.mean(losses)), "iou": float(np.mean(overlaps))}
-        return Validation(scores, pictures, self.model.voxel_um, lower_is_better=True)
+        crops = self._validation
+        return validate_on(
+            self.model,
+            lambda rng: self.batch([crops.draw(rng)]),
+            self.terms,
+            number=crops.number,
+            seed=crops.data.seed,
+        )
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the model's state and parameters."""

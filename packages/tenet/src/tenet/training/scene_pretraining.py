@@ -16,13 +16,12 @@ from torch import Tensor
 from scopekit.training.recipe import Validation
 from tenet.config.loops import PretrainLoop
 from tenet.config.sections import Scenes
-from tenet.metrics import structure_iou
 from tenet.microscope.bank import section_bank
 from tenet.network.jnet import JNet, Output
 from tenet.network.weights import checkpoint_of
 from tenet.training.losses import scene_losses
 from tenet.training.scenes import SceneBatch, SceneCrop, SceneCrops, scene_batch
-from tenet.training.validation import validation_pictures
+from tenet.training.validation import validate_on
 
 
 class ScenePretraining:
@@ -90,17 +89,13 @@ class ScenePretraining:
     def validate(self) -> Validation:
         """Return the mean loss of the validation crops, always the same, and their IoU."""
         data = self.crops.data
-        losses, overlaps = [], []
-        pictures: dict[str, Any] = {}
-        for number in range(data.validation):
-            batch = self.batch([self.crops.draw(np.random.default_rng([data.seed, number]))])
-            out: Output = self.model(batch.shown)
-            losses.append(float(torch.stack([*self.terms(out, batch).values()]).sum()))
-            threshold = self.model.params.threshold
-            overlaps.append(structure_iou(out["enhanced_image"], batch.labelx, threshold))
-            pictures = pictures or validation_pictures(out, batch)
-        scores = {"val_loss": float(np.mean(losses)), "iou": float(np.mean(overlaps))}
-        return Validation(scores, pictures, self.model.voxel_um, lower_is_better=True)
+        return validate_on(
+            self.model,
+            lambda rng: self.batch([self.crops.draw(rng)]),
+            self.terms,
+            number=data.validation,
+            seed=data.seed,
+        )
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the model's state and parameters."""
