@@ -243,8 +243,7 @@ def own_range(model: JNet, volume: Planes) -> ValueRange | None:
     if not model.params.any_scale:
         return None
     with _evaluating(model):
-        found = find_scale(model, volume)
-    return None if found is None else found.value_range
+        return find_scale(model, volume)
 
 
 def _extremes(volume: NDArray[Any]) -> tuple[float, float]:

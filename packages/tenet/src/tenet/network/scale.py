@@ -8,7 +8,6 @@ pulls to one side. So the scale is that at which what it finds is so bright.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,27 +33,10 @@ _VOXELS = 400_000
 _LEAST_SIDE = 24
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The scale of a recording.
+def find_scale(model: JNet, volume: Planes) -> ValueRange | None:
+    """Return the values of a recording that count as 0 and 1 to a network for any scale.
 
-    Attributes
-    ----------
-    value_range
-        Recorded values that count as 0 and 1.
-    peak
-        The brightest of the recording, in that scale.
-    misfit
-        Share of the recording's power that its reconstruction leaves.
-    """
-
-    value_range: ValueRange
-    peak: float
-    misfit: float
-
-
-def find_scale(model: JNet, volume: Planes) -> Scale | None:
-    """Find the scale of a recording by how bright what the network finds in a part of it is.
+    They are found by how bright what the network finds in a part of it is.
 
     Parameters
     ----------
@@ -65,10 +47,13 @@ def find_scale(model: JNet, volume: Planes) -> Scale | None:
 
     Returns
     -------
-    Scale or None
+    tuple or None
         ``None`` for a volume that is constant but for its noise, or holds NaN.
     """
-    part, dark, bright = _brightest_part(volume, _part_shape(model, volume.shape))
+    return _scale_of(model, *_brightest_part(volume, _part_shape(model, volume.shape)))
+
+
+def _scale_of(model: JNet, part: Array, dark: float, bright: float) -> ValueRange | None:
     if not bright > dark:
         return None
     image = torch.from_numpy((part - dark) / (bright - dark)).clamp(min=0)
@@ -78,9 +63,7 @@ def find_scale(model: JNet, volume: Planes) -> Scale | None:
         middle = (low + high) / 2
         found = _brightness(model, (image * math.exp(middle)).clamp(max=1))
         low, high = (middle, high) if found < MIDDLE else (low, middle)
-    peak = math.exp((low + high) / 2)
-    left = misfit(model, (image * peak).clamp(max=1))
-    return Scale((dark, dark + (bright - dark) / peak), peak, left)
+    return dark, dark + (bright - dark) / math.exp((low + high) / 2)
 
 
 def _brightness(model: JNet, image: Tensor) -> float:
@@ -98,28 +81,16 @@ def part_in_scale(model: JNet, volume: Planes) -> Tensor | None:
     """
     part, dark, bright = _brightest_part(volume, _part_shape(model, volume.shape))
     if model.params.any_scale:
-        found = find_scale(model, volume)
+        found = _scale_of(model, part, dark, bright)
         if found is None:
             return None
-        dark, bright = found.value_range
+        dark, bright = found
     else:
         dark, bright = float(part.min()), float(part.max())
     if not bright > dark:
         return None
     image = torch.from_numpy((part - dark) / (bright - dark)).float().clamp(0, 1)
     return image[None, None].to(model.device)
-
-
-def misfit(model: JNet, image: Tensor, section: Tensor | None = None) -> float:
-    """Return the share of the power of an image (1, 1, Z, Y, X) that its reconstruction leaves.
-
-    ``section`` is that of the PSF; by default the network's own.
-    """
-    with torch.no_grad():
-        structure, brightness = model.enhance(hill(image))
-        left = model.image(structure * brightness, section) - image
-    inner = inside(model, image)
-    return float(left[inner].square().sum() / image[inner].square().sum().clamp(min=1e-12))
 
 
 def inside(model: JNet, image: Tensor) -> tuple[slice, ...]:

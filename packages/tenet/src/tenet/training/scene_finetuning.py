@@ -223,7 +223,7 @@ def _scaled(model: JNet, stack: Recording) -> Recording:
     found = find_scale(model, stack.volume) if wanted else None
     if found is None:
         return stack
-    zero, one = (np.float32(level) for level in found.value_range)
+    zero, one = (np.float32(level) for level in found)
     return replace(stack, volume=((stack.volume - zero) / (one - zero)).clip(0, 1))
 
 
