@@ -130,6 +130,8 @@ def start(trial: Trial, folder: Path) -> int:
         log = os.open(folder / "run.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        # Under a test runner they lead elsewhere.
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
         code = run_here(trial, folder)
     finally:
         sys.stdout.flush()

@@ -26,6 +26,21 @@ def main():
     Path("out/.hidden").unlink()
 """
 
+SLOW_TO_END = """
+import sys, time
+from pathlib import Path
+
+def main():
+    path = Path("out/a.csv")
+    if path.exists():
+        print("error: out/a.csv exists", file=sys.stderr)
+        sys.exit(2)
+    path.parent.mkdir(exist_ok=True)
+    path.with_name(".a.csv").write_text("name")
+    path.with_name(".a.csv").rename(path)
+    time.sleep(1)
+"""
+
 
 @pytest.mark.parametrize("name", ["datagen lines", "serenet deconvolve"])
 def test_killed_commands_go_on(name):
@@ -52,3 +67,13 @@ def test_what_is_left_half_is_found(tmp_path, monkeypatch):
         "out/a.csv differs from that of an undisturbed run",
         "left after SIGTERM: ['out/.hidden']",
     ]
+
+
+def test_what_had_done_all_but_end_is_no_fault(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_end.py").write_text(SLOW_TO_END)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "inputs").mkdir()
+    write_inputs(tmp_path / "inputs")
+    trial = Trial("slow_to_end", ("work",))
+    reference = Reference.of(trial, tmp_path / "inputs", tmp_path / "whole")
+    assert reference.kill(tmp_path / "killed", 0.5, signal.SIGKILL) == (True, [])

@@ -1,10 +1,12 @@
 """One training run in several processes, as torchrun starts them; or in one."""
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 
 import torch
 import torch.distributed as dist
@@ -82,8 +84,12 @@ def process_group(device: torch.device) -> Iterator[World]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
+    # Defaults of its functions keep the group that there is when they are loaded, as they are by
+    # `DistributedDataParallel`: its threads would run on into the end of the interpreter.
+    import_module("torch.distributed.nn")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield World(dist.get_rank(), size, device)
     finally:
+        gc.collect()  # what is parallel keeps the group as well
         dist.destroy_process_group()
