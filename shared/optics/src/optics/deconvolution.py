@@ -193,7 +193,7 @@ def richardson_lucy(
     tv_weight: float = 0.0,
     relative_change: float = 0.0,
     first_iteration: int = 0,
-    on_sweep: Callable[[int, Tensor, float], None] | None = None,
+    on_sweep: Callable[[int, Tensor, float], bool | None] | None = None,
 ) -> Tensor:
     """Deconvolve by sweeps over ordered subsets of the data.
 
@@ -213,7 +213,7 @@ def richardson_lucy(
     first_iteration
         Sweeps done before, when resuming from their estimate.
     on_sweep
-        Called as ``on_sweep(sweep, estimate, deviance)`` after every sweep.
+        Called as ``on_sweep(sweep, estimate, deviance)`` after every sweep; true ends it.
 
     Returns
     -------
@@ -249,8 +249,8 @@ def richardson_lucy(
             fits.append(fit)
         if not fits:
             raise OpticsError("there is no subset of the data to deconvolve")
-        if on_sweep is not None:
-            on_sweep(sweep + 1, estimate, sum(fits) / len(fits))
+        if on_sweep is not None and on_sweep(sweep + 1, estimate, sum(fits) / len(fits)):
+            break
         if before is not None:
             change = float((estimate - before).abs_().sum() / before.sum().clamp(min=1e-30))
             if change < relative_change:

@@ -41,7 +41,14 @@ def deconvolve(
             show_default=False,
         ),
     ] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="Sweeps over all views.")] = 3,
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Sweeps over all views.",
+            show_default="until a sweep lowers the misfit by less than 3 %, at most 10",
+        ),
+    ] = None,
     tv: Annotated[
         float, typer.Option(min=0.0, help="Total variation weight: 0.002 a little, 0.02 strong.")
     ] = 0.0,
@@ -74,12 +81,14 @@ def deconvolve(
     Planes of unscanned light fields come out as fine as the views tell of each (near the focal
     plane a lens), without the grid of the lenses, and the background of each view is fitted.
 
+    Without --iterations it ends when a sweep gains little, and says after how many.
+
     An interrupted run goes on where it stopped when the same command is given again, and a finished
     one when more iterations are asked for. Fields too
     large for the memory are cut into windows with half a PSF around, which give the whole within
     0.2 %.
 
-    Example: **serenet deconvolve views.tif --psf psf.h5 --iterations 3 --out results**
+    Example: **serenet deconvolve views.tif --psf psf.h5 --out results**
     """
     from serenet.deconvolution.files import DeconvolveOptions, deconvolve_files
 

@@ -82,12 +82,26 @@ def earlier_result(result: Path, settings: Mapping[str, Any]) -> EarlierResult |
     except UserError:
         return None
     wanted = yaml.safe_load(yaml.safe_dump(dict(settings)))
-    done, frames = noted.get("iterations"), noted.get("frames")
-    if not isinstance(done, int) or not isinstance(frames, list) or done >= wanted["iterations"]:
+    frames = noted.get("frames")
+    if not isinstance(frames, list) or not isinstance(wanted["iterations"], int):
+        return None
+    done = _sweeps(frames)
+    if done is None or done >= wanted["iterations"]:
         return None
     if any(noted.get(name) != value for name, value in wanted.items() if name not in _FREE):
         return None
     return EarlierResult(result, done, frames)
+
+
+def _sweeps(frames: list[Any]) -> int | None:
+    """Return how many sweeps all windows of all frames had, ``None`` if not as many."""
+    counts = {
+        len(window)
+        for frame in frames
+        if isinstance(frame, Mapping)
+        for window in frame.get("deviance_per_sweep", ())
+    }
+    return counts.pop() if len(counts) == 1 else None
 
 
 def tell(earlier: EarlierResult) -> None:

@@ -20,6 +20,7 @@ from serenet.deconvolution.earlier import EarlierResult, earlier_result, tell
 from serenet.deconvolution.fit import FIT, Fit, advice_on_depths, draw_fit
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.resume import SavedSweeps
+from serenet.deconvolution.stopping import FOUND, MOST_SWEEPS, is_enough, told
 from serenet.deconvolution.subsets import (
     EXPONENT,
     CountedSubsets,
@@ -45,7 +46,7 @@ class DeconvolveOptions(ResultOptions):
 
     psf: Path | None = None
     microscope: str | None = None
-    iterations: int = 3
+    iterations: int | None = None
     tv: float = 0.0
     stop_at_change: float = 0.0
     supersample: int | None = None
@@ -85,7 +86,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
             virtual_scan=options.virtual_scan and checkpoint_file(options.virtual_scan),
         ),
         "optics": microscope.model_dump(mode="json"),
-        "iterations": options.iterations,
+        "iterations": options.iterations or FOUND,
         "step_exponent": EXPONENT,
         "smooth": smooth,
         "tv": options.tv,
@@ -136,6 +137,12 @@ def _background(options: DeconvolveOptions, microscope: LightFieldMicroscope) ->
     return "1 % quantile of each view" if microscope.scanning == 1 else "1 % quantile"
 
 
+def _brightest_first(windows: list[Window], views: Tensor) -> list[int]:
+    """Return the numbers of windows as they are computed: the first finds the number of sweeps."""
+    light = [float(views[(slice(None), *window.core_views)].sum()) for window in windows]
+    return sorted(range(len(windows)), key=lambda number: -light[number])
+
+
 class _Solver:
     """Deconvolves one frame of a view stack, window by window."""
 
@@ -182,28 +189,36 @@ class _Solver:
         volume_yx = (target.shape[-2], target.shape[-1])
         order = self._microscope.oblique_first
         subsets = ViewSubsets(views, self._operators, volume_yx, order, pedestal)
-        fits: list[list[float]] = []
+        fits: dict[int, list[float]] = {}
         light = np.zeros(target.shape[0])
         fit = Fit.of(views) if pedestal is not None and frame == 0 else None
-        steps = len(windows) * self._options.iterations * len(subsets)
+        wanted = self._options.iterations or self._state.sweeps()
+        steps = len(windows) * (wanted or MOST_SWEEPS) * len(subsets)
         with progress_bar(label, steps) as advance:
-            for number, window in enumerate(windows):
+            for number in _brightest_first(windows, views):
+                window = windows[number]
                 name = f"frame{frame}_window{number}"
                 inside = subsets.inside(window, self._device)
                 earlier = None
                 if self._earlier is not None:
                     earlier = self._earlier.start(frame, number, len(windows), window, gain)
-                estimate, sweeps = self._window(inside, window, name, earlier, advance)
+                estimate, sweeps = self._window(inside, window, name, earlier, wanted, advance)
+                if wanted is None:
+                    wanted = len(sweeps)
+                    say(f"{label}: {told(sweeps)}")
+                    self._state.keep_sweeps(wanted)
+                    advance((MOST_SWEEPS - wanted) * len(subsets) * len(windows))
                 if fit is not None:
                     fit.add(inside, window, estimate)
                 part = window.crop(inside.volume(estimate)).div_(gain).cpu().numpy()
                 light += part.sum((1, 2), dtype=np.float64)
                 target.put((slice(None), *window.core), part)
-                fits.append([deviance / gain for deviance in sweeps])
+                fits[number] = [deviance / gain for deviance in sweeps]
         advice = advice_on_depths(light, self._microscope)
         if advice is not None:
             say(f"{label}: {advice}")
-        record = {"frame": frame, "windows": len(windows), "deviance_per_sweep": fits}
+        by_window = [fits[number] for number in range(len(windows))]
+        record = {"frame": frame, "windows": len(windows), "deviance_per_sweep": by_window}
         return record if fit is None else record | {FIT: fit.record(gain)}
 
     def _plan(self, field: tuple[int, int]) -> list[Window]:
@@ -221,6 +236,7 @@ class _Solver:
         window: Window,
         name: str,
         earlier: tuple[Tensor, list[float]] | None,
+        wanted: int | None,
         advance: Advance,
     ) -> tuple[Tensor, list[float]]:
         kept = self._state.load(name, window)
@@ -231,21 +247,23 @@ class _Solver:
         else:
             estimate, fits, finished = kept[0].to(self._device), kept[1], kept[2]
             del kept
-        advance((self._options.iterations if finished else len(fits)) * len(subsets))
-        if finished:
+        # Sweeps that a finished window did without are done too.
+        advance((len(fits) if wanted is None or not finished else wanted) * len(subsets))
+        if finished or (wanted is None and is_enough(fits)):
             return estimate, fits
 
         counted = CountedSubsets(subsets, advance)
 
-        def on_sweep(_: int, current: Tensor, deviance: float) -> None:
+        def on_sweep(_: int, current: Tensor, deviance: float) -> bool:
             fits.append(deviance)
             self._state.save(name, window, current, fits, finished=False)
             counted.note = f"deviance {deviance:.4g}"
+            return wanted is None and is_enough(fits)
 
         estimate = richardson_lucy(
             counted,
             estimate,
-            iterations=self._options.iterations,
+            iterations=wanted or MOST_SWEEPS,
             exponent=EXPONENT,
             tv_weight=self._options.tv,
             relative_change=self._options.stop_at_change,

@@ -32,6 +32,7 @@ class SavedSweeps:
         self._has_told = False
         self._text = yaml.safe_dump(dict(stamp))
         self._stamp = self.folder / "settings.yaml"
+        self._sweeps = self.folder / "sweeps.txt"
         if self._stamp.exists() and self._stamp.read_text(encoding="utf-8") == self._text:
             say(f"{result.name}: going on where an interrupted run stopped")
         else:
@@ -41,9 +42,7 @@ class SavedSweeps:
         self, name: str, window: Window, estimate: Tensor, fits: list[float], *, finished: bool
     ) -> None:
         """Keep a window's estimate and the deviance of every sweep it has seen."""
-        if not self._stamp.exists():
-            make_folder(self.folder)
-            self._stamp.write_text(self._text, encoding="utf-8")
+        self._begin()
         path = self.folder / f"{name}.npz"
         values, bounds = estimate.cpu().numpy(), _bounds(window)
         with whole_file(path, overwrite=True) as partial, partial.open("wb") as handle:
@@ -63,6 +62,21 @@ class SavedSweeps:
                 return None
             fits = [float(fit) for fit in content["fits"]]
             return torch.from_numpy(content["estimate"]), fits, bool(content["finished"])
+
+    def keep_sweeps(self, count: int) -> None:
+        """Keep the number of sweeps that was found to suffice."""
+        self._begin()
+        with whole_file(self._sweeps, overwrite=True) as partial:
+            partial.write_text(str(count), encoding="utf-8")
+
+    def sweeps(self) -> int | None:
+        """Return what `keep_sweeps` kept, ``None`` if nothing."""
+        return int(self._sweeps.read_text(encoding="utf-8")) if self._sweeps.exists() else None
+
+    def _begin(self) -> None:
+        if not self._stamp.exists():
+            make_folder(self.folder)
+            self._stamp.write_text(self._text, encoding="utf-8")
 
     def _tell_of_other_windows(self) -> None:
         if not self._has_told:

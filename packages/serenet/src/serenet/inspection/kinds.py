@@ -184,7 +184,7 @@ def _steps(
     if known is not None:
         yield f"serenet reconstruct {file} --checkpoint serenet_{known} --out results"
     own = shlex.quote(name or known or "my.yaml")
-    yield f"serenet deconvolve {file} --microscope {own} --iterations 3 --out results"
+    yield f"serenet deconvolve {file} --microscope {own} --out results"
     if known is None:
         yield f"serenet train my_microscope --microscope {own} --minutes 20 --out my_run"
 
