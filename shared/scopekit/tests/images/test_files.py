@@ -238,6 +238,25 @@ def test_a_chain_of_pages_that_breaks_midway(tmp_path, imagej):
         open_stack(path).read()
 
 
+@pytest.mark.parametrize(("n_pages", "back_to"), [(4, 0), (150, 120)])
+@pytest.mark.parametrize("how", [{"byteorder": "<"}, {"byteorder": ">", "bigtiff": True}])
+def test_pages_that_follow_each_other_in_a_circle(tmp_path, n_pages, back_to, how):
+    path = tmp_path / "stack.tif"
+    pages = np.zeros((n_pages, 4, 4), np.uint16)
+    tifffile.imwrite(path, pages, photometric="minisblack", metadata=None, **how)
+    with tifffile.TiffFile(path) as tif:
+        offset = tif.pages[back_to].offset
+        length = len(tif.pages)
+        last, size = tif.pages.next_page_offset, tif.tiff.offsetsize
+        order = "little" if tif.byteorder == "<" else "big"
+    assert length == n_pages
+    content = bytearray(path.read_bytes())
+    content[last : last + size] = offset.to_bytes(size, order)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged or cut short"):
+        open_stack(path)
+
+
 def test_damaged_bytes_of_a_compressed_page(tmp_path):
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, STACK, compression="zlib")

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,6 +163,8 @@ def inspect_tiff(path: Path, selection: Selection) -> TiffPlanes:
         none is selected.
     """
     with opened(path) as tif:
+        if _runs_in_circles(tif):
+            raise UserError(f"{path}: {_DAMAGED}")
         numbers, several_positions = _choose_series(path, tif, selection)
         series = tif.series[numbers[0]]
         axes = _axes(path, series)
@@ -274,6 +277,22 @@ def _chain_ends(tif: tifffile.TiffFile) -> bool:
     assert tif.pages.next_page_offset is not None
     tif.filehandle.seek(tif.pages.next_page_offset)
     return not any(tif.filehandle.read(tif.tiff.offsetsize))
+
+
+def _runs_in_circles(tif: tifffile.TiffFile) -> bool:
+    """Whether a page names one before it as the next, which tifffile follows for ever."""
+    form, handle, seen = tif.tiff, tif.filehandle, set[int]()
+
+    def number(n_bytes: int) -> int:
+        return int.from_bytes(handle.read(n_bytes), "little" if form.byteorder == "<" else "big")
+
+    offset = tif.pages.first.offset
+    while 0 < offset < handle.size and offset not in seen:
+        seen.add(offset)
+        handle.seek(offset)
+        handle.seek(number(form.tagnosize) * form.tagsize, os.SEEK_CUR)
+        offset = number(form.offsetsize)
+    return offset in seen
 
 
 def _inside(page: tifffile.TiffPage | tifffile.TiffFrame, size: int) -> bool:
