@@ -232,6 +232,14 @@ def test_hdf5_of_other_content_is_refused(written: Path, name: str, value: Any) 
     assert "not a PSF file, or damaged" in refusal(written)
 
 
+@pytest.mark.parametrize("sides", [(4, 3, 10**6, 10**6), (4, 3, 0, 9)])
+def test_sides_that_the_file_cannot_hold_are_refused(written: Path, sides: tuple[int, ...]) -> None:
+    with h5py.File(written, "r+") as file:
+        del file["psf"]
+        file.create_dataset("psf", sides, np.float32, maxshape=(None,) * 4, compression="gzip")
+    assert "not a PSF file, or damaged (sides " in refusal(written)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.5])
 def test_impossible_values_are_refused(written: Path, value: float) -> None:
     with h5py.File(written, "r+") as file:

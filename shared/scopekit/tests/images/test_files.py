@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from scopekit.errors import UserError
-from scopekit.images.files import VolumeWriter, open_stack, write_volume
+from scopekit.images.files import Selection, VolumeWriter, open_stack, write_volume
 
 VOXEL_UM = (0.2, 0.1221, 0.1221)
 STACK = np.random.default_rng(0).random((7, 20, 30), dtype=np.float32)
@@ -198,8 +198,14 @@ def test_a_series_beyond_4_gb(tmp_path, monkeypatch):
 def test_missing_files_and_folders(tmp_path):
     with pytest.raises(UserError, match=r"absent\.tif: no such file"):
         open_stack(tmp_path / "absent.tif")
-    with pytest.raises(UserError, match="a folder where a file was expected"):
-        open_stack(tmp_path)
+    for name in ("folder", "folder.npy", "folder.nd2", "folder.pt"):
+        (tmp_path / name).mkdir()
+        with pytest.raises(UserError, match="a folder where a file was expected"):
+            open_stack(tmp_path / name)
+    (tmp_path / "link.tif").symlink_to("link.tif")
+    for name in ("a" * 300 + ".tif", "a\0b.tif", "link.tif"):
+        with pytest.raises(UserError, match="; check the path"):
+            open_stack(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image\n" * 99, b"\x89PNG\r\n\x1a\n" + b"0" * 99])
@@ -321,6 +327,20 @@ def test_what_is_no_stack_of_grey_pages(tmp_path, values, arguments, reason):
     tifffile.imwrite(path, values, **arguments)
     with pytest.raises(UserError, match=rf"stack\.tif: .*{reason}"):
         open_stack(path)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("how", ["contig", "separate"])
+def test_grey_values_side_by_side_in_a_pixel_are_channels(tmp_path, how, compression):
+    path = tmp_path / "stack.tif"
+    channels = np.stack([STACK, STACK + 1], -1 if how == "contig" else 1)
+    plain = {"photometric": "minisblack", "planarconfig": how, "compression": compression}
+    tifffile.imwrite(path, channels, **plain)
+    with pytest.raises(UserError, match=f"{len(STACK)} pages x 2 channels; choose a channel"):
+        open_stack(path)
+    for channel in (0, 1):
+        values = open_stack(path, Selection(channel=channel)).read()
+        np.testing.assert_array_equal(values, STACK + channel)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -249,6 +249,16 @@ def test_a_damaged_chunk(store):
     refuse(store, "damaged", "copy", read=0)
 
 
+def test_a_chunk_that_says_it_is_longer(store):
+    """Blosc reads on beyond the end then, and ends the program."""
+    chunk = chunk_files(store, 1)[0]
+    content = bytearray(chunk.read_bytes())
+    content[12:16] = (2**31 - 1).to_bytes(4, "little")
+    chunk.write_bytes(content)
+    refuse(store, "a chunk was cut short", "copy", read=1)
+    open_stack(store).read(0)
+
+
 def test_values_that_are_no_numbers(tmp_path, series):
     series[1, 5, 3, 3] = np.nan
     path = foreign(tmp_path / "nan.zarr", series, (T, Z, *YX))

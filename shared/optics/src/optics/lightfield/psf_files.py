@@ -145,6 +145,7 @@ class _HDF5(_Source):
         psf, shift, views = (file[name] for name in ("psf", "shift", "views"))
         if psf.ndim != 4 or shift.shape != (*psf.shape[:2], 2) or views.shape != psf.shape[:1]:
             raise ValueError("psf, shift and views do not belong together")
+        _require_values(psf)
         self.shape = psf.shape[:2]
 
     def view(self, channel: int) -> NDArray[np.float32]:
@@ -178,6 +179,15 @@ class _Foreign(_Source):
         return np.ascontiguousarray(ordered, dtype=np.float32)
 
 
+def _require_values(psf: h5py.Dataset) -> None:
+    """Raise `ValueError` unless the values of an array fit into its file."""
+    held = Path(psf.file.filename).stat().st_size
+    # Nothing is packed closer by deflate (RFC 1951): 258 values in 2 bits.
+    most = held if psf.compression is None else 1032 * held
+    if not 0 < psf.nbytes <= most:
+        raise ValueError(f"sides {psf.shape} in a file of {held} bytes")
+
+
 def _matlab(file: Any, *, is_hdf5: bool) -> _Foreign:
     """Return ``psf`` of size (H, W, U, V, D) or (H, W, A, D) in MATLAB, which HDF5 reverses.
 
@@ -185,6 +195,8 @@ def _matlab(file: Any, *, is_hdf5: bool) -> _Foreign:
     of sides are.
     """
     shape = file["psf"].shape
+    if is_hdf5:
+        _require_values(file["psf"])
     orders = fitting_orders(shape, (*REVERSED, *SAME) if is_hdf5 else SAME)
     if not orders:
         raise ValueError(f"psf of size (H, W, U, V, D) expected, found {shape[::-1]}")

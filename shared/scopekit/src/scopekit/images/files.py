@@ -7,6 +7,7 @@ axes. OME-Zarr is written by `scopekit.images.zarr_writer`.
 
 import math
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -129,8 +130,7 @@ def files_of_set(path: Path) -> frozenset[Path]:
 
 def _inspect(path: Path, selection: Selection) -> tuple[StoredPlanes, Selection]:
     """Inspect a file; return what is left to select of it, too."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UserError(f"{path}: no file but a pipe or a device; save its content as a file first")
+    _require_file(path)
     kind = path.suffix.lower()
     planes: StoredPlanes
     if is_zarr(path):
@@ -152,6 +152,21 @@ def _inspect(path: Path, selection: Selection) -> tuple[StoredPlanes, Selection]
     else:
         planes = inspect_tiff(path, selection)
     return planes, replace(selection, position=None) if planes.is_position else selection
+
+
+def _require_file(path: Path) -> None:
+    """Raise `UserError` unless the path is a file, or a folder that counts as one."""
+    try:  # a name with a zero byte is a ValueError
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as failure:
+        raise UserError(f"{path}: no such file; check the path") from failure
+    except OSError as failure:
+        raise UserError(f"{path}: {failure.strerror}; check the path") from failure
+    if stat.S_ISDIR(mode):
+        if not is_zarr(path):
+            raise UserError(f"{path}: a folder where a file was expected")
+    elif not stat.S_ISREG(mode):
+        raise UserError(f"{path}: no file but a pipe or a device; save its content as a file first")
 
 
 class VolumeWriter:

@@ -22,13 +22,21 @@ STACK = np.random.default_rng(0).integers(0, 4000, (3, 4, 5))
         torch.from_numpy(STACK).to_sparse(),
         torch.from_numpy(STACK).to(torch.int16),
         torch.from_numpy(STACK).float()[None, None],
+        torch.from_numpy(STACK % 7).to(torch.float8_e4m3fn),
     ],
-    ids=["gradients", "parameter", "sparse", "int16", "five axes"],
+    ids=["gradients", "parameter", "sparse", "int16", "five axes", "float8"],
 )
 def test_tensors_of_all_kinds_are_read(tmp_path, tensor):
     torch.save(tensor, tmp_path / "a.pt")
     stack = open_stack(tmp_path / "a.pt")
-    assert np.array_equal(stack.read(), STACK)
+    expected = STACK % 7 if tensor.dtype == torch.float8_e4m3fn else STACK
+    assert np.array_equal(stack.read(), expected)
+
+
+def test_tensors_without_values_are_told(tmp_path):
+    torch.save(torch.ones(3, 4, 5, device="meta"), tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"a\.pt: its tensor is no array of numbers .*save it as"):
+        open_stack(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("value", [torch.ones(3, 4, 5, dtype=torch.complex64), torch.ones(4, 5), 7])

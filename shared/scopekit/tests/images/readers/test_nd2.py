@@ -52,6 +52,7 @@ def path(tmp_path, monkeypatch):
 
 def test_without_the_package_the_remedy_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nd2", None)
+    (tmp_path / "a.nd2").touch()
     with pytest.raises(UserError, match="to read ND2 run: pip install nd2"):
         open_stack(tmp_path / "a.nd2")
 

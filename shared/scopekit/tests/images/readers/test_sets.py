@@ -95,6 +95,26 @@ def test_odd_metadata_are_no_damage(tmp_path):
     assert numbers(open_stack(path)) == [[1, 2]]
 
 
+def test_a_recording_that_was_stopped_gives_the_time_points_that_are_whole(tmp_path):
+    path = tmp_path / "a_MMStack_Pos0.ome.tif"
+    places = [(0, z, t, 0) for t in range(3) for z in range(4)]
+    planes = [plane(10 * p[2] + p[1]) for p in places]
+    micromanager(path, planes[:10], places[:10], (1, 4, 3, 1))
+    with pytest.warns(UserWarning, match="10 of its 12 images are in it: .*first 2 of 3 time"):
+        stack = open_stack(path)
+    assert numbers(stack) == [[0, 1, 2, 3], [10, 11, 12, 13]]
+    for kept in (0.3, 0.9):
+        path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+        with pytest.raises(UserError, match="damaged or cut short"):
+            open_stack(path)
+
+
+def test_a_stack_that_was_stopped_is_told_so(tmp_path):
+    ome_set(tmp_path, ["a.ome.tif"], (3, 1), [[(0, 0), (1, 0)]])
+    with pytest.raises(UserError, match="2 of its 3 images are in it: was the recording stopped"):
+        open_stack(tmp_path / "a.ome.tif")
+
+
 IDS = [f"urn:uuid:00000000-0000-0000-0000-00000000000{n}" for n in range(4)]
 
 

@@ -16,6 +16,7 @@ from scopekit.images.axes import CHANNEL, DEPTH, TIME, stacked
 from scopekit.images.stack import StoredPlanes
 
 _ORDER = (TIME, CHANNEL, DEPTH)
+_NUMPY_HAS = (torch.float16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +70,28 @@ def inspect_pt(path: Path) -> ArrayPlanes:
     tensor = read_checkpoint(path)
     if not isinstance(tensor, torch.Tensor):
         raise UserError(f"{path}: holds {type(tensor).__name__}; allowed: one tensor")
+    try:
+        array = _as_array(tensor)
+    except MemoryError:
+        raise
+    except Exception as failure:  # of kinds beyond counting: nested, without values, ...
+        raise UserError(
+            f"{path}: its tensor is no array of numbers ({' '.join(str(failure).split())[:60]}); "
+            "save it as a plain tensor of float32"
+        ) from failure
+    return _planes(path, array)
+
+
+def _as_array(tensor: torch.Tensor) -> NDArray[Any]:
     tensor = tensor.detach()
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
-    if tensor.dtype == torch.bfloat16:  # which NumPy lacks
+    if tensor.is_floating_point() and tensor.dtype not in _NUMPY_HAS:
         tensor = tensor.float()
-    return _planes(path, tensor.resolve_neg().resolve_conj().numpy())
+    array: NDArray[Any] = tensor.resolve_neg().resolve_conj().numpy()
+    return array
 
 
 def inspect_png(path: Path) -> ArrayPlanes:

@@ -25,7 +25,8 @@ from scopekit.images.axes import (
     stacked,
 )
 from scopekit.images.readers.scanimage import find_scanimage
-from scopekit.images.readers.tiff_sets import is_of_set, own_part
+from scopekit.images.readers.tiff_companions import companion_metadata
+from scopekit.images.readers.tiff_sets import is_of_set, own_part, whole_part
 from scopekit.images.readers.tiff_steps import read_steps
 from scopekit.images.selection import Selection
 from scopekit.images.stack import StoredPlanes
@@ -33,7 +34,7 @@ from scopekit.images.stack import StoredPlanes
 _DAMAGED = "damaged or cut short (an interrupted copy?); copy or export the file again"
 _NAMES = {"T": TIME, "Z": DEPTH, "C": CHANNEL, "R": POSITION, "I": PAGES, "Q": PAGES}
 _NAMES |= {"A": "angles", "E": "wavelengths", "H": "lifetimes", "L": "exposures", "M": "tiles"}
-_NAMES |= {"P": "phases", "V": "events"}
+_NAMES |= {"P": "phases", "V": "events", "S": CHANNEL}
 
 # tifffile tells there what it finds odd, which is no damage, and would be printed.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -112,7 +113,10 @@ class _PlaneReader:
         # Pages may hold several planes: they are decoded once.
         if self._last is None or self._last[0] is not page:
             with _file_of(page):
-                self._last = page, page.asarray().reshape(per_page, *self._shape)
+                values = page.asarray()
+            if series.axes.endswith("S"):  # channels of a pixel side by side
+                values = np.moveaxis(values.reshape(-1, *self._shape, series.shape[-1]), -1, 1)
+            self._last = page, values.reshape(per_page, *self._shape)
         plane: NDArray[Any] = self._last[1][number % per_page]
         return plane
 
@@ -136,6 +140,11 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile]:
     """Open a TIFF; whatever goes wrong with it becomes a `UserError`."""
     try:
         with tifffile.TiffFile(path) as tif:
+            companion = companion_metadata(path, tif.ome_metadata or "")
+            if companion is None:
+                yield tif
+                return
+        with tifffile.TiffFile(path, omexml=companion) as tif:
             yield tif
     except (UserError, MemoryError):
         raise
@@ -169,21 +178,25 @@ def inspect_tiff(path: Path, selection: Selection) -> TiffPlanes:
         series = tif.series[numbers[0]]
         axes = _axes(path, series)
         own, files = None, frozenset[Path]()
+        of_set = is_of_set(tif, series)
+        _require_whole(path, tif, numbers[0], of_set=of_set)
         if len(numbers) > 1:  # images written one by one
             inner = _n_planes(series)
             axes = (Axis(PAGES, len(numbers), inner), *axes)
-        elif is_of_set(tif, series):
+        elif of_set:
             axes, own, files = own_part(path, tif, series, axes)
+        elif series.kind in ("ome", "mmstack"):
+            axes, own = whole_part(path, series, axes)
         elif (found := find_scanimage(path, tif, _n_planes(series))) is not None:
             axes = found.axes
         dtype = np.dtype(series.dtype).newbyteorder("=")
         if dtype.kind not in "uif":
             raise UserError(f"{path}: values of {dtype}; expected pages of grey values")
-        _require_whole(path, tif, numbers[0], of_set=own is not None)
         _require_decoder(path, series)
         several = any(axis.name in (DEPTH, PAGES) and axis.length > 1 for axis in axes)
         place = None
-        if series.dataoffset is not None and len(numbers) == 1 and own is None:
+        in_order = not (series.axes.endswith("S") and series.shape[-1] > 1)
+        if series.dataoffset is not None and len(numbers) == 1 and own is None and in_order:
             place = series.dataoffset, dtype.newbyteorder(tif.byteorder)
         return TiffPlanes(
             path=path,
@@ -209,7 +222,14 @@ def _choose_series(
     every = list(tif.series)
     if not every:
         raise UserError(f"{path}: {_DAMAGED}")
+    if tif.is_ome and every[0].kind == "generic" and len(tif.pages) > 1:
+        raise UserError(
+            f"{path}: its OME metadata, which tell the axes, cannot be read; open it in ImageJ by "
+            "Bio-Formats, and save it as TIFF"
+        )
     positions = [n for n, series in enumerate(every) if not series.keyframe.is_reduced]
+    # Other files of a set have images of their own.
+    positions = [n for n in positions if _has_pages_here(tif, every[n])] or positions
     stacks = [n for n in positions if _n_planes(every[n]) > 1]
     if selection.position is None:
         if len(positions) == 1 or len(stacks) == 1:
@@ -227,16 +247,28 @@ def _choose_series(
     return (positions[choose(path, POSITION, len(positions), selection.position)],), True
 
 
+def _has_pages_here(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
+    return any(page is not None and page.parent is tif for page in series.pages)
+
+
 def _axes(path: Path, series: tifffile.TiffPageSeries) -> tuple[Axis, ...]:
-    sizes = list(zip(series.axes, series.shape, strict=True))
-    if any(axis == "S" and n > 1 for axis, n in sizes):
-        raise UserError(f"{path}: a colour image; export it as grey values")
-    sizes = [(axis, int(n)) for axis, n in sizes if axis != "S"]
+    sizes = list(zip(series.axes, map(int, series.shape), strict=True))
+    sizes = [(axis, n) for axis, n in sizes if axis != "S" or n > 1]
     names = "".join(axis for axis, _ in sizes)
-    if not names.endswith("YX") or names.count("Y") + names.count("X") > 2:
+    if "S" in names and not ("C" not in names and _is_grey(series)):
+        raise UserError(f"{path}: a colour image; export it as grey values")
+    if not names.rstrip("S").endswith("YX") or names.count("Y") + names.count("X") > 2:
         raise UserError(f"{path}: axes {series.axes} {series.shape}; expected images of Y and X")
-    leading = sizes[:-2]
+    leading = [(axis, n) for axis, n in sizes if axis not in "YX"]
     return stacked([_NAMES.get(axis, axis) for axis, _ in leading], [n for _, n in leading])
+
+
+def _is_grey(series: tifffile.TiffPageSeries) -> bool:
+    """Whether several values of a pixel are channels, and no colour."""
+    return series.keyframe.photometric in (
+        tifffile.PHOTOMETRIC.MINISBLACK,
+        tifffile.PHOTOMETRIC.MINISWHITE,
+    )
 
 
 def _plane_shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, int]:
@@ -247,8 +279,9 @@ def _plane_shape(path: Path, series: tifffile.TiffPageSeries) -> tuple[int, int]
 
 
 def _n_planes(series: tifffile.TiffPageSeries) -> int:
+    of_planes = "YX" if _is_grey(series) else "SYX"
     return math.prod(
-        int(n) for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "SYX"
+        int(n) for axis, n in zip(series.axes, series.shape, strict=True) if axis not in of_planes
     )
 
 
@@ -259,7 +292,7 @@ def _require_whole(path: Path, tif: tifffile.TiffFile, number: int, *, of_set: b
     whole = of_set or n_planes % len(series.pages) == 0
     if series.dataoffset is not None:
         whole &= series.dataoffset + series.nbytes <= tif.filehandle.size
-    elif not of_set:
+    elif series.kind not in ("ome", "mmstack"):  # which may have been stopped
         whole &= None not in series.pages
     if len(tif.pages) > 1 or series.dataoffset is None:
         whole &= _chain_ends(tif) and _inside(tif.pages[-1], tif.filehandle.size)

@@ -1,6 +1,7 @@
-"""Recordings in several TIFFs (OME, Micro-Manager): which planes of the set belong to a file."""
+"""Recordings in several TIFFs, or stopped early (OME, Micro-Manager): which planes a file has."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import tifffile
 
 from scopekit.errors import UserError
-from scopekit.images.axes import DEPTH, POSITION, Axis, stacked
+from scopekit.images.axes import DEPTH, POSITION, TIME, Axis, stacked
 
 
 def is_of_set(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
@@ -75,6 +76,54 @@ def own_part(
         tuple(map(int, numbers)),
         (frozenset(map(Path, found))),
     )
+
+
+def whole_part(
+    path: Path, series: tifffile.TiffPageSeries, axes: Sequence[Axis]
+) -> tuple[tuple[Axis, ...], tuple[int, ...] | None]:
+    """Return the time points of a recording that are whole: those before it was stopped.
+
+    Parameters
+    ----------
+    path
+        The file.
+    series
+        Its images, as many as were planned.
+    axes
+        Their axes.
+
+    Returns
+    -------
+    axes
+        Of the part.
+    own
+        Numbers of its planes in the series; ``None``: all, nothing is missing.
+
+    Raises
+    ------
+    UserError
+        If no time point is whole.
+    """
+    there = np.array([page is not None for page in series.pages])
+    lengths = [axis.length for axis in axes]
+    if there.all() or there.size != np.prod(lengths):
+        return tuple(axes), None
+    time = next((n for n, axis in enumerate(axes) if axis.name == TIME), None)
+    count = f"{there.sum()} of its {there.size} images are in it"
+    whole = 0
+    if time is not None:
+        frames = there.reshape(lengths).all(axis=_others(time, len(lengths)))
+        whole = len(frames) if frames.all() else int(np.argmin(frames))
+    if time is None or not whole:
+        raise UserError(f"{path}: {count}: was the recording stopped? Save the whole stack again")
+    warnings.warn(
+        f"{path}: {count}: stopped early? The first {whole} of {lengths[time]} time points are "
+        "whole, the others are left out",
+        stacklevel=2,
+    )
+    kept = [range(whole if n == time else length) for n, length in enumerate(lengths)]
+    numbers = np.arange(there.size).reshape(lengths)[np.ix_(*kept)].ravel()
+    return stacked([axis.name for axis in axes], [len(k) for k in kept]), tuple(map(int, numbers))
 
 
 def _others(axis: int, count: int) -> tuple[int, ...]:

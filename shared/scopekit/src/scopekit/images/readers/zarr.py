@@ -113,8 +113,9 @@ class ZarrPlanes(StoredPlanes):
             spans[dim] = sorted({int(n) // grid[dim] for n in places[:, column]})
         folder = self.path / self.array.path
         encode = self.array.metadata.encode_chunk_key
-        there = ((folder / encode(at)).exists() for at in itertools.product(*spans))
-        whole = any(there) if self.empty_frames is None else all(there)
+        files = [folder / encode(at) for at in itertools.product(*spans)]
+        there = [file for file in files if file.exists()]
+        whole = bool(there) if self.empty_frames is None else len(there) == len(files)
         if not whole:
             where = f"frame {frame}: " if time and self.axes[time[0]].length > 1 else ""
             remedy = "copy or export the store again"
@@ -127,6 +128,28 @@ class ZarrPlanes(StoredPlanes):
                 f"{self.path}: {where}chunks are missing (an interrupted copy or recording?); "
                 + remedy
             )
+        if _is_blosc(self.array):
+            for file in there:
+                _require_whole_blosc(self.path, file)
+
+
+def _is_blosc(array: Any) -> bool:
+    """Whether every chunk is a file that Blosc packed last."""
+    if array.shards is not None:
+        return False
+    if array.metadata.zarr_format == 2:
+        return getattr(array.metadata.compressor, "codec_id", None) == "blosc"
+    return type(array.metadata.codecs[-1]).__name__ == "BloscCodec"
+
+
+def _require_whole_blosc(path: Path, file: Path) -> None:
+    """Raise `UserError` unless a chunk is as long as it says: the decoder reads on, and crashes.
+
+    Source: c-blosc, README_CHUNK_FORMAT.
+    """
+    with explained(path), file.open("rb") as handle:
+        if int.from_bytes(handle.read(16)[12:], "little") != file.stat().st_size:
+            raise ValueError("a chunk was cut short")
 
 
 @contextmanager
