@@ -1,5 +1,6 @@
 import os
 import pickle
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,26 @@ def test_truncated_files_are_refused(tmp_path: Path, written: Path, keep: float)
         whole = path.read_bytes()
         path.write_bytes(whole[: int(keep * len(whole))])
         assert "not a PSF file, or damaged" in refusal(path)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_older_matlab_files_of_other_types_are_refused(tmp_path: Path, compressed: bool) -> None:
+    """SciPy ends the whole program at a matrix where values should be."""
+    path = tmp_path / "psf.mat"
+    savemat(path, {"other": [1], "psf": np.ones((9, 9, 3, 3, 2), np.float32)})
+    assert open_psf(path).n_views == 9
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"psf\0") + 4
+    content[at : at + 4] = (14).to_bytes(4, "little")
+    if compressed:
+        start = content.index(b"\x0e\0\0\0", 200)
+        packed = zlib.compress(content[start:])
+        tag = (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little")
+        content[start:] = tag + packed
+    path.write_bytes(content)
+    assert "psf is no array of numbers" in refusal(path)
+    savemat(path, {"psf": "text"})
+    assert "psf is no array of numbers" in refusal(path)
 
 
 @pytest.mark.parametrize("plain_pickle", [True, False])

@@ -227,6 +227,20 @@ def test_files_cut_short(tmp_path, imagej, compression, kept):
         open_stack(path)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_sides_that_the_bytes_cannot_fill(tmp_path, compression):
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, STACK, compression=compression, metadata=None, byteorder="<")
+    with tifffile.TiffFile(path) as tif:
+        places = [page.aspage().tags["ImageLength"].valueoffset for page in tif.pages]
+    content = bytearray(path.read_bytes())
+    for at in places:
+        content[at : at + 4] = (2**24).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged or cut short"):
+        open_stack(path)
+
+
 @pytest.mark.parametrize("imagej", [True, False])
 def test_a_chain_of_pages_that_breaks_midway(tmp_path, imagej):
     path = tmp_path / "stack.tif"

@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from optics.lightfield.psf_layout import (
     rows_are_rows_of,
     views_of,
 )
+from optics.lightfield.psf_matlab import load_matlab
 
 _HDF5_SUFFIXES = (".h5", ".hdf5")
 _UNREADABLE = (
@@ -218,22 +218,6 @@ def _tensor(path: Path) -> _Foreign:
     return _Foreign(psf, orders, content)
 
 
-@lru_cache(maxsize=1)
-def _load_matlab(path: Path, changed: float) -> dict[str, Any]:
-    """Read ``psf`` of a MATLAB file before v7.3, which is no HDF5 and is read whole."""
-    from scipy.io import loadmat
-
-    try:
-        content: dict[str, Any] = loadmat(path, variable_names=["psf"])
-    except MemoryError:
-        raise
-    except Exception as fault:  # damaged files make SciPy raise errors of any kind
-        raise ValueError(str(fault)) from fault
-    if "psf" not in content:
-        raise ValueError("no array psf in it")
-    return content
-
-
 @contextmanager
 def _reading(path: Path) -> Iterator[_Source]:
     if not path.is_file():
@@ -241,7 +225,7 @@ def _reading(path: Path) -> Iterator[_Source]:
     suffix = path.suffix.lower()
     try:
         if suffix == ".mat" and not h5py.is_hdf5(path):
-            yield _matlab(_load_matlab(path, path.stat().st_mtime), is_hdf5=False)
+            yield _matlab(load_matlab(path, path.stat().st_mtime), is_hdf5=False)
         elif suffix in _HDF5_SUFFIXES or suffix == ".mat":
             with h5py.File(path, "r") as file:
                 yield _HDF5(file) if suffix != ".mat" else _matlab(file, is_hdf5=True)

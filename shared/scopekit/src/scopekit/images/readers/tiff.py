@@ -290,6 +290,7 @@ def _require_whole(path: Path, tif: tifffile.TiffFile, number: int, *, of_set: b
     series = tif.series[number]
     n_planes = _n_planes(series)
     whole = of_set or n_planes % len(series.pages) == 0
+    whole &= _holds_values(series.keyframe)
     if series.dataoffset is not None:
         whole &= series.dataoffset + series.nbytes <= tif.filehandle.size
     elif series.kind not in ("ome", "mmstack"):  # which may have been stopped
@@ -326,6 +327,19 @@ def _runs_in_circles(tif: tifffile.TiffFile) -> bool:
         handle.seek(number(form.tagnosize) * form.tagsize, os.SEEK_CUR)
         offset = number(form.offsetsize)
     return offset in seen
+
+
+def _holds_values(page: tifffile.TiffPage) -> bool:
+    """Whether the bytes of a page suffice for its values."""
+    held = sum(page.databytecounts)
+    if page.compression == tifffile.COMPRESSION.NONE:
+        return page.nbytes * page.bitspersample <= held * page.dtype.itemsize * 8
+    if page.compression in (
+        tifffile.COMPRESSION.ADOBE_DEFLATE,
+        tifffile.COMPRESSION.DEFLATE,
+    ):
+        return page.nbytes <= 1032 * held  # RFC 1951: 258 values in 2 bits at best
+    return True
 
 
 def _inside(page: tifffile.TiffPage | tifffile.TiffFrame, size: int) -> bool:
