@@ -331,14 +331,14 @@ def _runs_in_circles(tif: tifffile.TiffFile) -> bool:
 
 def _holds_values(page: tifffile.TiffPage) -> bool:
     """Whether the bytes of a page suffice for its values."""
-    held = sum(page.databytecounts)
+    n_bytes, held = -(-page.size * page.bitspersample // 8), sum(page.databytecounts)
     if page.compression == tifffile.COMPRESSION.NONE:
-        return page.nbytes * page.bitspersample <= held * page.dtype.itemsize * 8
+        return n_bytes <= held
     if page.compression in (
         tifffile.COMPRESSION.ADOBE_DEFLATE,
         tifffile.COMPRESSION.DEFLATE,
     ):
-        return page.nbytes <= 1032 * held  # RFC 1951: 258 values in 2 bits at best
+        return n_bytes <= 1032 * held  # RFC 1951: 258 values in 2 bits at best
     return True
 
 

@@ -112,8 +112,8 @@ def whole_part(
     count = f"{there.sum()} of its {there.size} images are in it"
     whole = 0
     if time is not None:
-        frames = there.reshape(lengths).all(axis=_others(time, len(lengths)))
-        whole = len(frames) if frames.all() else int(np.argmin(frames))
+        stopped = np.flatnonzero(~there.reshape(lengths).all(axis=_others(time, len(lengths))))
+        whole = int(stopped[0])
     if time is None or not whole:
         raise UserError(f"{path}: {count}: was the recording stopped? Save the whole stack again")
     warnings.warn(
