@@ -59,6 +59,41 @@ def run_here(
 
 
 @pytest.fixture
+def viewer(make_napari_viewer: Callable[[], Any]) -> Any:
+    """Open a viewer of napari; its fixture closes it."""
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def click() -> Callable[[Any, str], None]:
+    """Return ``click(widget, text)``: press the button of that text in napari."""
+
+    def buttons(container: Any) -> Iterator[Any]:
+        for one in container:
+            if hasattr(one, "text"):
+                yield one
+            if hasattr(one, "margins"):
+                yield from buttons(one)
+
+    def press(widget: Any, text: str) -> None:
+        next(button for button in buttons(widget) if button.text == text).native.click()
+
+    return press
+
+
+@pytest.fixture
+def done(qtbot: Any) -> Callable[[Any], str]:
+    """Return ``done(widget)``: wait for its work or run, return the line that tells about it."""
+
+    def wait(widget: Any) -> str:
+        panel = widget.work if hasattr(widget, "work") else widget.run
+        qtbot.waitUntil(lambda: not panel.busy, timeout=300_000)
+        return str(panel.line.value)
+
+    return wait
+
+
+@pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let progress be shown as on a terminal."""
     from scopekit.progress import console

@@ -87,7 +87,7 @@ def reconstruct(viewer: Any, folder: Path) -> None:
     """Show the demo's light field by the demo's network, beside the refocused views."""
     viewer.open_sample("serenet", "demo")
     widget = dock(viewer, "serenet", "Reconstruct")
-    widget.weights.value = "demo"
+    widget.weights.names.value = "demo"
     press(widget, "Reconstruct all")
     widget.beside.value = True
     viewer.reset_view()

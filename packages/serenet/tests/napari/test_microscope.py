@@ -52,7 +52,7 @@ def test_what_is_saved_is_loaded_again(widget, click, tmp_path):
     kept = serenet.load_microscope(file)
     assert (kept.wavelength_um, kept.views) == (0.59, presets["nnum13"].views)
     widget.fields["wavelength_um"].value = "0.7"
-    widget.start.choose_file(file)
+    widget.start.choose(file)
     click(widget, "Load")
     assert widget.described() == kept
 
@@ -61,7 +61,7 @@ def test_views_by_the_aperture_are_left_to_it(widget, click, tmp_path):
     content = presets["nnum15"].model_dump(mode="json", exclude={"views"})
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(content))
-    widget.start.choose_file(file)
+    widget.start.choose(file)
     click(widget, "Load")
     widget.target.value = file
     click(widget, "Save")
@@ -71,7 +71,7 @@ def test_views_by_the_aperture_are_left_to_it(widget, click, tmp_path):
 def test_wrong_files_are_told_and_stay(widget, click, tmp_path):
     wrong = tmp_path / "notes.yaml"
     wrong.write_text("title: no microscope\n")
-    widget.start.choose_file(wrong)
+    widget.start.choose(wrong)
     click(widget, "Load")
     assert "notes.yaml" in widget.work.line.value
     assert widget.described() == presets["nnum13"]

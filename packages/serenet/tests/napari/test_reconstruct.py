@@ -23,7 +23,7 @@ def views(viewer, widget):
 def test_network_makes_the_volume_of_the_command_at_its_place(viewer, widget, views, click, done):
     psf = viewer.layers["views"].metadata["serenet"]["optics"]
     assert str(widget.microscope.source) == psf  # the sample brings it along
-    widget.weights.value = "demo"
+    widget.weights.names.value = "demo"
     click(widget, "Reconstruct all")
     assert "41 x 156 x 156 voxels of 0.2 x 0.122 x 0.122 um" in done(widget)
     volume, truth = viewer.layers["views by network"], viewer.layers["truth"]
@@ -70,7 +70,7 @@ def test_network_by_the_name_of_a_microscope_and_refinement(viewer, widget, clic
     widget.microscope.names.value = "nnum13"
     assert widget.planes.max == 100
     widget.method.value = "network + refinement"
-    widget.weights.value = "demo"
+    widget.weights.names.value = "demo"
     widget.updates.value = 4
     widget.planes.value = (49, 51)
     viewer.layers["views"].units = ("pixel",) * 3  # as of a file that tells no size
@@ -106,8 +106,7 @@ def test_wrong_files_are_told_in_a_line(viewer, widget, click, done, tmp_path):
     click(widget, "Reconstruct all")
     assert "wrong.yaml" in done(widget)
     widget.microscope.names.value = "nnum13"
-    widget.weights.value = "my own, below"
-    widget.own_weights.value = tmp_path / "wrong.pt"
+    widget.weights.choose(tmp_path / "wrong.pt")
     click(widget, "Reconstruct all")
     assert "wrong.pt" in done(widget)
     assert [layer.name for layer in viewer.layers] == ["truth", "views"]

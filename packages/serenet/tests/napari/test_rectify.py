@@ -45,7 +45,7 @@ def widget(viewer, dock, frames, microscope, tmp_path):
     for name in frames:
         widget_box = getattr(widget, name)
         widget_box.value = viewer.layers[name]
-    widget.microscope.choose_file(microscope)
+    widget.microscope.choose(microscope)
     return widget
 
 

@@ -31,16 +31,7 @@ def widget(dock, tmp_path, monkeypatch):
     return widget
 
 
-@pytest.fixture
-def ended(qtbot):
-    def wait(widget):
-        qtbot.waitUntil(lambda: not widget.run.busy, timeout=300_000)
-        return widget.run.line.value
-
-    return wait
-
-
-def test_run_is_stopped_resumed_and_ends_with_weights(widget, click, ended, qtbot, tmp_path):
+def test_run_is_stopped_resumed_and_ends_with_weights(widget, click, done, qtbot, tmp_path):
     widget.minutes.value = 30
     click(widget, "Start")
     log = tmp_path / "run" / "log.csv"
@@ -48,22 +39,22 @@ def test_run_is_stopped_resumed_and_ends_with_weights(widget, click, ended, qtbo
     qtbot.waitUntil(lambda: last.exists() and not curve.pixmap().isNull(), timeout=300_000)
     assert widget.run.busy
     click(widget, "Stop")
-    assert ended(widget).startswith("stopped: ")
+    assert done(widget).startswith("stopped: ")
     settings = tmp_path / "run" / "settings.yaml"
     content = yaml.safe_load(settings.read_text())
-    done = len(log.read_text().splitlines()) - 1
-    settings.write_text(yaml.safe_dump({**content, "epochs": done + 1}))
+    epochs = len(log.read_text().splitlines()) - 1
+    settings.write_text(yaml.safe_dump({**content, "epochs": epochs + 1}))
     click(widget, "Resume")
-    assert "best.pt: use it with" in ended(widget)
-    assert len(log.read_text().splitlines()) - 1 == done + 1
+    assert "best.pt: use it with" in done(widget)
+    assert len(log.read_text().splitlines()) - 1 == epochs + 1
     serenet.load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")
 
 
-def test_what_is_wrong_is_told_in_a_line(widget, click, ended, tmp_path):
+def test_what_is_wrong_is_told_in_a_line(widget, click, done, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "letter.txt").write_text("not of a run")
     click(widget, "Start")
-    assert "holds other files than a training run" in ended(widget)
+    assert "holds other files than a training run" in done(widget)
     widget.folder.value = None
     click(widget, "Start")
     assert "no folder is named" in widget.run.line.value
@@ -71,7 +62,7 @@ def test_what_is_wrong_is_told_in_a_line(widget, click, ended, tmp_path):
     content = presets["nnum13"].model_dump(mode="json", exclude={"views"})
     wrong.write_text(yaml.safe_dump({**content, "wavelength_um": 525}))
     widget.folder.value = tmp_path / "other"
-    widget.microscope.choose_file(wrong)
+    widget.microscope.choose(wrong)
     click(widget, "Start")
     assert "Is it in nm" in widget.run.line.value
     assert not widget.run.busy

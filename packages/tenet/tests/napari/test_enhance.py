@@ -66,8 +66,7 @@ def test_cancel_leaves_all_as_it_was(viewer, widget, click, done):
 def test_wrong_weights_are_told_in_a_line(viewer, widget, click, done, tmp_path):
     wrong = tmp_path / "wrong.pt"
     wrong.write_bytes(b"no checkpoint")
-    widget.weights.value = "my own, below"
-    widget.own_weights.value = wrong
+    widget.weights.choose(wrong)
     click(widget, "Enhance all")
     line = done(widget)
     assert str(wrong) in line

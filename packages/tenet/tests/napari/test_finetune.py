@@ -32,8 +32,7 @@ def widget(viewer, dock, small_data, base, tmp_path):
     widget = dock("Fine-tune on these stacks")
     for path in sorted((small_data / "stacks").iterdir())[:2]:
         viewer.open(str(path), plugin="tenet-microscopy")
-    widget.config.value = "my own, below"
-    widget.own_config.value = base
+    widget.config.choose(base)
     widget.weights.value = tmp_path / "base" / "small.pt"
     widget.epochs.value = 1
     widget.folder.value = tmp_path / "out"
@@ -41,18 +40,9 @@ def widget(viewer, dock, small_data, base, tmp_path):
     return widget
 
 
-@pytest.fixture
-def ended(qtbot):
-    def wait(widget):
-        qtbot.waitUntil(lambda: not widget.run.busy, timeout=300_000)
-        return widget.run.line.value
-
-    return wait
-
-
-def test_weights_learn_from_the_stacks_of_the_viewer(viewer, widget, click, ended, tmp_path):
+def test_weights_learn_from_the_stacks_of_the_viewer(viewer, widget, click, done, tmp_path):
     click(widget, "Start")
-    ended(widget)
+    done(widget)
     tuned = tmp_path / "out" / "model" / "tuned.pt"
     model = tenet.load_model(tuned)
     before = tenet.load_model(tmp_path / "base" / "small.pt")
@@ -68,20 +58,21 @@ def test_weights_learn_from_the_stacks_of_the_viewer(viewer, widget, click, ende
     assert "exists: choose another folder, or resume" in widget.run.line.value
 
 
-def test_what_is_wrong_is_told_in_a_line(viewer, widget, click, ended, tmp_path):
+def test_what_is_wrong_is_told_in_a_line(viewer, widget, click, done, tmp_path):
     widget.stacks.value = [viewer.layers[0]]
     click(widget, "Start")
     assert "two stacks or more" in widget.run.line.value
     widget.stacks.value = list(viewer.layers)
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps({"params": {}}))
-    widget.own_config.value = wrong
+    widget.config.choose(wrong)
     click(widget, "Start")
     assert "wrong.json" in widget.run.line.value
     assert not (tmp_path / "out").exists()
     wrong = tmp_path / "wrong.pt"
     wrong.write_bytes(b"no weights")
-    widget.own_config.value, widget.weights.value = tmp_path / "base.json", wrong
+    widget.weights.value = wrong
+    widget.config.choose(tmp_path / "base.json")
     click(widget, "Start")
-    assert "small.pt" in ended(widget)
+    assert "small.pt" in done(widget)
     assert "\n" not in widget.run.line.value

@@ -1,7 +1,9 @@
-"""What a stack of images holds, in plain words: sampling, counts, saturation, noise."""
+"""What a file is, in plain words: its stack's sampling, counts, saturation, noise."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,33 @@ _MAD_TO_RMS = 1.4826
 _BRIGHT_SHARE = 0.01
 # The brightest hundredth of noise alone has 1.3.
 _LEAST_SIGNAL = 2.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a file is, in words.
+
+    Attributes
+    ----------
+    title
+        What it is.
+    facts
+        Heading to text.
+    steps
+        Commands that come next.
+    """
+
+    title: str
+    facts: dict[str, str] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+
+    def lines(self, path: Path) -> Iterator[str]:
+        """Yield the lines that are printed."""
+        yield f"{path}: {self.title}"
+        headings = [*self.facts, *("or" if number else "next" for number in range(len(self.steps)))]
+        width = max(map(len, headings), default=0) + 1
+        for heading, text in zip(headings, [*self.facts.values(), *self.steps], strict=True):
+            yield f"  {heading + ':':<{width}} {text}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from optics import LightFieldMicroscope, presets
 from optics.errors import OpticsError
 from scopekit.errors import UserError
 from scopekit.images.files import SUFFIXES, WHOLE_FILE, Selection, StackFile, is_zarr, open_stack
-from scopekit.inspection import counts_text, look_at, noise_text, sampling_text
+from scopekit.inspection import Report, counts_text, look_at, noise_text, sampling_text
 from serenet.inspection.scanning import scanning_text
 from serenet.networks.checkpoints import load_checkpoint
 from serenet.rectification.lattice import Lattice, find_lattice
@@ -24,33 +24,6 @@ _NETWORK_SUFFIXES = (".pth", ".pt")
 # Relative difference of two pixel sizes that is worth a word.
 _SAME_PIXEL = 0.1
 _FEWEST_VIEWS = 9
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a file is, in words.
-
-    Attributes
-    ----------
-    title
-        What it is.
-    facts
-        Heading to text.
-    steps
-        Commands that come next.
-    """
-
-    title: str
-    facts: dict[str, str] = field(default_factory=dict)
-    steps: tuple[str, ...] = ()
-
-    def lines(self, path: Path) -> Iterator[str]:
-        """Yield the lines that are printed."""
-        yield f"{path}: {self.title}"
-        for heading, text in self.facts.items():
-            yield f"  {heading + ':':<13} {text}"
-        for number, step in enumerate(self.steps):
-            yield f"  {'or:' if number else 'next:':<13} {step}"
 
 
 def inspect(path: Path, microscope: str | None = None, selection: Selection = WHOLE_FILE) -> Report:

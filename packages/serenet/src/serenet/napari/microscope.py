@@ -11,7 +11,7 @@ from optics import LightFieldMicroscope, presets
 from scopekit.errors import UserError
 from scopekit.napari.work import Line, WorkPanel
 from scopekit.settings import describe_faults, write_yaml
-from serenet.napari.microscopes import MicroscopeChoice
+from serenet.napari.microscopes import microscope_choice
 
 _FIELDS = {
     "magnification": ("magnification", "From the object to the microlens array."),
@@ -35,7 +35,7 @@ class Microscope(Container):
 
     def __init__(self) -> None:
         self._views: tuple[int, ...] = ()
-        self.start = MicroscopeChoice()
+        self.start = microscope_choice()
         load = PushButton(text="Load", name="load")
         self.fields = {
             name: LineEdit(name=name, label=label, tooltip=tooltip)

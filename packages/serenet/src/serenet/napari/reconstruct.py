@@ -1,6 +1,5 @@
 """The widget *Reconstruct*: views to a volume, a part first, beside the refocused views."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import serenet
 from scopekit.errors import UserError, line_of
 from scopekit.images.voxel import Steps
 from scopekit.napari.choices import (
+    NamedOrFile,
     add_region,
     chosen,
     is_image,
@@ -27,14 +27,13 @@ from scopekit.napari.choices import (
     region_of,
     shown_values,
 )
-from scopekit.napari.layers import layer_of
+from scopekit.napari.layers import layer_of, show_layer
 from scopekit.napari.work import WorkPanel
-from serenet.napari.microscopes import MicroscopeChoice, optics_of
+from serenet.napari.microscopes import microscope_choice, optics_of
 from serenet.napari.solving import DECONVOLVED, NETWORK, REFINED, Solved, Task, solve
 from serenet.networks.shipped import shipped_weights
 
 _REGION_SIDE = 24
-_OWN = "my own, below"
 _ALL = (slice(None), slice(None))
 _NO_VOLUME = ("twnet", "vsnet")
 _TITLES = {DECONVOLVED: "deconvolved", NETWORK: "by network", REFINED: "refined"}
@@ -52,7 +51,7 @@ class Reconstruct(Container):
     def __init__(self, napari_viewer: Any) -> None:
         self._viewer = napari_viewer
         self.views = layer_box(napari_viewer, "views", "views", _holds_views)
-        self.microscope = MicroscopeChoice()
+        self.microscope = microscope_choice()
         self.method = ComboBox(
             name="method", label="method", choices=list(_TITLES), value=NETWORK,
             tooltip="Deconvolution needs no training, and takes longest. Networks take seconds; "
@@ -63,13 +62,14 @@ class Reconstruct(Container):
             for name, about in shipped_weights().items()
             if not str(about.get("method", "")).startswith(_NO_VOLUME)
         ]
-        self.weights = ComboBox(
-            name="weights", label="weights", choices=[*networks, _OWN],
-            tooltip="Of a network for this microscope: those that ship, or your own.",
-        )  # fmt: skip
-        self.own_weights = FileEdit(
+        own = FileEdit(
             name="own_weights", label="my weights", mode="r", filter="*.pt *.pth", nullable=True,
             tooltip="best.pt of serenet train, or a published checkpoint.",
+        )  # fmt: skip
+        self.weights = NamedOrFile(
+            "weights", networks, own, label="weights",
+            tooltip="Of a network for this microscope: those that ship, or your own.",
+            missing="no weights are chosen: name a checkpoint (.pt) below",
         )  # fmt: skip
         self.sweeps = SpinBox(name="sweeps", label="sweeps", min=1, max=100, value=3)
         self.updates = SpinBox(name="updates", label="updates", min=1, max=500, value=25)
@@ -95,8 +95,8 @@ class Reconstruct(Container):
         form = Container(
             widgets=[
                 self.views, self.microscope.names, self.microscope.file, self.method,
-                self.weights, self.own_weights, self.sweeps, self.updates, self.background,
-                self.planes,
+                self.weights.names, self.weights.file, self.sweeps, self.updates,
+                self.background, self.planes,
             ]
         )  # fmt: skip
         buttons = Container(widgets=[region, preview, whole], labels=False, layout="horizontal")
@@ -108,7 +108,6 @@ class Reconstruct(Container):
         whole.clicked.connect(lambda: self._reconstruct(part=False))
         self.beside.changed.connect(self._show_beside)
         self.method.changed.connect(self._show_options)
-        self.weights.changed.connect(self._show_options)
         self.views.changed.connect(self._take_optics)
         self.microscope.names.changed.connect(self._measure_planes)
         self.microscope.file.changed.connect(self._measure_planes)
@@ -118,8 +117,7 @@ class Reconstruct(Container):
 
     def _show_options(self) -> None:
         network = self.method.value != DECONVOLVED
-        self.weights.visible = network
-        self.own_weights.visible = network and self.weights.value == _OWN
+        self.weights.show(network)
         self.sweeps.visible = not network
         self.updates.visible = self.method.value == REFINED
 
@@ -161,7 +159,7 @@ class Reconstruct(Container):
                 planes=self._planes() if part else None,
                 source=source,
                 method=str(self.method.value),
-                weights=self._chosen_weights(),
+                weights="" if self.method.value == DECONVOLVED else self.weights.source,
                 sweeps=int(self.sweeps.value),
                 updates=int(self.updates.value),
                 background=_counts(self.background.value),
@@ -176,13 +174,6 @@ class Reconstruct(Container):
     def _planes(self) -> tuple[int, int] | None:
         first, last = (int(n) for n in self.planes.value)
         return None if (first, last) == (0, int(self.planes.max)) else (first, last + 1)
-
-    def _chosen_weights(self) -> str | Path:
-        if self.method.value == DECONVOLVED or self.weights.value != _OWN:
-            return str(self.weights.value)
-        if not self.own_weights.value:
-            raise UserError("no weights are chosen: name a checkpoint (.pt) below")
-        return Path(self.own_weights.value)
 
     def _show(self, layer: Any, solved: Solved) -> str:
         """Show the volume, and what it was made of, at their places; return a line about it."""
@@ -213,16 +204,14 @@ class Reconstruct(Container):
         first_um: float,
         corner: NDArray[np.float64],
     ) -> None:
-        if title in self._viewer.layers:
-            self._viewer.layers.remove(title)
         assert steps.y_um is not None
         translate = (first_um, *(corner + steps.y_um / 2))
         limits = (0.0, max(float(np.quantile(volume, 0.9995)), 1e-6))
         about = {"serenet": {"kind": "volume"}}
-        values, more, _ = layer_of(
+        layer = layer_of(
             volume, title, steps, translate=translate, contrast_limits=limits, metadata=about
         )
-        self._viewer.add_image(values, **more)
+        show_layer(self._viewer, layer)
 
     def _show_beside(self) -> None:
         grid = self._viewer.canvas.grid

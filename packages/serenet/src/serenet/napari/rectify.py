@@ -13,10 +13,10 @@ from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.voxel import Steps
 from scopekit.napari.choices import chosen, layer_box
-from scopekit.napari.layers import layer_of, source_of
+from scopekit.napari.layers import layer_of, show_layer, source_of
 from scopekit.napari.work import Progress, WorkPanel
 from scopekit.settings import write_yaml
-from serenet.napari.microscopes import MicroscopeChoice, optics_of
+from serenet.napari.microscopes import microscope_choice, optics_of
 from serenet.rectification.files import calibration_of, mean_frame, read_calibration
 from serenet.rectification.lattice import Lattice, find_lattice
 
@@ -52,7 +52,7 @@ class Rectify(Container):
         self.dark = layer_box(napari_viewer, "dark", "dark frame", _is_frame, needed=False)
         self.flat.tooltip = "Homogeneous fluorescence through the same microlenses."
         self.dark.tooltip = "Without light; may be left out."
-        self.microscope = MicroscopeChoice(with_psf=False)
+        self.microscope = microscope_choice(with_psf=False)
         self.scan_order = LineEdit(
             name="scan_order", label="scan order",
             tooltip="Position 3 row + column of every frame of a scan; empty: 6 7 8 5 2 1 0 3 4.",
@@ -137,27 +137,23 @@ class Rectify(Container):
             if is_of_camera and str(layer.units[-1]) != "micrometer":
                 layer.scale = (*layer.scale[:-2], camera_um, camera_um)
                 layer.units = ("um",) * layer.ndim
-        if _LATTICE in self._viewer.layers:
-            self._viewer.layers.remove(_LATTICE)
-        self._viewer.add_points(
-            lattice.centres().reshape(-1, 2),
-            name=_LATTICE,
-            scale=raw.scale[-2:],
-            translate=raw.translate[-2:],
-            units=raw.units[-2:],
-            size=lattice.pitch_y / 4,
-            symbol="cross",
-            face_color="red",
-            border_color="red",
-        )
+        crosses = {
+            "name": _LATTICE,
+            "scale": raw.scale[-2:],
+            "translate": raw.translate[-2:],
+            "units": raw.units[-2:],
+            "size": lattice.pitch_y / 4,
+            "symbol": "cross",
+            "face_color": "red",
+            "border_color": "red",
+        }
+        show_layer(self._viewer, (lattice.centres().reshape(-1, 2), crosses, "points"))
         title = f"{made.name} views"
-        if title in self._viewer.layers:
-            self._viewer.layers.remove(title)
         pixel_um = scope.view_pixel_um
         # A scan parts the place of a lens among its exposures.
         first = np.multiply((lattice.offset_y, lattice.offset_x), raw.scale[-2:])
         first += raw.translate[-2:] - (scope.scanning - 1) / 2 * pixel_um
-        views, about, _ = layer_of(
+        views = layer_of(
             made.views,
             title,
             Steps(None, pixel_um, pixel_um),
@@ -166,7 +162,7 @@ class Rectify(Container):
             translate=(0.0,) * (made.views.ndim - 2) + tuple(first),
             visible=False,  # the lattice is looked at first
         )
-        self._viewer.add_image(views, **about)
+        show_layer(self._viewer, views)
         return (
             f"{lattice.rows} x {lattice.columns} microlenses, pitch {lattice.pitch_y:.3f} x "
             f"{lattice.pitch_x:.3f} pixels, turned by {lattice.rotation_deg:.2f}°: does a "

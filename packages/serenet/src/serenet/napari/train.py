@@ -7,7 +7,7 @@ from magicgui.widgets import Container, FileEdit, FloatSpinBox
 import serenet
 from scopekit.errors import UserError
 from scopekit.napari.runs import Run, RunPanel
-from serenet.napari.microscopes import MicroscopeChoice
+from serenet.napari.microscopes import microscope_choice
 
 SETTINGS = "my_microscope"
 """What is trained, see ``serenet train --list``."""
@@ -17,7 +17,7 @@ class Train(Container):
     """Trains a network for a microscope, on scenes that are simulated for it."""
 
     def __init__(self) -> None:
-        self.microscope = MicroscopeChoice(with_psf=False)
+        self.microscope = microscope_choice(with_psf=False)
         self.minutes = FloatSpinBox(
             name="minutes", label="minutes", min=0.1, max=10_000.0, step=5.0, value=20.0,
             tooltip="For about so long, scenes included: 20 on one core give a useful network.",

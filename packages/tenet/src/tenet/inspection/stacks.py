@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.images.files import WHOLE_FILE, Selection
-from scopekit.inspection import counts_text, look_at, noise_text, sampling_text
+from scopekit.inspection import Report, counts_text, look_at, noise_text, sampling_text
 from tenet.alignment.shifts import align
 from tenet.config.files import SHIPPED, Config, load_config
 from tenet.data.recordings import RecordingFile, open_recording
@@ -26,33 +25,6 @@ _FEWEST_PLANES = 4
 _MOVIE = 3
 # Pixels rms; of stacks at rest 0.2 to 0.9 are found.
 _DISPLACED = 1.5
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a stack is, in words.
-
-    Attributes
-    ----------
-    title
-        What it is.
-    facts
-        Heading to text.
-    steps
-        Commands that come next.
-    """
-
-    title: str
-    facts: dict[str, str]
-    steps: tuple[str, ...]
-
-    def lines(self, path: Path) -> Iterator[str]:
-        """Yield the lines that are printed."""
-        yield f"{path}: {self.title}"
-        for heading, text in self.facts.items():
-            yield f"  {heading + ':':<9} {text}"
-        for number, step in enumerate(self.steps):
-            yield f"  {'or:' if number else 'next:':<9} {step}"
 
 
 def inspect(

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import ComboBox, Container, FileEdit, FloatSlider, LineEdit, PushButton
+from magicgui.widgets import Container, FileEdit, FloatSlider, LineEdit, PushButton
 from numpy.typing import NDArray
 
 import tenet
 from scopekit.errors import UserError
 from scopekit.images.voxel import Steps, VoxelSize
 from scopekit.napari.choices import (
+    NamedOrFile,
     Place,
     add_region,
     chosen,
@@ -20,7 +21,7 @@ from scopekit.napari.choices import (
     region_of,
     shown_values,
 )
-from scopekit.napari.layers import layer_of
+from scopekit.napari.layers import layer_of, show_layer
 from scopekit.napari.work import Progress, WorkPanel
 from tenet.config.files import SHIPPED
 from tenet.data.value_range import ValueRange, scale_of
@@ -30,7 +31,6 @@ from tenet.objects.measurements import ObjectMeasurement
 
 _REGION_SIDE = 64
 _ALL = (slice(None), slice(None))
-_OWN = "my own, below"
 _TABLE_WIDGET = ("napari", "Features table widget")
 _TABLE = "Features table widget (napari)"
 _ABOVE, _OBJECTS = "above threshold", "objects"
@@ -64,13 +64,14 @@ class Enhance(Container):
         self._found: tuple[Any, Enhanced[NDArray[np.float32]]] | None = None
         self.stack = layer_box(napari_viewer, "stack", "stack", _is_recording)
         names = sorted(path.stem for path in SHIPPED.glob("*.pt") if path.stem != "alignment")
-        self.weights = ComboBox(
-            name="weights", label="weights", choices=[*names, _OWN], value=names[0],
-            tooltip="Weights that ship are small, and trained on simulated stacks: fine-tune them.",
-        )  # fmt: skip
-        self.own_weights = FileEdit(
+        own = FileEdit(
             name="own_weights", label="my weights", mode="r", filter="*.pt", nullable=True,
             tooltip="A checkpoint of tenet finetune or pretrain, or a published one.",
+        )  # fmt: skip
+        self.weights = NamedOrFile(
+            "weights", names, own, label="weights",
+            tooltip="Weights that ship are small, and trained on simulated stacks: fine-tune them.",
+            missing="no weights are chosen: name a checkpoint (.pt) below",
         )  # fmt: skip
         self.config = FileEdit(
             name="config", label="configuration", mode="r", filter="*.json", nullable=True,
@@ -91,8 +92,10 @@ class Enhance(Container):
         measure = PushButton(text="Label and measure objects", name="measure")
         self.work = WorkPanel(preview, whole, measure)
         form = Container(
-            widgets=[self.stack, self.weights, self.own_weights, self.config, self.value_range]
-        )
+            widgets=[
+                self.stack, self.weights.names, self.weights.file, self.config, self.value_range,
+            ]
+        )  # fmt: skip
         buttons = Container(widgets=[region, preview, whole], labels=False, layout="horizontal")
         cut = Container(widgets=[self.threshold])
         super().__init__(widgets=[form, buttons, cut, measure, self.work], labels=False)
@@ -101,14 +104,14 @@ class Enhance(Container):
         whole.clicked.connect(lambda: self._enhance(part=False))
         measure.clicked.connect(self._measure)
         self.threshold.changed.connect(self._show_threshold)
-        self.weights.changed.connect(self._show_own)
+        self.weights.names.changed.connect(self._show_own)
         self.stack.changed.connect(self._take_range)
         self._show_own()
         self._take_range()
         self._show_threshold()
 
     def _show_own(self) -> None:
-        self.own_weights.visible = self.config.visible = self.weights.value == _OWN
+        self.config.visible = self.weights.is_own
 
     def _take_range(self) -> None:
         """Write the values that are 0 and 1, where a layer tells them."""
@@ -140,7 +143,6 @@ class Enhance(Container):
         scale = [float(step) for step in layer.scale[-3:]]
         first = np.array([0, rows.start or 0, columns.start or 0])
         origin = np.asarray(layer.translate[-3:]) + first * scale
-        own = self.weights.value == _OWN
         in_um = str(layer.units[-1]) == "micrometer"
         return _Task(
             name=layer.name,
@@ -148,16 +150,9 @@ class Enhance(Container):
             voxel_um=(scale[0], scale[1], scale[2]) if in_um else None,
             origin_um=(float(origin[0]), float(origin[1]), float(origin[2])),
             value_range=value_range,
-            weights=self._chosen_weights(),
-            config=str(self.config.value) if own and self.config.value else None,
+            weights=self.weights.source,
+            config=str(self.config.value) if self.weights.is_own and self.config.value else None,
         )
-
-    def _chosen_weights(self) -> str | Path:
-        if self.weights.value != _OWN:
-            return str(self.weights.value)
-        if not self.own_weights.value:
-            raise UserError("no weights are chosen: name a checkpoint (.pt) below")
-        return Path(self.own_weights.value)
 
     def _show_found(self, outcome: tuple[_Task, JNet, Enhanced[NDArray[np.float32]]]) -> str:
         """Show what was found as layers; return a line about it."""
@@ -182,16 +177,12 @@ class Enhance(Container):
     def _put(
         self, task: _Task, name: str, values: Any, voxel_um: VoxelSize, coarse: VoxelSize
     ) -> Any:
-        """Add a layer, or replace the one of that name."""
-        title = f"{task.name} {name}"
-        if title in self._viewer.layers:
-            self._viewer.layers.remove(title)
+        """Show a part of what was found where it lies."""
         # Planes of the result share the thickness of a recorded one.
         shift = [(fine - whole) / 2 for fine, whole in zip(voxel_um, coarse, strict=True)]
         translate = [a + b for a, b in zip(task.origin_um, shift, strict=True)]
-        kind = "labels" if name == _OBJECTS else "image"
-        values, about, _ = layer_of(values, title, Steps(*voxel_um), translate=translate)
-        return getattr(self._viewer, f"add_{kind}")(values, **about)
+        layer = layer_of(values, f"{task.name} {name}", Steps(*voxel_um), translate=translate)
+        return show_layer(self._viewer, layer)
 
     def _show_threshold(self) -> None:
         cut = self.threshold.value
@@ -218,18 +209,15 @@ class Enhance(Container):
     def _show_objects(
         self, above: Any, labels: NDArray[np.int32], objects: list[ObjectMeasurement]
     ) -> str:
-        name = above.name.replace(_ABOVE, _OBJECTS)
-        if name in self._viewer.layers:
-            self._viewer.layers.remove(name)
-        self._viewer.add_labels(
-            labels,
-            name=name,
-            scale=above.scale,
-            translate=above.translate,
-            units=above.units,
-            axis_labels=above.axis_labels,
-            features=features_of(objects),
-        )
+        about = {
+            "name": above.name.replace(_ABOVE, _OBJECTS),
+            "scale": above.scale,
+            "translate": above.translate,
+            "units": above.units,
+            "axis_labels": above.axis_labels,
+            "features": features_of(objects),
+        }
+        show_layer(self._viewer, (labels, about, "labels"))
         above.visible = False
         window = self._viewer.window
         if _TABLE not in window.dock_widgets:

@@ -5,18 +5,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from magicgui.widgets import ComboBox, Container, FileEdit, Select, SpinBox
+from magicgui.widgets import Container, FileEdit, Select, SpinBox
 
 from scopekit.errors import UserError
 from scopekit.images.files import write_volume
-from scopekit.napari.choices import is_image, shown_values
+from scopekit.napari.choices import NamedOrFile, is_image, shown_values
 from scopekit.napari.runs import Run, RunPanel
 from scopekit.outputs import make_folder, whole_file
 from scopekit.settings import find_config, read_json, shipped_configs
 from tenet.config.files import load_config
 
 _NAME = "tuned"
-_OWN = "my own, below"
 
 
 class Finetune(Container):
@@ -34,13 +33,12 @@ class Finetune(Container):
             name="stacks", label="stacks", choices=self._recordings,
             tooltip="Two or more of one microscope: the last fifth of them validates.",
         )  # fmt: skip
-        self.config = ComboBox(
-            name="config", label="configuration", choices=[*shipped_configs("tenet"), _OWN],
+        own = FileEdit(name="own_config", label="my file", mode="r", filter="*.json", nullable=True)
+        self.config = NamedOrFile(
+            "config", list(shipped_configs("tenet")), own, label="configuration",
             tooltip="The microscope and the network.",
+            missing="no configuration is chosen: name its file (.json)",
         )  # fmt: skip
-        self.own_config = FileEdit(
-            name="own_config", label="my file", mode="r", filter="*.json", nullable=True
-        )
         self.weights = FileEdit(
             name="weights", label="its weights", mode="r", filter="*.pt", nullable=True,
             tooltip="Pre-trained weights of that configuration (.pt).",
@@ -53,11 +51,12 @@ class Finetune(Container):
         self.run = RunPanel(self._prepare)
         form = Container(
             widgets=[
-                self.stacks, self.config, self.own_config, self.weights, self.epochs, self.folder,
+                self.stacks, self.config.names, self.config.file, self.weights, self.epochs,
+                self.folder,
             ]
         )  # fmt: skip
         super().__init__(widgets=[form, self.run], labels=False)
-        self.config.changed.connect(self._show_own)
+        self.config.names.changed.connect(self._show_own)
         for event in (napari_viewer.layers.events.inserted, napari_viewer.layers.events.removed):
             event.connect(self._renew)
         self.native.destroyed.connect(self._forget)
@@ -75,7 +74,7 @@ class Finetune(Container):
             event.disconnect(self._renew)
 
     def _show_own(self) -> None:
-        self.own_config.visible = self.weights.visible = self.config.value == _OWN
+        self.weights.visible = self.config.is_own
 
     def _prepare(self, resume: bool) -> Run:
         if not self.folder.value:
@@ -92,10 +91,7 @@ class Finetune(Container):
         layers = list(self.stacks.value)
         if len(layers) < 2:
             raise UserError("choose two stacks or more, some of which validate")
-        if self.config.value == _OWN and not self.own_config.value:
-            raise UserError("no configuration is chosen: name its file (.json)")
-        own = self.config.value == _OWN
-        base = find_config(self.own_config.value if own else str(self.config.value), "tenet")
+        base = find_config(self.config.source, "tenet")
         model = load_config(base)
         if file.exists():
             raise UserError(f"{file} exists: choose another folder, or resume")
@@ -107,7 +103,7 @@ class Finetune(Container):
             name = f"{number:02d}_{layer.name}.tif".replace("/", "_")
             volume = shown_values(layer, self._viewer)
             write_volume(folder / "stacks" / name, volume, voxel_um, overwrite=True)
-        if own and self.weights.value:
+        if self.config.is_own and self.weights.value:
             make_folder(folder / "model")
             shutil.copyfile(self.weights.value, folder / "model" / f"{model.pretrained_model}.pt")
         content = tuning_config(read_json(base), folder, int(self.epochs.value))

@@ -1,19 +1,79 @@
-"""Which layer a widget works on, and which part of it: layers to choose, and a region to draw."""
+"""What a widget works with: layers to choose, a region to draw, things by name or from a file."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from magicgui.widgets import ComboBox
+from magicgui.widgets import ComboBox, FileEdit
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 
 REGION = "preview region"
+_OWN = "my own, below"
 
 Place = tuple[slice, slice]
 """Rows and columns."""
+
+
+class NamedOrFile:
+    """Two fields of a form: something by its name, or a file, shown where it is asked for.
+
+    Parameters
+    ----------
+    name, label, tooltip
+        Of the field of names.
+    choices
+        The names.
+    file
+        The field of the file.
+    missing
+        What the user is told if he names none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        choices: Sequence[str],
+        file: FileEdit,
+        *,
+        label: str,
+        tooltip: str,
+        missing: str,
+    ) -> None:
+        self.names = ComboBox(name=name, label=label, choices=[*choices, _OWN], tooltip=tooltip)
+        self.file = file
+        self._missing = missing
+        self.names.changed.connect(lambda: self.show())
+        self.show()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a file is asked for."""
+        return bool(self.names.value == _OWN)
+
+    @property
+    def source(self) -> str | Path:
+        """The name, or the file; `UserError` if none is named."""
+        if not self.is_own:
+            return str(self.names.value)
+        if not self.file.value:
+            raise UserError(self._missing)
+        return Path(self.file.value)
+
+    def choose(self, source: str | Path) -> None:
+        """Choose by name, or a file."""
+        if source in self.names.choices:
+            self.names.value = source
+        else:
+            self.file.value, self.names.value = source, _OWN
+
+    def show(self, shown: bool = True) -> None:
+        """Show the fields, or hide them."""
+        self.names.visible = shown
+        self.file.visible = shown and self.is_own
 
 
 def layer_box(

@@ -58,6 +58,14 @@ def layer_of(
     return values, about, kind
 
 
+def show_layer(viewer: Any, data: LayerData) -> Any:
+    """Add a layer to the viewer, or replace the one of that name; return it."""
+    values, about, kind = data
+    if about["name"] in viewer.layers:
+        viewer.layers.remove(about["name"])
+    return getattr(viewer, f"add_{kind}")(values, **about)
+
+
 def values_of(stack: StackFile) -> Any:
     """Return the values of a stack; of a series as an array that reads each time when shown."""
     if len(stack.shape) == 3:
