@@ -15,6 +15,7 @@ import tenet
 from datagen.cli import app as datagen_app
 from pages.gallery import cells, example_page, example_scripts, gallery, notebook
 from pages.reference import PACKAGES, ROOT, TRAINING, api_page, command_page, homes_of, section_page
+from scopekit.errors import Page
 from serenet.cli import app as serenet_app
 from tenet.cli.app import app as tenet_app
 
@@ -133,6 +134,28 @@ def test_links_between_pages_lead_somewhere():
         for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if not link.startswith("http"):
                 assert link in made or (DOCS / link).exists(), f"{page.name}: {link}"
+
+
+def test_pages_that_messages_name_are_there():
+    for place in Page:
+        name, _, anchor = place.partition("#")
+        text = (DOCS / name).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+        # As Markdown makes them.
+        anchors = {
+            re.sub(r"[^\w\s-]", "", one).strip().lower().replace(" ", "-") for one in headings
+        }
+        assert anchor in {"", *anchors}, place
+
+
+@pytest.mark.parametrize("place", Page)
+def test_pages_are_named_by_messages(place):
+    source = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("shared", "packages")
+        for path in Path(ROOT / folder).rglob("src/**/*.py")
+    )
+    assert f"Page.{place.name}" in source
 
 
 def test_troubleshooting_quotes_messages_that_are_told():

@@ -19,7 +19,7 @@ from optics import (
     presets,
     sample_views,
 )
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.progress import say
 from scopekit.settings import read_named_settings
 
@@ -77,7 +77,7 @@ def find_psf(name_or_file: str | None, psf: Path | None) -> ViewPSF:
     """
     told = None
     if name_or_file is not None:
-        told = read_named_settings(name_or_file, presets, LightFieldMicroscope)
+        told = read_named_settings(name_or_file, presets, LightFieldMicroscope, Page.microscope)
     if psf is None:
         if told is None:
             raise UserError(

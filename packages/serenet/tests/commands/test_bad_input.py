@@ -247,7 +247,10 @@ def test_damaged_psf_shifts(reconstruct, tmp_path, views_file, weights):
 
 def test_unknown_and_wrong_presets(reconstruct, tmp_path, views_file):
     line = reconstruct(views_file, psf=("--microscope", "nnum17"))
-    assert line == "error: 'nnum17' is neither a preset (nnum13, nnum15) nor a .yaml file"
+    assert line == (
+        "error: 'nnum17' is neither a preset (nnum13, nnum15) nor a .yaml file "
+        "(see docs/my_microscope.md)"
+    )
     path = tmp_path / "scope.yaml"
     assert str(path) in reconstruct(views_file, psf=("--microscope", path))
     good = presets["nnum13"].model_dump(mode="json")

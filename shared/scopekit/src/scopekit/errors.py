@@ -4,21 +4,59 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 _commands_running = 0
 _OUT_OF_MEMORY = "out of memory: give a smaller `max_memory_gb`, or close other programs"
+_OUT_OF_DEVICE_MEMORY = (
+    "out of memory on the device: give a smaller `max_memory_gb`, or `device=cpu`"
+)
+
+
+class Page(StrEnum):
+    """Pages of the documentation, and places in them, that tell more than a message can."""
+
+    axes = "formats.md#axes"
+    commands = "troubleshooting.md#commands"
+    configuration = "configuration.md"
+    files = "troubleshooting.md#files"
+    memory = "troubleshooting.md#memory"
+    microscope = "my_microscope.md"
+    rectifying = "light_field.md#you-have-raw-camera-frames"
+    training = "troubleshooting.md#training"
+    training_settings = "training.md"
+    value_range = "two_photon.md#enhance-recordings"
 
 
 class UserError(Exception):
     """Something the user can mend; its text is one line naming the file and the remedy.
 
+    It ends with the page of the documentation that tells more, where one does.
+
+    Parameters
+    ----------
+    text
+        The line.
+    page
+        The page.
+
+    Notes
+    -----
     Arguments of functions stand between backticks: ```out` ``, ```overwrite=True` ``. While a
     command runs they read as its options, see `worded`.
     """
 
+    def __init__(self, text: str, *, page: Page | None = None) -> None:
+        super().__init__(text if page is None else told_at(page, text))
+
     def __str__(self) -> str:
         return worded(super().__str__())
+
+
+def told_at(page: Page, text: str) -> str:
+    """Return a text that names the page which tells more."""
+    return f"{text} (see docs/{page})"
 
 
 def line_of(failure: BaseException) -> str | None:
@@ -33,9 +71,9 @@ def line_of(failure: BaseException) -> str | None:
     elif isinstance(failure, OSError):
         line = f"{failure.filename or 'file system'}: {failure.strerror or failure}"
     elif isinstance(failure, MemoryError) or "DefaultCPUAllocator" in str(failure):
-        line = _OUT_OF_MEMORY
+        line = told_at(Page.memory, _OUT_OF_MEMORY)
     elif isinstance(failure, RuntimeError) and "out of memory" in str(failure).lower():
-        line = "out of memory on the device: give a smaller `max_memory_gb`, or `device=cpu`"
+        line = told_at(Page.memory, _OUT_OF_DEVICE_MEMORY)
     return line and " ".join(worded(line).split())
 
 

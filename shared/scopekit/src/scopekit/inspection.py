@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.images.stack import StackFile
 from scopekit.images.voxel import Steps
 
@@ -114,12 +114,15 @@ def look_at(stack: StackFile, frame: int = 0) -> Counts:
     values = np.stack([page.astype(np.float64) for page in stack.stored(seen, frame=frame)])
     if not np.isfinite(values).all():
         raise UserError(
-            f"{stack.frame_name(frame)}: NaN or infinite values; replace them by numbers first"
+            f"{stack.frame_name(frame)}: NaN or infinite values; replace them by numbers first",
+            page=Page.files,
         )
     least, largest = float(values.min()), float(values.max())
     if least == largest:
         raise UserError(
-            f"{stack.frame_name(frame)}: constant, every value is {least:g}: there is nothing in it"
+            f"{stack.frame_name(frame)}: constant, every value is {least:g}: there is nothing in "
+            "it",
+            page=Page.files,
         )
     median = float(np.median(values))
     local, noise = _noise(values)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 
 GB = 1e9
 # Share of the free memory taken when the user names no budget: the rest is for everybody else.
@@ -28,11 +28,13 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "`device=cuda`: PyTorch finds no CUDA device here; use `device=cpu`, or install the "
-            "CUDA build of PyTorch (pytorch.org, 'Get started')"
+            "CUDA build of PyTorch (pytorch.org, 'Get started')",
+            page=Page.commands,
         )
     if name == "mps" and not torch.backends.mps.is_available():
         raise UserError(
-            "`device=mps`: PyTorch finds no Apple GPU here; use `device=cpu`, or `device=auto`"
+            "`device=mps`: PyTorch finds no Apple GPU here; use `device=cpu`, or `device=auto`",
+            page=Page.commands,
         )
     return torch.device(name)
 
@@ -93,7 +95,8 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
     if total <= used:
         raise UserError(
             f"`max_memory_gb={total / GB:.2f}`: the program itself holds {used / GB:.2f} GB; "
-            "give that and room for the data"
+            "give that and room for the data",
+            page=Page.memory,
         )
     return MemoryBudget(available=total - used, total=total)
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.outputs import whole_file
 
 CONFIG_FOLDER = Path("experiments/configs")
@@ -116,18 +116,29 @@ def write_yaml(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> No
         partial.write_text(text, encoding="utf-8")
 
 
-def read_settings(path: Path, model: type[Model]) -> Model:
-    """Read a YAML file that describes a ``model``; `UserError` names every fault."""
+def read_settings(path: Path, model: type[Model], page: Page | None = None) -> Model:
+    """Read a YAML file that describes a ``model``; `UserError` names every fault, and a page."""
     try:
         return model.model_validate(read_yaml(path))
     except ValidationError as failure:
-        raise UserError(f"{path}: {describe_faults(failure, model)}") from failure
+        raise UserError(f"{path}: {describe_faults(failure, model)}", page=page) from failure
 
 
 def read_named_settings(
-    name_or_file: str, presets: Mapping[str, Model], model: type[Model]
+    name_or_file: str, presets: Mapping[str, Model], model: type[Model], page: Page | None = None
 ) -> Model:
     """Return the preset of that name, or what a YAML file describes.
+
+    Parameters
+    ----------
+    name_or_file
+        Name, or path.
+    presets
+        What has a name.
+    model
+        What the file describes.
+    page
+        Which tells more of such files.
 
     Raises
     ------
@@ -139,9 +150,10 @@ def read_named_settings(
     path = Path(name_or_file)
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise UserError(
-            f"'{name_or_file}' is neither a preset ({', '.join(presets)}) nor a .yaml file"
+            f"'{name_or_file}' is neither a preset ({', '.join(presets)}) nor a .yaml file",
+            page=page,
         )
-    return read_settings(path, model)
+    return read_settings(path, model, page)
 
 
 def describe_faults(failure: ValidationError, model: type[BaseModel]) -> str:

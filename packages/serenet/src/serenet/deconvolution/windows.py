@@ -8,7 +8,7 @@ from torch import Tensor
 from optics import LightFieldMicroscope
 from optics.convolution import padded_size
 from optics.lightfield.psf import finer_voxels
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.memory import GB, MemoryBudget
 from serenet.deconvolution.operators import transfer_copies
 from serenet.views.psf import TOGETHER
@@ -113,7 +113,8 @@ def plan_windows(
         least = budget.total - budget.available + needed((2 * halo + step, 2 * halo + step))
         raise UserError(
             f"`max_memory_gb={budget.total / GB:.2f}` is too small for this PSF and "
-            f"{len(microscope.depths_um)} depths; give at least {least / GB + 0.1:.1f}"
+            f"{len(microscope.depths_um)} depths; give at least {least / GB + 0.1:.1f}",
+            page=Page.memory,
         )
     cores = [[(a, min(a + core, n)) for a in range(0, n, core)] for n in field]
     return [

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 import serenet
 from optics import LightFieldMicroscope, presets
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.napari.work import Line, WorkPanel
 from scopekit.settings import describe_faults, write_yaml
 from serenet.napari.microscopes import microscope_choice
@@ -98,7 +98,9 @@ class Microscope(Container):
         try:
             return LightFieldMicroscope.model_validate(values)
         except ValidationError as failure:
-            raise UserError(describe_faults(failure, LightFieldMicroscope)) from failure
+            raise UserError(
+                describe_faults(failure, LightFieldMicroscope), page=Page.microscope
+            ) from failure
 
     def _check(self) -> None:
         """Say what the form implies, or what is wrong with it."""

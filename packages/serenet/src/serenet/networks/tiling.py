@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scopekit.cuts import least_work, possible_cuts, smallest_part, with_surround
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.memory import GB, MemoryBudget, float64_device
 
 # Share of the budget planned for; the rest is for the allocator.
@@ -114,7 +114,8 @@ def cut_field(
         needed = (budget.total - budget.available + least) / GB
         raise UserError(
             f"`max_memory_gb={budget.total / GB:.2f}` is too small for {what}; "
-            f"give at least {math.ceil(needed * 20) / 20:.2f}"
+            f"give at least {math.ceil(needed * 20) / 20:.2f}",
+            page=Page.memory,
         )
     return [
         Tile(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from optics import LightFieldMicroscope
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.images.files import WHOLE_FILE, Selection, StackFile, VolumeWriter, open_frames
 from scopekit.images.target import require_finite
 from scopekit.inputs import sha256_of
@@ -126,7 +126,8 @@ def rectify_files(
         raise UserError(
             f"{', '.join(map(str, raw))}: {n_frames} frames; the microscope scans "
             f"{microscope.scanning} x {microscope.scanning} positions, so give a multiple of "
-            f"{n_scan} frames"
+            f"{n_scan} frames",
+            page=Page.rectifying,
         )
 
     flat = flat_field(bright_frame, lattice, microscope.n_num, dark_frame)
@@ -171,7 +172,8 @@ def _calibrate(
         if radiometry is not None or rectified is not None:
             raise UserError(
                 "give either `radiometry=FRAME.tif` or `calibration=FILE.yaml`, and `rectified=N` "
-                "with neither or with the first"
+                "with neither or with the first",
+                page=Page.rectifying,
             )
         setting = read_calibration(calibration)
         return setting.model_copy(update={"dark": dark.resolve()}) if dark else setting
@@ -211,7 +213,8 @@ def _lattice_of(frame: NDArray[np.float32], *, is_flat: bool) -> Lattice:
             raise
         raise UserError(
             "its microlenses are not distinct enough; give `radiometry=FRAME.tif` (homogeneous "
-            "fluorescence), `calibration=FILE.yaml`, or `rectified=N`"
+            "fluorescence), `calibration=FILE.yaml`, or `rectified=N`",
+            page=Page.rectifying,
         ) from failure
 
 
@@ -232,16 +235,19 @@ def read_calibration(path: Path) -> Calibration:
         where = ".".join(map(str, first["loc"])) or "the file"
         raise UserError(
             f"{path}: not a calibration of `serenet rectify` ({where}: {first['msg']}); "
-            "calibrate again with a radiometry frame"
+            "calibrate again with a radiometry frame",
+            page=Page.rectifying,
         ) from failure
     if setting.radiometry is not None and not setting.radiometry.is_file():
         raise UserError(
             f"{path}: its radiometry frame {setting.radiometry} is missing; correct that line or "
-            "calibrate again"
+            "calibrate again",
+            page=Page.rectifying,
         )
     if setting.radiometry and sha256_of(setting.radiometry) != setting.radiometry_sha256:
         raise UserError(
-            f"{path}: its radiometry frame {setting.radiometry} has changed since; calibrate again"
+            f"{path}: its radiometry frame {setting.radiometry} has changed since; calibrate again",
+            page=Page.rectifying,
         )
     return setting
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import ndimage, optimize, signal
 
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 
 MIN_LENSES = 8
 MIN_PITCH = 4.0
@@ -124,7 +124,8 @@ def rectified_lattice(shape: tuple[int, int], side: int) -> Lattice:
     if side < MIN_PITCH or any(n < side or n % side for n in shape):
         raise UserError(
             f"`rectified={side}`: {shape[0]} x {shape[1]} pixels are no whole microlenses of "
-            f"{side} x {side} (at least {MIN_PITCH:.0f}); crop the frame at the border of a lens"
+            f"{side} x {side} (at least {MIN_PITCH:.0f}); crop the frame at the border of a lens",
+            page=Page.rectifying,
         )
     return Lattice(
         frame_shape=shape,
@@ -176,7 +177,8 @@ def find_lattice(radiometry: Frame) -> Lattice:
     if min(radiometry.shape) < MIN_LENSES * MIN_PITCH:
         raise UserError(
             f"the radiometry frame has only {radiometry.shape[0]} x {radiometry.shape[1]} pixels; "
-            f"at least {MIN_LENSES} x {MIN_LENSES} microlenses are needed to find the lattice"
+            f"at least {MIN_LENSES} x {MIN_LENSES} microlenses are needed to find the lattice",
+            page=Page.rectifying,
         )
     frame = _without_hot_pixels(radiometry.astype(np.float64))
     coarse = _coarse_peaks(frame)
@@ -278,7 +280,8 @@ def _refine(windowed: NDArray[np.float64], coarse: NDArray[np.float64]) -> NDArr
 def _nothing_found(what: str) -> UserError:
     return UserError(
         f"the radiometry frame shows {what}; use a frame of homogeneous fluorescence in which the "
-        "lens images are distinct"
+        "lens images are distinct",
+        page=Page.rectifying,
     )
 
 
@@ -290,24 +293,28 @@ def _require_square(
         raise UserError(
             f"the microlens lattice is not square but hexagonal: lenses {pitch.mean():.2f} pixels "
             f"apart in rows at {angle:.1f} degrees; light fields of such microscopes cannot be "
-            "rectified here"
+            "rectified here",
+            page=Page.rectifying,
         )
     if max(pitch) > _MAX_PITCH_RATIO * min(pitch) or abs(row_turn - column_turn) > _MAX_SKEW_DEG:
         raise UserError(
             f"the microlens lattice is not square: pitches of {pitch[0]:.2f} and {pitch[1]:.2f} "
             f"pixels at {90 - column_turn + row_turn:.1f} degrees; only square lattices can be "
-            "rectified"
+            "rectified",
+            page=Page.rectifying,
         )
     lenses = np.array(shape) / pitch
     if min(lenses) < MIN_LENSES:
         raise UserError(
             f"the radiometry frame holds only {lenses[0]:.1f} x {lenses[1]:.1f} microlenses; "
-            f"at least {MIN_LENSES} x {MIN_LENSES} are needed to find the lattice"
+            f"at least {MIN_LENSES} x {MIN_LENSES} are needed to find the lattice",
+            page=Page.rectifying,
         )
     if abs(row_turn + column_turn) / 2 > MAX_ROTATION_DEG:
         raise UserError(
             f"the microlens lattice is turned by {(row_turn + column_turn) / 2:.1f} degrees; "
-            f"turn the frames so that it is within {MAX_ROTATION_DEG:g}"
+            f"turn the frames so that it is within {MAX_ROTATION_DEG:g}",
+            page=Page.rectifying,
         )
 
 
@@ -326,7 +333,8 @@ def _require_regular(windowed: NDArray[np.float64], waves: NDArray[np.float64]) 
             raise UserError(
                 f"the radiometry frame shows no regular lattice: the microlens images stray by "
                 f"{wobble * pitch:.1f} pixels from a straight one; use a frame of homogeneous "
-                "fluorescence, in focus on the microlens array"
+                "fluorescence, in focus on the microlens array",
+                page=Page.rectifying,
             )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.settings import describe_faults, read_yaml
 from scopekit.training.recipe import Loop, Precision
 from serenet.training.sections import (
@@ -271,4 +271,6 @@ def parse_settings(path: Path, content: dict[str, Any]) -> TrainingSettings:
     try:
         return TrainingSettings.model_validate(content)
     except ValidationError as failure:
-        raise UserError(f"{path}: {describe_faults(failure, TrainingSettings)}") from failure
+        raise UserError(
+            f"{path}: {describe_faults(failure, TrainingSettings)}", page=Page.training_settings
+        ) from failure

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from optics import LightFieldMicroscope
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.images.files import (
     IMAGE_SUFFIXES,
     TIFF_SUFFIXES,
@@ -105,11 +105,13 @@ def pages_of_views(n_pages: int, microscope: LightFieldMicroscope, name: str) ->
     if n_subset == n_all:
         raise UserError(
             f"{name}: {n_pages} views; all {n_all} of this microscope are needed: give them, or "
-            "the name, the YAML file or the PSF of the microscope that recorded them"
+            "the name, the YAML file or the PSF of the microscope that recorded them",
+            page=Page.microscope,
         )
     raise UserError(
         f"{name}: {n_pages} views; this microscope has {n_all}, of which {n_subset} are used: give "
-        "all or those, or the name, the YAML file or the PSF of the microscope that recorded them"
+        "all or those, or the name, the YAML file or the PSF of the microscope that recorded them",
+        page=Page.microscope,
     )
 
 
@@ -149,6 +151,7 @@ def read_views(stack: StackFile, pages: list[int], frame: int = 0) -> Tensor:
     views = np.stack([page.astype(np.float64) for page in stack.stored(pages, frame=frame)])
     if not float(np.abs(views).max()) < np.finfo(np.float32).max:
         raise UserError(
-            f"{stack.frame_name(frame)}: NaN or infinite values; replace them by numbers first"
+            f"{stack.frame_name(frame)}: NaN or infinite values; replace them by numbers first",
+            page=Page.files,
         )
     return torch.from_numpy(views)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from optics import LightFieldMicroscope, OpticsError, PSFFile, open_psf, presets
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.progress import say
 from scopekit.settings import read_named_settings
 
@@ -21,7 +21,7 @@ def load_microscope(name_or_file: str) -> LightFieldMicroscope:
     UserError
         Naming every wrong or missing key of the file.
     """
-    return read_named_settings(name_or_file, presets, LightFieldMicroscope)
+    return read_named_settings(name_or_file, presets, LightFieldMicroscope, Page.microscope)
 
 
 def with_voxels(microscope: LightFieldMicroscope, count: int) -> LightFieldMicroscope:
@@ -51,7 +51,10 @@ def microscope_for_model(n_views: int) -> LightFieldMicroscope:
     for preset in presets.values():
         if len(preset.views) == n_views:
             return preset
-    raise UserError(f"no preset uses {n_views} views; describe the microscope in a YAML file")
+    raise UserError(
+        f"no preset uses {n_views} views; describe the microscope in a YAML file",
+        page=Page.microscope,
+    )
 
 
 def same_microscope(a: LightFieldMicroscope, b: LightFieldMicroscope) -> bool:
@@ -85,7 +88,8 @@ def require_views(microscope: LightFieldMicroscope, n_views: int) -> None:
     if len(microscope.views) != n_views:
         raise UserError(
             f"the checkpoint takes {n_views} views, the microscope names "
-            f"{len(microscope.views)}: give the microscope that it was trained for"
+            f"{len(microscope.views)}: give the microscope that it was trained for",
+            page=Page.microscope,
         )
 
 
@@ -94,7 +98,8 @@ def require_depths(path: Path, n_depths: int, microscope: LightFieldMicroscope) 
     if n_depths != len(microscope.depths_um):
         raise UserError(
             f"{path}: {n_depths} depths; the microscope has {len(microscope.depths_um)}. "
-            "Describe it, with the depths of this file, in a YAML file"
+            "Describe it, with the depths of this file, in a YAML file",
+            page=Page.microscope,
         )
 
 
@@ -122,13 +127,15 @@ def microscope_of_views(
         has = f", the microscope has {told.n_num**2} and uses {len(told.views)}" if told else ""
         raise UserError(
             f"the checkpoint takes {n_views} views{has}: give the microscope that it was trained "
-            "for, by name or as a YAML file"
+            "for, by name or as a YAML file",
+            page=Page.microscope,
         )
     found = fitting[0]
     if n_depths > len(found.depths_um):
         raise UserError(
             f"the checkpoint makes {n_depths} planes, the microscope has "
-            f"{len(found.depths_um)}: give the microscope that it was trained for"
+            f"{len(found.depths_um)}: give the microscope that it was trained for",
+            page=Page.microscope,
         )
     if n_depths < len(found.depths_um):
         say(f"the network makes {n_depths} planes: taken to be those around the middle")

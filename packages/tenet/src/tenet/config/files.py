@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from optics.plausibility import implausible
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.settings import describe_faults, find_config, read_json
 from tenet.config.kinds import Section
 from tenet.config.loops import PretrainLoop, TrainLoop
@@ -79,7 +79,9 @@ class Config(Section):
         """Return a section, which must be there."""
         found = getattr(self, name)
         if found is None:
-            raise UserError(f"{self.name}.json: the section {name} is missing; add it")
+            raise UserError(
+                f"{self.name}.json: the section {name} is missing; add it", page=Page.configuration
+            )
         assert isinstance(found, kind)
         return found
 
@@ -123,7 +125,9 @@ def load_config(path_or_name: str | Path) -> Config:
         # Its JSON mode takes lists for tuples, and no text for a number.
         return Config.model_validate_json(json.dumps(content))
     except ValidationError as failure:
-        raise UserError(f"{path}: {describe_faults(failure, Config)}") from failure
+        raise UserError(
+            f"{path}: {describe_faults(failure, Config)}", page=Page.configuration
+        ) from failure
 
 
 def as_config(config: Config | str | Path) -> Config:

@@ -2,7 +2,7 @@
 
 import math
 
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 
 ValueRange = tuple[float, float]
 
@@ -13,7 +13,9 @@ def require_range(value_range: ValueRange | None) -> None:
         return
     low, high = value_range
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"`value_range={low:g} {high:g}`: give the lower value first")
+        raise UserError(
+            f"`value_range={low:g} {high:g}`: give the lower value first", page=Page.value_range
+        )
 
 
 def scale_of(
@@ -43,15 +45,20 @@ def scale_of(
     """
     require_range(wanted)
     if not (math.isfinite(least) and math.isfinite(largest)):
-        raise UserError(f"{where}: NaN or infinite values; replace them by numbers first")
+        raise UserError(
+            f"{where}: NaN or infinite values; replace them by numbers first", page=Page.files
+        )
     if least == largest:
-        raise UserError(f"{where}: constant, every voxel is {least:g}; leave it out")
+        raise UserError(
+            f"{where}: constant, every voxel is {least:g}; leave it out", page=Page.files
+        )
     if wanted is None:
         return (least, largest) if full_scale is None else (0.0, full_scale)
     zero, one = wanted
     if largest <= zero or least >= one:
         raise UserError(
             f"{where}: its values, {least:g} to {largest:g}, all lie outside "
-            f"`value_range={zero:g} {one:g}`; give values among them"
+            f"`value_range={zero:g} {one:g}`; give values among them",
+            page=Page.value_range,
         )
     return wanted

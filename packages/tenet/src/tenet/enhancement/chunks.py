@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from scopekit.cuts import Span, least_work, possible_cuts, smallest_part, with_surround
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.memory import GB, MemoryBudget
 from tenet.config.sections import Params
 
@@ -132,9 +132,10 @@ def plan_chunks(
         if sees_everything(params):
             raise UserError(
                 f"{too_small}, which a network with self-attention (attn_list) must see as a "
-                f"whole; give at least {needed:.2f}, or crop the stack"
+                f"whole; give at least {needed:.2f}, or crop the stack",
+                page=Page.memory,
             )
-        raise UserError(f"{too_small}; give at least {needed:.2f}")
+        raise UserError(f"{too_small}; give at least {needed:.2f}", page=Page.memory)
     return [
         Chunk(
             covered=tuple(map(with_surround, cores, result, halos)),  # type: ignore[arg-type]

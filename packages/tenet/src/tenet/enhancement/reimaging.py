@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scopekit.cuts import Span, least_work, possible_cuts, smallest_part
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.images.plane_file import Planes
 from scopekit.memory import GB, MemoryBudget
 from tenet.network.jnet import JNet
@@ -72,7 +72,8 @@ def plan_windows(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> l
         needed = math.ceil((budget.total - budget.available + least) / GB * 20) / 20
         raise UserError(
             f"`max_memory_gb={budget.total / GB:.2f}` is too small for a PSF of "
-            f"{model.image.size_zyx} voxels; give at least {needed:.2f}"
+            f"{model.image.size_zyx} voxels; give at least {needed:.2f}",
+            page=Page.memory,
         )
     return [
         Window(cores)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.images.selection import Selection
 
 TIME, DEPTH, CHANNEL, POSITION = "time", "depth", "channel", "position"
@@ -57,12 +57,15 @@ def choose(path: Path, name: str, count: int, wanted: int | None, found: str = "
     """
     if wanted is None and count > 1:
         several = found or f"{count} {_PLURALS[name]}"
-        raise UserError(f"{path}: {several}; choose a {name}, 0 to {count - 1}, by `{name}=N`")
+        raise UserError(
+            f"{path}: {several}; choose a {name}, 0 to {count - 1}, by `{name}=N`", page=Page.axes
+        )
     if not 0 <= (wanted or 0) < count:
         plural = _PLURALS[name] if count > 1 else name
         allowed = f"0 to {count - 1}" if count > 1 else "0"
         raise UserError(
-            f"{path}: {count} {plural}, but {name} {wanted} was asked for; allowed: {allowed}"
+            f"{path}: {count} {plural}, but {name} {wanted} was asked for; allowed: {allowed}",
+            page=Page.axes,
         )
     return wanted or 0
 
@@ -101,14 +104,17 @@ def arrange(
     depth = _take(long, DEPTH) or _take(long, PAGES, last=True)
     time = _take(long, TIME) or (_take(long, PAGES, last=True) if depth else None)
     if long:
-        raise UserError(f"{path}: {_described(rest)}; expected one stack, or a series of stacks")
+        raise UserError(
+            f"{path}: {_described(rest)}; expected one stack, or a series of stacks", page=Page.axes
+        )
     if depth is None and time is not None:
         raise _no_stack(path, time)
     if depth is None:
         flat = [axis for axis in rest if axis.name in (DEPTH, PAGES)]
         if not flat and not single_image:
             raise UserError(
-                f"{path}: a single 2D image; expected a stack: save all pages in one file"
+                f"{path}: a single 2D image; expected a stack: save all pages in one file",
+                page=Page.axes,
             )
         depth = Axis(DEPTH, 1, 0)
     planes = start + depth.stride * np.arange(depth.length)
@@ -129,7 +135,9 @@ def line_up(path: Path, axes: Sequence[Axis], selection: Selection) -> NDArray[n
     frames = np.array([start])
     for axis in sorted(rest, key=lambda axis: axis.name != TIME):
         if axis.length > 1 and axis.name not in (TIME, DEPTH, PAGES):
-            raise UserError(f"{path}: {_described(rest)}; expected camera frames in time order")
+            raise UserError(
+                f"{path}: {_described(rest)}; expected camera frames in time order", page=Page.axes
+            )
         frames = (frames[:, None] + axis.stride * np.arange(axis.length)).ravel()
     return frames
 
@@ -169,7 +177,8 @@ def _renamed(path: Path, axes: Sequence[Axis]) -> list[Axis]:
     if any(axis.length > 1 and axis.name in (DEPTH, PAGES) for axis in axes):
         raise UserError(
             f"{path}: {_described(axes)}: its time points are stacks, and no planes: leave "
-            "`frames_are` out"
+            "`frames_are` out",
+            page=Page.axes,
         )
     return [axis._replace(name=DEPTH) if axis.name == name else axis for axis in axes]
 
@@ -179,10 +188,13 @@ def _no_stack(path: Path, axis: Axis) -> UserError:
     if axis.name == CHANNEL:
         return UserError(
             f"{found}; choose one, 0 to {axis.length - 1}, by `channel=N`; or, if they are planes, "
-            "views or frames in truth, say `frames_are=planes`"
+            "views or frames in truth, say `frames_are=planes`",
+            page=Page.axes,
         )
     return UserError(
-        f"{found}, which is no stack; if they are planes or views in truth, say `frames_are=planes`"
+        f"{found}, which is no stack; if they are planes or views in truth, say "
+        "`frames_are=planes`",
+        page=Page.axes,
     )
 
 

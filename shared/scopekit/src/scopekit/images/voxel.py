@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 
 VoxelSize = tuple[float, float, float]
 PartialVoxelSize = tuple[float | None, float | None, float | None]
@@ -109,6 +109,7 @@ def _step_um(path: Path, source: str, axis: str, told: Told) -> float | None:
     if not _FINEST_UM * 0.999 <= step <= _COARSEST_UM * 1.001:
         raise UserError(
             f"{path}: its {source} give a step of {value} {unit} along {axis}, which no light "
-            "microscope has; correct it (in ImageJ: Image > Properties), or export the file again"
+            "microscope has; correct it (in ImageJ: Image > Properties), or export the file again",
+            page=Page.files,
         )
     return step

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scopekit.checkpoints import write_checkpoint
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.progress import Advance, console, no_progress, progress_bar, say, say_progress
 from scopekit.signals import EndedBySignal
 from scopekit.training.muon import MuonAdam
@@ -222,7 +222,8 @@ class _Trainer:
                 raise
             raise UserError(
                 f"out of memory in {where}: lower {self.recipe.memory_settings}"
-                f"{self._kept(self.epoch)}"
+                f"{self._kept(self.epoch)}",
+                page=Page.training,
             ) from failure
         terms = self.world.mean(terms)
         self.scaler.unscale_(self.optimizer)
@@ -234,7 +235,8 @@ class _Trainer:
         ):
             raise UserError(
                 f"the loss is {terms['loss']:g}, its gradient {norm:g}, in {where}: look at that "
-                f"file, or lower {loop.rate_key} (now {self._rate():g}){self._kept(self.epoch)}"
+                f"file, or lower {loop.rate_key} (now {self._rate():g}){self._kept(self.epoch)}",
+                page=Page.training,
             )
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -267,7 +269,8 @@ class _Trainer:
         if not all(bool(p.isfinite().all()) for p in self.parameters):
             raise UserError(
                 f"the network's weights are NaN or infinite after epoch {self.epoch}: lower "
-                f"{loop.rate_key} (now {self._rate():g}){self._kept(self.epoch - 1)}"
+                f"{loop.rate_key} (now {self._rate():g}){self._kept(self.epoch - 1)}",
+                page=Page.training,
             )
         due = self.epoch == loop.epochs or self.epoch % loop.validate_every == 0
         if not due and loop.plateau is None and loop.early_stop is None:
@@ -281,7 +284,8 @@ class _Trainer:
         if found.lower_is_better and not math.isfinite(score):
             raise UserError(
                 f"{self.recipe.best_by} is {score:g} after epoch {self.epoch}: lower "
-                f"{loop.rate_key} (now {self._rate():g}){self._kept(self.epoch - 1)}"
+                f"{loop.rate_key} (now {self._rate():g}){self._kept(self.epoch - 1)}",
+                page=Page.training,
             )
         score = -score if found.lower_is_better else score
         self.losses.append(-score)

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.images.axes import (
     CHANNEL,
     DEPTH,
@@ -240,7 +240,8 @@ def _choose_series(
         if not alike:
             raise UserError(
                 f"{path}: its {len(positions)} images differ in size or type; choose one, 0 to "
-                f"{len(positions) - 1}, by `position=N`"
+                f"{len(positions) - 1}, by `position=N`",
+                page=Page.axes,
             )
     if len(positions) == 1:  # which may have positions itself
         return (positions[0],), False
@@ -258,7 +259,9 @@ def _axes(path: Path, series: tifffile.TiffPageSeries) -> tuple[Axis, ...]:
     if "S" in names and not ("C" not in names and _is_grey(series)):
         raise UserError(f"{path}: a colour image; export it as grey values")
     if not names.rstrip("S").endswith("YX") or names.count("Y") + names.count("X") > 2:
-        raise UserError(f"{path}: axes {series.axes} {series.shape}; expected images of Y and X")
+        raise UserError(
+            f"{path}: axes {series.axes} {series.shape}; expected images of Y and X", page=Page.axes
+        )
     leading = [(axis, n) for axis, n in sizes if axis not in "YX"]
     return stacked([_NAMES.get(axis, axis) for axis, _ in leading], [n for _, n in leading])
 
@@ -359,5 +362,6 @@ def _require_decoder(path: Path, series: tifffile.TiffPageSeries) -> None:
 def _not_decodable(path: Path) -> UserError:
     return UserError(
         f"{path}: its compression is not supported; save it uncompressed, or run "
-        "'pip install imagecodecs'"
+        "'pip install imagecodecs'",
+        page=Page.files,
     )
