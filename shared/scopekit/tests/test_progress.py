@@ -2,7 +2,7 @@ import pytest
 
 from scopekit import progress
 from scopekit.errors import UserError
-from scopekit.progress import one_log, progress_bar, say, say_progress
+from scopekit.progress import one_log, progress_bar, say, say_progress, say_time
 
 
 @pytest.fixture
@@ -41,14 +41,15 @@ def test_a_failure_leaves_no_bar_behind(capsys, terminal):
     assert "tiles" not in capsys.readouterr().err
 
 
-def test_a_log_gets_a_line_a_minute(capsys, clock):
+def test_a_log_gets_an_early_line_and_one_a_minute(capsys, clock):
     with progress_bar("series.tif", 100) as advance:
         for _ in range(13):
             clock[0] += 10
             with progress_bar("tiles", 1) as inner:
                 inner()
             advance()
-    lines = ["series.tif: 6/100, 0:15:40 left", "series.tif: 12/100, 0:14:40 left"]
+    left = {1: "0:16:30", 7: "0:15:30", 13: "0:14:30"}
+    lines = [f"series.tif: {done}/100, {told} left" for done, told in left.items()]
     assert capsys.readouterr().err.splitlines() == lines
 
 
@@ -74,7 +75,17 @@ def test_a_log_needs_no_line_after_one_of_an_epoch(capsys, clock):
                 clock[0] += 25
                 advance()
             say_progress(f"epoch {epoch} of 2")
-    assert capsys.readouterr().err.splitlines() == ["epoch 1 of 2", "epoch 2 of 2"]
+    early = "training: 1/4, 0:01:15 left"
+    assert capsys.readouterr().err.splitlines() == [early, "epoch 1 of 2", "epoch 2 of 2"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(9, ""), (44, "40 s"), (95, "2 min"), (5e4, "13.9 h")]
+)
+def test_time_is_told_of_what_takes_long(capsys, seconds, told):
+    say_time("cell.tif", seconds)
+    line = f"cell.tif: about {told} on this machine\n" if told else ""
+    assert capsys.readouterr().err == line
 
 
 def test_a_log_gets_lines_where_many_short_works_follow_one_another(capsys, clock):

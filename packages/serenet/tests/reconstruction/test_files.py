@@ -54,6 +54,11 @@ def test_files_and_folders(reconstruct, tmp_path, light_field, contents):
     assert contents(tmp_path / "out") == names
 
 
+def test_time_is_told_before_the_work(reconstruct, views_file, monkeypatch):
+    monkeypatch.setattr("serenet.reconstruction.frame.expected_seconds", lambda *_, **__: 130.0)
+    assert reconstruct(views_file).err.startswith("views.tif: about 2 min on this machine\n")
+
+
 def test_results_in_the_folder_of_the_inputs_are_no_inputs(reconstruct, tmp_path, light_field):
     folder = tmp_path / "out"
     folder.mkdir()

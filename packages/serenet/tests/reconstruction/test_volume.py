@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget
 from serenet import build_model, decompose
-from serenet.reconstruction.volume import plan_tiles, reconstruct
+from serenet.reconstruction import volume as of_volume
+from serenet.reconstruction.volume import expected_seconds, plan_tiles, reconstruct
 
 SCALE = 13 / 3
 
@@ -55,6 +56,18 @@ def test_rlnet_refocuses_views_of_which_the_99_99_percentile_is_1(views, shift):
 def test_dark_views_make_a_dark_input():
     prepared = build_model("rlnet").prepare(torch.zeros(2, 4, 4), torch.zeros(2, 3, 2), SCALE)
     assert torch.equal(prepared.values, torch.zeros(3, 4, 4))
+
+
+def test_time_is_that_of_a_small_part_times_the_pixels(random_model, shift, monkeypatch):
+    model = random_model("serenet", inChannels=3)
+    ticks = iter((5.0, 5.5))
+    monkeypatch.setattr(of_volume.time, "perf_counter", lambda: next(ticks))
+    views = torch.ones((3, 120, 144))
+    tiles = plan_tiles(model, (120, 144), 5, SCALE, MemoryBudget(10**10, 10**10))
+    assert len(tiles) == 1
+    assert expected_seconds(views, model, shift, SCALE, tiles) == pytest.approx(0.5 * 5 * 6)
+    # Soon done, no clock is looked at.
+    assert expected_seconds(views[:, :90, :90], model, shift, SCALE, tiles[:0]) == 0
 
 
 def test_nothing_is_negative(random_model, views, shift):

@@ -10,7 +10,7 @@ from tenet.data.small_phantom import tubes_and_solids
 from tenet.demo import image_of
 from tenet.enhancement import chunks, reimaging
 from tenet.enhancement import stack as enhancement
-from tenet.enhancement.stack import enhance
+from tenet.enhancement.stack import enhance, expected_seconds, plan_enhancement
 from tenet.network.jnet import JNet, hill
 from tenet.network.weights import load_model
 
@@ -34,6 +34,19 @@ def network(write_config):
 @pytest.fixture
 def small(network):
     return network()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_time_is_that_of_a_small_stack_times_the_voxels(demo, monkeypatch, own):
+    ticks = iter((5.0, 5.5))
+    monkeypatch.setattr(enhancement.time, "perf_counter", lambda: next(ticks))
+    shape = (32, 240, 240)
+    plan = plan_enhancement(demo, shape, MemoryBudget(10**10, 10**10))
+    assert len(plan.chunks) == 1
+    seconds = expected_seconds(demo, shape, plan, own=own)
+    # Seven times 400 000 voxels of the result are looked at, or a little less.
+    looking = 7 * 400_000 / (4 * 8 * 48 * 48) if own else 0
+    assert seconds == pytest.approx(0.5 * (4 * 5 * 5 + looking), rel=0.02)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,10 @@ from scopekit.errors import worded
 console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 _LINE_SECONDS = 60
+# What takes minutes is told so early.
+_FIRST_SECONDS = 5
+# Shorter work is done before one has read how long it takes.
+_WORTH_TELLING_SECONDS = 10
 
 
 class Advance(Protocol):
@@ -69,10 +73,15 @@ class _Count:
     done: int = 0
     note: str = ""
 
+    def left(self, now: float) -> float:
+        """Return the seconds that are left, 0 where that is not known yet."""
+        if not 0 < self.done < self.total:
+            return 0.0
+        return (now - self.started) / self.done * (self.total - self.done)
+
     def text(self, now: float) -> str:
         told = f"{self.description}: {self.done}/{self.total}"
-        if 0 < self.done < self.total:
-            left = (now - self.started) / self.done * (self.total - self.done)
+        if left := self.left(now):
             told += f", {timedelta(seconds=round(left))} left"
         return f"{told}, {self.note}" if self.note else told
 
@@ -83,12 +92,15 @@ class _Log:
 
     told: float
     counts: list[_Count] = field(default_factory=list)
+    is_silent: bool = True
 
     def tell(self) -> None:
-        """Print a line if a minute has passed since the last one."""
+        """Print a line if a minute has passed since the last one, the first earlier if need be."""
         now = time.monotonic()
-        if now - self.told >= _LINE_SECONDS:
-            self.told = now
+        long = any(count.left(now) >= _LINE_SECONDS for count in self.counts)
+        wait = _FIRST_SECONDS if self.is_silent and long else _LINE_SECONDS
+        if now - self.told >= wait:
+            self.told, self.is_silent = now, False
             console.print("; ".join(count.text(now) for count in self.counts))
 
 
@@ -100,7 +112,8 @@ def progress_bar(description: str, total: int) -> Iterator[Advance]:
     """Show a bar while the block runs; yield ``advance(steps=1, note="")``.
 
     Inside the block of another bar it appears below that one, and goes when its block ends.
-    Without a terminal, such as in a log file, a line is printed at most once a minute, of all bars.
+    Without a terminal, such as in a log file, a line is printed at most once a minute, of all bars;
+    the first one after seconds where minutes are left.
 
     Parameters
     ----------
@@ -192,4 +205,25 @@ def say_progress(message: str) -> None:
     """Print one line that tells how far the work is; a log needs no other for a minute."""
     say(message)
     if (log := _logged.get()) is not None:
-        log.told = time.monotonic()
+        log.told, log.is_silent = time.monotonic(), False
+
+
+def say_time(what: str, seconds: float) -> None:
+    """Say how long some work will take; nothing of what is soon done."""
+    if seconds >= _WORTH_TELLING_SECONDS:
+        say(f"{what}: about {in_words(seconds)} on this machine")
+
+
+def in_words(seconds: float) -> str:
+    """Return a rough time as one says it.
+
+    Examples
+    --------
+    >>> in_words(42), in_words(130), in_words(9000)
+    ('40 s', '2 min', '2.5 h')
+    """
+    if seconds < 55:
+        return f"{max(round(seconds, -1), 10):.0f} s"
+    if seconds < 5400:
+        return f"{max(round(seconds / 60), 1)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -126,6 +126,14 @@ def cut_field(
     ]
 
 
+def part_tile(
+    rows: tuple[int, int], columns: tuple[int, int], *, field: tuple[int, int], scale: float
+) -> Tile:
+    """Return a part of a field as a tile without surround."""
+    places = (_in_volume(core, n, scale) for core, n in zip((rows, columns), field, strict=True))
+    return Tile(rows, columns, *places)
+
+
 def _in_volume(core: tuple[int, int], n: int, scale: float) -> tuple[int, int]:
     size = round(n * scale)
     return round(core[0] * size / n), round(core[1] * size / n)

@@ -13,7 +13,7 @@ from optics import LightFieldMicroscope
 from scopekit.images.files import StackFile
 from scopekit.images.target import Target
 from scopekit.memory import memory_budget, to_cpu
-from scopekit.progress import progress_bar, say
+from scopekit.progress import progress_bar, say, say_time
 from serenet.aberrations.correlation import shift_views, view_shifts
 from serenet.aberrations.fit import aberration_shifts, fit_aberrations
 from serenet.aberrations.shift_map import write_shift_map
@@ -23,7 +23,7 @@ from serenet.deconvolution.windows import plan_windows, room_beside
 from serenet.networks.tiling import Tile
 from serenet.reconstruction.refinement import refine
 from serenet.reconstruction.setup import Setup
-from serenet.reconstruction.volume import plan_tiles, volume_parts
+from serenet.reconstruction.volume import expected_seconds, plan_tiles, volume_parts
 from serenet.views.brightness import (
     DIMMEST_PEAK,
     brightness_gain,
@@ -88,7 +88,7 @@ class FrameReconstructor:
                 f"reconstructed {gain:.3g} times brighter and scaled back"
             )
         record["brightness_gain"] = float(gain)
-        record["tiles"] = self._apply_network(views, gain, target, label)
+        record["tiles"] = self._apply_network(views, gain, target, stack, label)
         if self._options.refine:
             record["refinement"] = self._refine(views, target, label)
         if unit != 1 and self._setup.model.in_counts:
@@ -118,7 +118,9 @@ class FrameReconstructor:
         record["largest_shift_pixels"] = float(shifts.abs().max())
         return aligned, shifts, record
 
-    def _apply_network(self, views: Tensor, gain: float, target: Target, label: str) -> int:
+    def _apply_network(
+        self, views: Tensor, gain: float, target: Target, stack: StackFile, label: str
+    ) -> int:
         model, shift, scale = self._setup.model, self._setup.shift, self._microscope.lateral_scale
         half = self._options.half
         if gain != 1:
@@ -127,6 +129,8 @@ class FrameReconstructor:
             field = (views.shape[-2], views.shape[-1])
             budget = memory_budget(model.device, self._options.max_memory_gb)
             self._tiles = plan_tiles(model, field, target.shape[0], scale, budget, half=half)
+            seconds = expected_seconds(views, model, shift, scale, self._tiles, half=half)
+            say_time(stack.path.name, stack.n_frames * seconds)
         parts = volume_parts(views, model, shift, scale, self._tiles, half=half)
         with progress_bar(label, len(self._tiles)) as advance:
             for place, part in parts:

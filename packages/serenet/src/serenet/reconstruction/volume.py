@@ -4,6 +4,8 @@ The networks look only a few view pixels far, so tiles with that much surround g
 volume as one pass over the whole field: no blending, no seams.
 """
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -13,9 +15,14 @@ from scopekit.errors import UserError
 from scopekit.memory import MemoryBudget, memory_budget
 from scopekit.progress import OnProgress, counted
 from serenet.networks.base import Network, Prepared, VolumeNetwork, compute
-from serenet.networks.tiling import Tile, cut_field, volume_shape
+from serenet.networks.tiling import Tile, cut_field, part_tile, volume_shape
 
 Place = tuple[slice, slice, slice]
+
+# View pixels a side that a time is taken from: a third of a second of a CPU, of all that ship.
+_TIMED_SIDE = 24
+# Less work than so many times that is soon done.
+_WORTH_TIMING = 20
 
 
 def plan_tiles(
@@ -82,6 +89,37 @@ def volume_parts(
     prepared = model.prepare(views, shift, scale).to(model.device)
     for tile in tiles:
         yield tile.place, tile_of_volume(prepared, model, tile, half=half)
+
+
+@torch.no_grad()
+def expected_seconds(
+    views: Tensor,
+    model: VolumeNetwork,
+    shift: Tensor | None,
+    scale: float,
+    tiles: Sequence[Tile],
+    *,
+    half: bool = False,
+) -> float:
+    """Return how long `volume_parts` will take on a CPU, by the time of a small part.
+
+    0 where that is soon done, or on another device.
+    """
+    field = (views.shape[-2], views.shape[-1])
+    middle = [((n - min(n, _TIMED_SIDE)) // 2, min(n, _TIMED_SIDE)) for n in field]
+    part = part_tile(*((first, first + n) for first, n in middle), field=field, scale=scale)
+    ratio = sum(map(_n_pixels, tiles)) / _n_pixels(part)
+    if model.device.type != "cpu" or ratio < _WORTH_TIMING:
+        return 0.0
+    prepared = model.prepare(views, shift, scale)
+    tile_of_volume(prepared, model, part, half=half)  # what is first done takes longer
+    started = time.perf_counter()
+    tile_of_volume(prepared, model, part, half=half)
+    return ratio * (time.perf_counter() - started)
+
+
+def _n_pixels(tile: Tile) -> int:
+    return math.prod(stop - start for start, stop in (tile.rows, tile.columns))
 
 
 def tile_of_volume(prepared: Prepared, model: VolumeNetwork, tile: Tile, *, half: bool) -> Tensor:

@@ -13,11 +13,17 @@ from scopekit.images.files import VoxelSize
 from scopekit.images.plane_file import PlaneFile, scaled_to_uint16
 from scopekit.memory import memory_budget
 from scopekit.preview import save_preview
-from scopekit.progress import progress_bar, say
+from scopekit.progress import progress_bar, say, say_time
 from scopekit.settings import write_yaml
 from tenet.data.recordings import RecordingFile
 from tenet.data.value_range import ValueRange, scale_of
-from tenet.enhancement.stack import enhance_into, fine_shape, own_range, plan_enhancement
+from tenet.enhancement.stack import (
+    enhance_into,
+    expected_seconds,
+    fine_shape,
+    own_range,
+    plan_enhancement,
+)
 from tenet.network.jnet import JNet
 from tenet.objects.labelling import Labels, label_on_disk, plane_slabs
 from tenet.objects.table import measured_objects, write_table
@@ -111,7 +117,10 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
     volume, least, largest = copy_recorded(task.recording, task.frame, folder / "recorded.raw")
     where, full_scale = task.where, task.recording.full_scale
     value_range = scale_of(where, least, largest, options.value_range, full_scale)
-    if options.value_range is None:
+    plan = plan_enhancement(model, volume.shape, memory_budget(model.device, options.max_memory_gb))
+    own = options.value_range is None
+    say_time(task.label, expected_seconds(model, volume.shape, plan, own=own))
+    if own:
         found = own_range(model, volume)
         if found is not None:
             value_range = found
@@ -125,7 +134,6 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
             _IMAGES, (fine, fine, volume.shape), (fine_um, fine_um, task.voxel_um), strict=True
         )
     ]
-    plan = plan_enhancement(model, volume.shape, memory_budget(model.device, options.max_memory_gb))
     with progress_bar(task.label, plan.steps) as advance:
         enhance_into(
             model, volume, value_range, structure, brightness, reconstruction, plan, advance

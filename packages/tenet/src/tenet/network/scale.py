@@ -53,6 +53,13 @@ def find_scale(model: JNet, volume: Planes) -> ValueRange | None:
     return _scale_of(model, *_brightest_part(volume, _part_shape(model, volume.shape)))
 
 
+def voxels_looked_at(model: JNet, shape: tuple[int, ...]) -> int:
+    """Return how many voxels `find_scale` makes in all of a recording of that shape."""
+    if not model.params.any_scale:
+        return 0
+    return _STEPS * model.image.scale * math.prod(_part_shape(model, shape))
+
+
 def _scale_of(model: JNet, part: Array, dark: float, bright: float) -> ValueRange | None:
     if not bright > dark:
         return None
