@@ -1,5 +1,5 @@
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from scopekit.errors import UserError
 from scopekit.settings import (
@@ -89,6 +89,20 @@ def test_faults_tell_the_key_the_value_and_what_is_allowed(content, message):
     with pytest.raises(ValidationError) as failure:
         Outer.model_validate(content)
     assert describe_faults(failure.value, Outer) == message
+
+
+def test_a_fault_that_names_its_key_is_told_once():
+    class Named(BaseModel):
+        width_um: float
+
+        @field_validator("width_um")
+        @classmethod
+        def _check(cls, value):
+            raise ValueError(f"width_um is {value:g}; it must lie below 2 um")
+
+    with pytest.raises(ValidationError) as failure:
+        Named(width_um=5)
+    assert describe_faults(failure.value, Named) == "width_um is 5; it must lie below 2 um"
 
 
 def test_json_is_read_with_clear_errors(tmp_path):

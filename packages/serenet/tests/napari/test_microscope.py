@@ -25,6 +25,7 @@ def test_form_shows_what_the_optics_imply(widget):
 @pytest.mark.parametrize(
     ("field", "text", "told"),
     [
+        ("wavelength_um", "525", "not yet: wavelength_um is 525; it must"),
         ("wavelength_um", "525", "Is it in nm? Then give 0.525"),
         ("numerical_aperture", "1.6", "below refractive_index"),
         ("n_num", "14", "must be odd"),

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import yaml
 
 import serenet
-from optics import open_psf
+from optics import open_psf, presets
 
 pytest.importorskip("napari", reason="napari is not installed: run nox -s napari")
 
@@ -81,6 +82,17 @@ def test_network_by_the_name_of_a_microscope_and_refinement(viewer, widget, clic
     assert "3 x 52 x 61 voxels" in done(widget)
     assert viewer.layers["views refined"].data.max() > 0
     assert tuple(viewer.layers["views"].scale[1:]) == pytest.approx((0.5291, 0.5291), abs=1e-4)
+
+
+def test_views_of_a_microscope_of_ones_own_are_deconvolved(viewer, widget, tmp_path):
+    assert widget.method.value == "network"
+    content = presets["nnum13"].model_dump(mode="json", exclude={"views"})
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    about = {"serenet": {"kind": "views", "optics": str(tmp_path / "mine.yaml")}}
+    mine = viewer.add_image(np.ones((49, 8, 8)), name="mine", metadata=about)
+    widget.views.value = mine
+    assert widget.method.value == "deconvolution"
+    assert widget.microscope.source == tmp_path / "mine.yaml"
 
 
 def test_cancel_leaves_the_viewer_as_it_was(viewer, widget, click, done):

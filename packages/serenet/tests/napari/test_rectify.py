@@ -67,6 +67,13 @@ def test_frame_becomes_views_under_a_lattice(viewer, widget, frames, microscope,
     assert views.scale[-1] == pytest.approx(serenet.load_microscope(microscope).view_pixel_um)
 
 
+def test_frames_are_told_apart_by_their_names(viewer, dock):
+    widget = dock("Rectify")
+    viewer.open_sample("serenet", "guv")
+    assert (widget.flat.value.name, widget.raw.value.name) == ("radiometry_frame", "light_field")
+    assert widget.dark.value is None
+
+
 def test_calibration_is_kept_and_used_for_the_next_frame(
     viewer, widget, frames, click, done, tmp_path
 ):

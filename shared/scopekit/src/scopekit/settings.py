@@ -181,6 +181,9 @@ def describe_faults(failure: ValidationError, model: type[BaseModel]) -> str:
                 text = error["msg"].removeprefix("Value error, ")
                 if error["type"] == "model_type":
                     text = "expected 'name: value' lines"
+            if text.startswith(f"{where} is "):  # names key and value itself
+                lines.setdefault(where, text)
+                continue
             if not isinstance(error["input"], dict):
                 text += f" (now {_SHORT.repr(error['input'])})"
         lines.setdefault(where, f"{where}: {text}" if where else text)

@@ -1,5 +1,6 @@
 """The widget *Reconstruct*: views to a volume, a part first, beside the refocused views."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,10 +123,13 @@ class Reconstruct(Container):
         self.updates.visible = self.method.value == REFINED
 
     def _take_optics(self) -> None:
-        """Choose the optics that the views bring along."""
+        """Choose the optics that the views bring along, and what can be done with them."""
         source = optics_of(self.views.value)
-        if source is not None:
-            self.microscope.choose(source)
+        if source is None:
+            return
+        self.microscope.choose(source)
+        if Path(source).suffix in (".yaml", ".yml"):  # no network of it ships
+            self.method.value = DECONVOLVED
 
     def _measure_planes(self) -> None:
         """Let the slider of planes reach over those of the microscope."""

@@ -21,6 +21,8 @@ from serenet.rectification.files import calibration_of, mean_frame, read_calibra
 from serenet.rectification.lattice import Lattice, find_lattice
 
 _LATTICE = "microlenses"
+# What files of homogeneous light are called.
+_FLAT_NAMES = ("flat", "radiometry", "white")
 Frame = NDArray[np.float32]
 
 
@@ -47,9 +49,10 @@ class Rectify(Container):
     def __init__(self, napari_viewer: Any) -> None:
         self._viewer = napari_viewer
         self._lattice: tuple[Any, Any, Lattice] | None = None
-        self.raw = layer_box(napari_viewer, "raw", "raw frames", _is_frame)
-        self.flat = layer_box(napari_viewer, "flat", "flat frame", _is_frame)
-        self.dark = layer_box(napari_viewer, "dark", "dark frame", _is_frame, needed=False)
+        viewer = napari_viewer
+        self.raw = layer_box(viewer, "raw", "raw frames", _is_frame, by_itself=_is_raw)
+        self.flat = layer_box(viewer, "flat", "flat frame", _is_frame, by_itself=_is_flat)
+        self.dark = layer_box(viewer, "dark", "dark frame", _is_frame, by_itself=lambda _: False)
         self.flat.tooltip = "Homogeneous fluorescence through the same microlenses."
         self.dark.tooltip = "Without light; may be left out."
         self.microscope = microscope_choice(with_psf=False)
@@ -191,6 +194,14 @@ def _is_frame(layer: Any) -> bool:
     """Whether a layer is a camera frame, or a series of them."""
     kind = layer.metadata.get("serenet", {}).get("kind", "frame")
     return type(layer).__name__ == "Image" and layer.ndim in (2, 3) and kind in ("frame", "volume")
+
+
+def _is_flat(layer: Any) -> bool:
+    return any(name in layer.name.lower() for name in _FLAT_NAMES)
+
+
+def _is_raw(layer: Any) -> bool:
+    return not _is_flat(layer) and "dark" not in layer.name.lower()
 
 
 def _mean(layer: Any) -> Frame:

@@ -77,7 +77,12 @@ class NamedOrFile:
 
 
 def layer_box(
-    viewer: Any, name: str, label: str, fits: Callable[[Any], bool], *, needed: bool = True
+    viewer: Any,
+    name: str,
+    label: str,
+    fits: Callable[[Any], bool],
+    *,
+    by_itself: Callable[[Any], bool] = lambda _: True,
 ) -> ComboBox:
     """Return a box to choose one of the viewer's layers that fit; it follows the viewer.
 
@@ -89,8 +94,8 @@ def layer_box(
         Of the box.
     fits
         Whether a layer can be chosen.
-    needed
-        Whether one is chosen from the start.
+    by_itself
+        Which of them may be chosen before the user chooses.
     """
     box = ComboBox(
         name=name,
@@ -102,8 +107,8 @@ def layer_box(
 
     def renew() -> None:
         box.reset_choices()
-        if needed and box.value is None and len(box.choices) > 1:
-            box.value = next(c for c in box.choices if c is not None)
+        if box.value is None:
+            box.value = next((c for c in box.choices if c is not None and by_itself(c)), None)
 
     def forget() -> None:
         for event in events:
