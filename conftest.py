@@ -33,6 +33,15 @@ def reference() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is computed or fetched out of the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for program in ("SERENET", "TENET"):
+            patch.setenv(f"{program}_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
 @pytest.fixture
 def run_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from optics import LightFieldMicroscope
 from optics.convolution import padded_size
-from optics.lightfield.psf import finer_voxels
+from optics.lightfield.octants import finer_voxels
 from scopekit.errors import Page, UserError
 from scopekit.memory import GB, MemoryBudget
 from serenet.deconvolution.operators import transfer_copies
@@ -16,8 +16,9 @@ from serenet.views.psf import TOGETHER
 # Volumes held at once: start, estimate, last one, update, sensitivity; with total variation.
 _VOLUMES = 5
 _VOLUMES_TV = 8
-# Copies of one view's PSF while it is made, those made and taken with it; buffers of transforms.
-_PSFS = 5 + TOGETHER
+# Copies of one view's PSF: while it is made, perhaps of finer voxels; and those taken together.
+_PSFS_MADE = 4
+_PSFS = 4 + TOGETHER
 _BUFFERS = 64e6
 # The rest is for libraries that load later and for what the allocator keeps.
 _PLANNED = 0.8
@@ -146,7 +147,7 @@ def _bytes_of_window(
     height, width = volume_yx
     volumes = (_VOLUMES_TV if tv else _VOLUMES) * height * width
     transfer = padded_size(height, psf_size) * (padded_size(width, psf_size) + 2)
-    psfs = _PSFS * finer_voxels(microscope) ** 2
+    psfs = _PSFS + _PSFS_MADE * finer_voxels(microscope) ** 2
     values = volumes + transfer_copies(microscope) * transfer + psfs * psf_size**2
     return 4 * len(microscope.depths_um) * values + _BUFFERS
 

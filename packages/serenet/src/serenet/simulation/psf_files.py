@@ -7,6 +7,7 @@ from pathlib import Path
 from optics import LightFieldMicroscope, lateral_band_limit, phase_space_psf, write_psf
 from scopekit.errors import UserError
 from scopekit.outputs import require_new, require_space, whole_file
+from serenet.views.kept_psf import ComputedPSF
 from serenet.views.microscope import load_microscope
 
 _TOLD_DEPTHS = 6
@@ -60,7 +61,10 @@ def make_psf(
         resolved = resolved.with_all_views()
     with whole_file(out, overwrite=overwrite) as partial:
         _take_space(partial, len(resolved.views) * len(resolved.depths_um) * size**2 * 4)
-        psf = phase_space_psf(resolved, size=size, aberrations=coefficients)
+        if coefficients:
+            psf = phase_space_psf(resolved, size=size, aberrations=coefficients)
+        else:
+            psf = ComputedPSF(resolved, size).whole()
         write_psf(partial, psf, resolved, coefficients)
     return resolved
 

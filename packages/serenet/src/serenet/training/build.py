@@ -16,7 +16,6 @@ from optics import (
     BandLimitedOperator,
     LightFieldMicroscope,
     LightFieldOperator,
-    phase_space_psf,
     psf_shift,
     volume_size,
 )
@@ -42,6 +41,7 @@ from serenet.training.sections import Data
 from serenet.training.serenet_family import AxialFineTuning, Projector, SelfSupervised, Supervised
 from serenet.training.settings import Method, TrainingSettings
 from serenet.training.teacher import open_teachers, write_teachers
+from serenet.views.kept_psf import ComputedPSF
 from serenet.views.microscope import load_microscope
 from serenet.views.psf import psf_of_views
 from serenet.views.scan import SIDE
@@ -199,7 +199,7 @@ def _microscope(settings: TrainingSettings) -> tuple[LightFieldMicroscope, Calla
     if settings.psf is not None:
         view_psf, microscope = psf_of_views(settings.psf, microscope)
         return microscope, lambda: torch.cat([view_psf(a) for a in range(len(microscope.views))])
-    return microscope, lambda: phase_space_psf(microscope, size=settings.psf_size)
+    return microscope, lambda: ComputedPSF(microscope, settings.psf_size).whole()
 
 
 def _views_in_use(microscope: LightFieldMicroscope) -> LightFieldMicroscope:

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optics import LightFieldMicroscope, PSFFile, phase_space_psf, presets, psf_shift
+from optics import LightFieldMicroscope, PSFFile, presets, psf_shift
 from scopekit.checkpoints import read_checkpoint
 from scopekit.errors import UserError
 from scopekit.progress import say
+from serenet.views.kept_psf import ComputedPSF
 from serenet.views.microscope import (
     microscope_for_model,
     open_psf_file,
@@ -24,10 +25,8 @@ from serenet.views.microscope import (
     require_views,
 )
 
-_DEPTHS_AT_ONCE = 9
-
 TOGETHER = 3
-"""Most views that are taken at a time, and whose PSFs are computed at once."""
+"""Most views that are taken at a time."""
 
 ViewPSF = Callable[[int], Tensor]
 """``view_psf(channel)`` gives (1, D, h, w) for a channel of the microscope's views."""
@@ -53,7 +52,7 @@ def psf_of_views(
     if psf is None:
         if told is None:
             raise UserError("give the PSF as a file, or the microscope to compute it for")
-        return _computed(told), told
+        return ComputedPSF(told), told
     file = open_psf_file(psf, told)
     require_same_microscope(file, told)
     # A file of all views serves for those of the microscope.
@@ -75,32 +74,6 @@ def view_groups(microscope: LightFieldMicroscope) -> list[list[int]]:
     order = microscope.oblique_first
     count = len(order) if microscope.scanning > 1 else -(-len(order) // TOGETHER)
     return [order[first::count] for first in range(count)]
-
-
-def _computed(microscope: LightFieldMicroscope) -> ViewPSF:
-    """Return PSFs that are computed when they are asked for.
-
-    Views at one distance from the axis are mirror images, and cost as little together as one. In
-    the order that deconvolution takes those of a scan they follow one another.
-    """
-    groups = view_groups(microscope)
-    views, middle, n_num = microscope.views, microscope.n_num // 2, microscope.n_num
-    distances = [(a // n_num - middle) ** 2 + (a % n_num - middle) ** 2 for a in views]
-    made: dict[int, Tensor] = {}
-
-    def view_psf(channel: int) -> Tensor:
-        if channel not in made:
-            made.clear()
-            chosen = next(group for group in groups if channel in group)
-            if len(chosen) == 1:
-                alike = [c for c, far in enumerate(distances) if far == distances[channel]]
-                first = alike.index(channel)
-                chosen = alike[first : first + TOGETHER]
-            psf = phase_space_psf(microscope, views=[views[c] for c in chosen])
-            made.update(zip(chosen, psf.split(1), strict=True))
-        return made[channel]
-
-    return view_psf
 
 
 def _from_file(file: PSFFile, channels: list[int]) -> ViewPSF:
@@ -169,15 +142,9 @@ def _views_usually_used(psf: Path | None, told: LightFieldMicroscope | None) -> 
 
 
 def _computed_shift(microscope: LightFieldMicroscope) -> Tensor:
-    """Return the PSF shift without holding the PSF of all depths."""
-    depths = torch.tensor(microscope.depths_um)
-    # +z and -z are computed together, one from the other.
-    parts = torch.split(depths.abs().argsort(stable=True), _DEPTHS_AT_ONCE)
-    shift = torch.empty((len(microscope.views), len(depths), 2))
-    for part in parts:
-        psf = phase_space_psf(microscope, depths_um=[microscope.depths_um[d] for d in part])
-        shift[:, part] = psf_shift(psf)
-    return shift
+    """Return the PSF shift without holding the PSF of all views."""
+    view_psf = ComputedPSF(microscope)
+    return torch.cat([psf_shift(view_psf(a)) for a in range(len(microscope.views))])
 
 
 def _shift_from_psf(

@@ -4,19 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from scipy.special import roots_legendre
 from torch import Tensor
 
 from optics.aberrations import Aberrations, largest_slope, wavefront, zernike_coefficients
 from optics.errors import OpticsError
 from optics.lightfield.microscope import LightFieldMicroscope, view_coordinates
+from optics.lightfield.octants import OctantPSF, block_sums, finer_voxels
+from optics.lightfield.pupil import FADED, confined_pupil, window_transform
 
-# Where the fading of the field and of its transform ends, in its widths: 1e-5 of the PSF.
-_FADED = 2.5
 # Zernike polynomials grow beyond the pupil: a confined one may end here, in its radii.
 _ABERRATED_END = 1.25
 _MOST_FREQUENCIES = 700
-_FINE_ENOUGH = 11  # samples a lens
 
 
 def phase_space_psf(
@@ -96,56 +94,19 @@ def phase_space_psf(
     if any(not 0 <= a < microscope.n_num**2 for a in selected):
         raise OpticsError(f"views must lie between 0 and {microscope.n_num**2 - 1}")
 
-    refining = finer_voxels(microscope)
-    if refining > 1:
-        return _over_voxels(microscope, depths, selected, size, refining, aberrations)
-    signed = view_coordinates(selected, microscope.n_num)
     coefficients = zernike_coefficients(aberrations or {})
     if coefficients:
+        refining = finer_voxels(microscope)
+        if refining > 1:
+            return _over_voxels(microscope, depths, selected, size, refining, aberrations)
+        signed = view_coordinates(selected, microscope.n_num)
         return _aberrated_psf(microscope, depths, signed, size, coefficients)
-    half = size // 2
-    # An even support is an odd one without its last row and column.
-    positions = torch.arange(-half, half + 1, dtype=torch.float64) * microscope.pixel_um
-    distances = sorted({abs(z) for z in depths})
-    reach_um = (
-        half * microscope.pixel_um + microscope.microlens_pitch_um / microscope.magnification / 2
-    )
-    frequency, pupil = _confined_pupil(microscope, distances, reach_um)
-    windows = {
-        order: _folded_window(microscope, positions, frequency, order)
-        for order in {abs(n) for pair in signed for n in pair}
-    }
-    octants: dict[tuple[int, int], list[int]] = {}
-    for a, (u, v) in enumerate(signed):
-        octants.setdefault((max(abs(u), abs(v)), min(abs(u), abs(v))), []).append(a)
-
-    out = torch.empty((len(selected), len(depths), size, size), dtype=torch.float32)
-    written = out.numpy()  # NumPy mirrors without a copy
-    plane = [distances.index(abs(z)) for z in depths]
-    for (u_octant, v_octant), members in octants.items():
-        field = windows[u_octant] @ pupil @ windows[v_octant].T
-        images = field.real.square().addcmul_(field.imag, field.imag).numpy()
+    octants = OctantPSF(microscope, depths, selected, size)
+    out = torch.empty((len(selected), len(depths), size, size))
+    for members, images in zip(octants.members, octants.images(), strict=True):
         for a in members:
-            u, v = signed[a]
-            upright = images if abs(u) >= abs(v) else images.transpose(0, 2, 1)
-            for d, z in enumerate(depths):
-                # -z turns the image by 180 degrees.
-                y_step = -1 if (u < 0) != (z < 0) else 1
-                x_step = -1 if (v < 0) != (z < 0) else 1
-                written[a, d] = upright[plane[d], ::y_step, ::x_step][:size, :size]
+            out[a] = octants.mirrored(images, a)
     return out
-
-
-def finer_voxels(microscope: LightFieldMicroscope) -> int:
-    """Return how many samples a voxel side a PSF is the sum over: 1, or odd for coarse voxels.
-
-    Samples of a point cannot stand for voxels of a fifth of a lens: near the focal plane the PSF
-    ends abruptly, and views would seem up to 18 % brighter or dimmer than they are.
-    """
-    side = microscope.voxels_a_lens
-    if side >= min(_FINE_ENOUGH, microscope.n_num):
-        return 1
-    return 2 * math.ceil((_FINE_ENOUGH / side - 1) / 2) + 1
 
 
 def _over_voxels(
@@ -162,8 +123,7 @@ def _over_voxels(
     out = torch.empty((len(views), len(depths), size, size))
     for part, view in zip(out, views, strict=True):
         samples = phase_space_psf(fine, depths, [view], refining * odd, aberrations)[0]
-        blocks = samples.unflatten(2, (odd, refining)).unflatten(1, (odd, refining))
-        part.copy_(blocks.sum((2, 4))[:, :size, :size])
+        part.copy_(block_sums(samples, refining)[:, :size, :size])
     return out
 
 
@@ -187,18 +147,18 @@ def _aberrated_psf(
         half * microscope.pixel_um + microscope.microlens_pitch_um / microscope.magnification / 2
     )
     distances = sorted({abs(z) for z in depths})
-    least_fade_um = _FADED / (math.pi * (_ABERRATED_END - 1) * limit)
+    least_fade_um = FADED / (math.pi * (_ABERRATED_END - 1) * limit)
     if 2 * limit * (reach_um + moved_um) > _MOST_FREQUENCIES:
         raise OpticsError(
             f"the aberrations move light by up to {moved_um:.3g} um: give smaller coefficients"
         )
-    frequency, pupil = _confined_pupil(microscope, distances, reach_um + moved_um, least_fade_um)
+    frequency, pupil = confined_pupil(microscope, distances, reach_um + moved_um, least_fade_um)
     index = torch.arange(1 - len(frequency), len(frequency))
     f = frequency[index.abs()] * index.sign()
     waves = wavefront(coefficients, f[:, None] / limit, f / limit)
     turned = torch.exp(2j * math.pi * waves).to(torch.complex64)
     windows = {
-        order: _window_transform(microscope, positions, f, order).to(torch.complex64)
+        order: window_transform(microscope, positions, f, order).to(torch.complex64)
         for order in {n for pair in signed for n in pair}
     }
     rows: dict[int, list[int]] = {}
@@ -215,80 +175,6 @@ def _aberrated_psf(
                 field = half_way @ windows[signed[a][1]].T
                 torch.addcmul(field.real.square(), field.imag, field.imag, out=out[a, d])
     return out
-
-
-def _confined_pupil(
-    microscope: LightFieldMicroscope,
-    distances_um: Sequence[float],
-    reach_um: float,
-    least_fade_um: float = 0.0,
-) -> tuple[Tensor, Tensor]:
-    """Return frequencies (J,) from 0 and, over them, the pupil (Z, J, J), complex64.
-
-    Sampling makes the field periodic, and the tails of a hard edge and of defocus decay too
-    slowly for any practical period. So the field is computed over its radius, faded out beyond
-    the square of half side ``reach_um``, and transformed back: a smooth pupil, which ends a
-    little outside NA / lambda.
-    """
-    wave = microscope.refractive_index / microscope.wavelength_um
-    limit = microscope.numerical_aperture / microscope.wavelength_um
-    # Fading widens the period and the pupil; this width costs least.
-    fade_um = max(0.5 * math.sqrt(reach_um / limit), least_fade_um)
-    end_um = math.sqrt(2) * reach_um + 2 * _FADED * fade_um
-    end = limit + _FADED / (math.pi * fade_um)
-
-    defocus = max(distances_um) * (wave - math.sqrt(wave**2 - limit**2))
-    rho, rho_weight = _quadrature(limit, defocus + limit * end_um)
-    radius, radius_weight = _quadrature(end_um, (limit + end) * end_um)
-    step = 1 / (reach_um + end_um)
-    index = torch.arange(math.floor(end / step) + 1)
-    index2 = index[:, None] ** 2 + index**2
-    inside = index2 <= (end / step) ** 2
-    different, place = torch.unique(index2[inside], return_inverse=True)
-
-    bessel = torch.special.bessel_j0
-    to_field = bessel(2 * math.pi * rho[:, None] * radius)
-    fading = torch.erfc((radius - end_um) / fade_um + _FADED) / 2
-    to_pupil = bessel(2 * math.pi * step * radius[:, None] * different.sqrt())
-    smoothed = (to_field * (4 * math.pi**2 * fading * radius_weight)) @ to_pupil
-    turns = torch.tensor(distances_um, dtype=torch.float64)[:, None] * (wave**2 - rho**2).sqrt()
-    values = (torch.exp(2j * math.pi * turns) * rho_weight) @ smoothed.to(torch.complex128)
-
-    # The central view's sum over all pixels, by Parseval; its angles repeat in every quadrant.
-    window_um = microscope.microlens_pitch_um / microscope.magnification
-    angle = math.pi / 2 * torch.linspace(0, 1, 257, dtype=torch.float64)[1:, None]
-    window = torch.sinc(rho * angle.cos() * window_um) * torch.sinc(rho * angle.sin() * window_um)
-    power = 2 * math.pi * float((window**2 @ rho_weight).mean()) / microscope.pixel_um**2
-    pupil = torch.zeros((len(distances_um), *inside.shape), dtype=torch.complex64)
-    pupil[:, inside] = (values[:, place] * (step**2 / math.sqrt(power))).to(torch.complex64)
-    return index * step, pupil
-
-
-def _quadrature(end: float, turns: float) -> tuple[Tensor, Tensor]:
-    """Return radii and weights of ``int_0^end f(r) r dr`` for a phase of f of so many turns."""
-    # A quarter of a node per radian is the limit.
-    nodes, weights = roots_legendre(int(2 * turns) + 40)
-    radius = torch.from_numpy(end / 2 * (nodes + 1))
-    return radius, torch.from_numpy(end / 2 * weights) * radius
-
-
-def _folded_window(
-    microscope: LightFieldMicroscope, positions: Tensor, frequency: Tensor, order: int
-) -> Tensor:
-    """Return (positions, J), complex64: `_window_transform` with +f and -f added."""
-    folded = _window_transform(microscope, positions, frequency, order)
-    folded += _window_transform(microscope, positions, -frequency, order)
-    folded[:, 0] /= 2  # f = 0 is its own mirror image
-    return folded.to(torch.complex64)
-
-
-def _window_transform(
-    microscope: LightFieldMicroscope, positions: Tensor, frequency: Tensor, order: int
-) -> Tensor:
-    """Return (positions, J): the window's transform at f times ``exp(2 pi i f x)``."""
-    window_um = microscope.microlens_pitch_um / microscope.magnification
-    seen = torch.sinc((frequency - order * microscope.view_step) * window_um)
-    return torch.exp(2j * math.pi * positions[:, None] * frequency) * seen
 
 
 def psf_shift(psf: Tensor) -> Tensor:
