@@ -1,13 +1,16 @@
+import math
 from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 
+from scopekit import memory
 from scopekit.errors import UserError
 from scopekit.memory import GB, choose_device, float64_device, memory_budget, to_cpu
 
 CPU = torch.device("cpu")
+free_in_groups = memory._free_in_groups
 
 
 def test_a_named_budget_bounds_the_whole_process():
@@ -15,6 +18,14 @@ def test_a_named_budget_bounds_the_whole_process():
     assert budget.total == 500 * GB
     held = psutil.Process().memory_info().rss
     assert budget.available == pytest.approx(500 * GB - held, abs=0.2 * GB)
+
+
+@pytest.fixture(autouse=True)
+def no_limits(monkeypatch):
+    """Leave out the limits of where the tests run."""
+    monkeypatch.setattr(memory, "_free_in_groups", lambda: math.inf)
+    for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -83,3 +94,58 @@ def test_float64_is_computed_where_the_device_has_it():
     assert float64_device(torch.zeros(1)) == CPU
     on_apple = SimpleNamespace(device=torch.device("mps", 0))
     assert float64_device(on_apple) == CPU
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "group"),
+    [
+        (2, "0::/job/step", "job/step"),
+        (2, "0::/job/step", "job"),  # a limit of the group around it
+        (2, "0::/", ""),  # within a container
+        (1, "5:cpu,memory:/job", "memory/job"),
+        (1, "5:memory:/of/the/host", "memory"),  # within a container
+    ],
+)
+def test_control_groups_limit_what_is_free(tmp_path, kind, line, group):
+    limit_file, usage_file, cached = memory._GROUP_FILES[kind]
+    told = tmp_path / "cgroup"
+    told.write_text(f"7:pids:/job\n{line}\n")
+    folder = tmp_path / group
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / usage_file).write_text("700\n")
+    (folder / "memory.stat").write_text(f"anon 500\n{cached} 150\nother 5\n")
+    (folder / limit_file).write_text("max\n" if kind == 2 else f"{2**63 - 4096}\n")
+    assert free_in_groups(told, tmp_path) > 2**62
+    (folder / limit_file).write_text("1000\n")
+    assert free_in_groups(told, tmp_path) == 450
+    assert free_in_groups(tmp_path / "none", tmp_path) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, math.inf),
+        ({"SLURM_MEM_PER_NODE": "4096"}, 4096 * 2**20),
+        ({"SLURM_MEM_PER_NODE": "4G"}, 4 * 2**30),
+        ({"SLURM_MEM_PER_NODE": "0"}, math.inf),
+        ({"SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_ON_NODE": "8"}, 8000 * 2**20),
+        ({"SLURM_MEM_PER_CPU": "1000"}, math.inf),
+        ({"SLURM_MEM_PER_NODE": "what"}, math.inf),
+    ],
+)
+def test_the_memory_of_a_slurm_job(environment, expected):
+    assert memory._slurm_memory(environment) == expected
+
+
+def test_limits_count_as_the_machines(monkeypatch):
+    used = psutil.Process().memory_info().rss
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", str(round(used / 2**20 + 100)))
+    assert memory_budget(CPU).available < 100 * 2**20
+    monkeypatch.delenv("SLURM_MEM_PER_NODE")
+    monkeypatch.setattr(memory, "_free_in_groups", lambda: 50e6)
+    assert memory_budget(CPU).available <= 40e6
+    monkeypatch.setattr(memory, "_free_in_groups", lambda: math.inf)  # again
+    monkeypatch.setattr(memory, "_share", math.inf)  # restored afterwards
+    memory.take_share(used + 30e6)
+    assert memory_budget(CPU).available < 30e6
+    assert memory_budget(CPU, used / 1e9 + 1).available > 0.9e9

@@ -247,6 +247,7 @@ def richardson_lucy(
                 estimate, subset, background=background, exponent=exponent, tv_weight=tv_weight
             )
             fits.append(fit)
+            del subset  # its operator and sensitivity, before the next are made
         if not fits:
             raise OpticsError("there is no subset of the data to deconvolve")
         if on_sweep is not None and on_sweep(sweep + 1, estimate, sum(fits) / len(fits)):

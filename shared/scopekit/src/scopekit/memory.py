@@ -2,8 +2,12 @@
 
 import ctypes
 import math
+import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -15,6 +19,16 @@ GB = 1e9
 _SHARE_OF_FREE = 0.8
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _LARGE_BLOCK = 4 * 2**20
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}  # of SLURM
+_GROUPS = Path("/sys/fs/cgroup")
+# Where limits are told: files of control groups, and which of the two kinds.
+_GROUP_FILES = {
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+# What this process was given of the machine, as a cluster's worker is.
+_share: float = math.inf
 
 
 def choose_device(name: str) -> torch.device:
@@ -73,8 +87,8 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
         CPU, and MPS, which has the same memory: the budget bounds the resident memory of the whole
         process. CUDA: the memory taken on that device.
     max_gb
-        The budget in GB (1e9 bytes); ``None`` adds 80 % of what is free now, and on the CPU within
-        the limit of ``ulimit -v``.
+        The budget in GB (1e9 bytes); ``None`` adds 80 % of what is free now, on the CPU within the
+        limits of ``ulimit -v``, of control groups (containers), and of a SLURM job.
 
     Raises
     ------
@@ -90,7 +104,14 @@ def memory_budget(device: torch.device, max_gb: float | None = None) -> MemoryBu
     else:
         held = psutil.Process().memory_info()
         used = held.rss
-        free = int(min(psutil.virtual_memory().available, _address_space() - held.vms))
+        free = int(
+            min(
+                psutil.virtual_memory().available,
+                _address_space() - held.vms,
+                min(_share, _slurm_memory(os.environ)) - used,
+                _free_in_groups(),
+            )
+        )
     total = used + int(free * _SHARE_OF_FREE) if max_gb is None else int(max_gb * GB)
     if total <= used:
         raise UserError(
@@ -109,6 +130,66 @@ def _address_space() -> float:
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return math.inf if limit == resource.RLIM_INFINITY else limit
+
+
+def take_share(n_bytes: float) -> None:
+    """Let this process plan with no more memory than this in all, such as a worker's part."""
+    global _share
+    _share = n_bytes
+
+
+def _slurm_memory(environment: Mapping[str, str]) -> float:
+    """Return the memory of a SLURM job on this node in bytes, infinite without one."""
+    per_node = _slurm_bytes(environment.get("SLURM_MEM_PER_NODE", ""))
+    if per_node < math.inf:
+        return per_node
+    cpus = environment.get("SLURM_CPUS_ON_NODE", "")
+    per_cpu = _slurm_bytes(environment.get("SLURM_MEM_PER_CPU", ""))
+    return per_cpu * int(cpus) if cpus.isdigit() and int(cpus) else math.inf
+
+
+def _slurm_bytes(text: str) -> float:
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "M")
+    # 0 is all that the node has.
+    return int(number) * _UNITS[unit] if number.isdigit() and int(number) else math.inf
+
+
+def _free_in_groups(proc: Path = Path("/proc/self/cgroup"), root: Path = _GROUPS) -> float:
+    """Return how many bytes the control groups of this process (Linux) leave free."""
+    try:
+        lines = proc.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return math.inf
+    return min((_free_in_group(*found) for found in _groups(lines, root)), default=math.inf)
+
+
+def _groups(lines: list[str], root: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the folder of every memory group, and of those around it, with the kind, 1 or 2."""
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        kind, top = (1, root / "memory") if controllers else (2, root)
+        # In a container the name may be that of the machine outside: only the top is there.
+        folder = top / name.strip("/")
+        yield top, kind
+        while folder != top and top in folder.parents:
+            yield folder, kind
+            folder = folder.parent
+
+
+def _free_in_group(folder: Path, kind: int) -> float:
+    limit_file, usage_file, reclaimable = _GROUP_FILES[kind]
+    with suppress(OSError, ValueError):
+        limit = (folder / limit_file).read_text(encoding="utf-8").strip()
+        if limit != "max":
+            usage = int((folder / usage_file).read_text(encoding="utf-8"))
+            entries = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+            cached = next(
+                (int(e.split()[1]) for e in entries if e.startswith(f"{reclaimable} ")), 0
+            )
+            return int(limit) - usage + cached
+    return math.inf
 
 
 def to_cpu(values: torch.Tensor) -> torch.Tensor:

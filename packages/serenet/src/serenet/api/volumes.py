@@ -1,10 +1,11 @@
 """From views to volumes: by a network, by deconvolution, and by both."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -198,7 +199,13 @@ def deconvolve(
     if iterations < 1 or tv < 0 or stop_at_change < 0:
         raise UserError("deconvolve: iterations from 1, tv and stop_at_change from 0")
     field = _plan(
-        views, psf_or_microscope, microscope, device, max_memory_gb, with_tv=tv > 0, smooth=True
+        views,
+        psf_or_microscope,
+        microscope,
+        device,
+        max_memory_gb,
+        needs={"tv": tv > 0, "compares": stop_at_change > 0},
+        smooth=True,
     )
     solve = partial(
         richardson_lucy,
@@ -318,7 +325,7 @@ def _plan(
     device: str | torch.device | None,
     max_memory_gb: float | None,
     *,
-    with_tv: bool = False,
+    needs: Mapping[str, bool] = MappingProxyType({"tv": False}),
     smooth: bool = False,
 ) -> _LightField:
     given = _checked(views).detach().float()
@@ -335,8 +342,8 @@ def _plan(
     where = torch.device(device or given.device)
     budget = memory_budget(where, max_memory_gb)
     size = max(view_psf(0).shape[-2:])
-    windows = plan_windows(field, microscope, size, budget, tv=with_tv)
-    room = room_beside(windows, microscope, size, budget, tv=with_tv)
+    windows = plan_windows(field, microscope, size, budget, **needs)
+    room = room_beside(windows, microscope, size, budget, **needs)
     sieve = volume_sieve(microscope) if smooth and microscope.scanning == 1 else None
     operators = ViewOperators(view_psf, microscope, room, sieve)
     unit = exact_gain(given)

@@ -225,9 +225,9 @@ class _Solver:
         """Cut the field into windows; the memory they leave is for the operators."""
         size = max(self._operators.view_psf(0).shape[-2:])
         budget = memory_budget(self._device, self._options.max_memory_gb)
-        tv = self._options.tv > 0
-        windows = plan_windows(field, self._microscope, size, budget, tv=tv)
-        self._operators.room = room_beside(windows, self._microscope, size, budget, tv=tv)
+        needs = {"tv": self._options.tv > 0, "compares": self._options.stop_at_change > 0}
+        windows = plan_windows(field, self._microscope, size, budget, **needs)
+        self._operators.room = room_beside(windows, self._microscope, size, budget, **needs)
         return windows
 
     def _window(

@@ -61,8 +61,10 @@ class Fit:
             (D, H, W), surround included; of a sieve its coefficients.
         """
         rows, columns = window.core_views
-        for channels, subset in zip(subsets.groups, subsets, strict=True):
+        for channels in subsets.groups:
+            subset = subsets.subset(*channels)
             predicted = subset.operator.forward(estimate) + subset.background
+            del subset  # before the next is made
             part = window.crop_views(predicted).clamp_(min=0).cpu()
             for channel, view in zip(channels, part, strict=True):
                 self.predicted[channel, rows, columns] = view

@@ -1,7 +1,7 @@
 """The operators of views, kept between sweeps and frames while there is room."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -26,7 +26,7 @@ def transfer_copies(microscope: LightFieldMicroscope) -> float:
     if microscope.scanning > 1:
         return 1.0
     share = min(2 * _BAND_OF_SIEVE / microscope.voxels_a_lens, 1.0)
-    return max((TOGETHER + 2) * share**2, 1.0)  # two while they are made
+    return (TOGETHER + 2) * share**2  # two while they are made
 
 
 class ViewOperator(BandLimitedOperator):
@@ -42,7 +42,7 @@ class ViewOperator(BandLimitedOperator):
 
     def __init__(
         self,
-        psf: Tensor,
+        psf: Tensor | Iterable[Tensor],
         volume_yx: Shape,
         views_yx: Shape,
         microscope: LightFieldMicroscope,
@@ -52,16 +52,16 @@ class ViewOperator(BandLimitedOperator):
         sampling: Sampling = "point" if microscope.scanning == 1 else "mean"
         band = _BAND if sieve is None else _BAND_OF_SIEVE
         super().__init__(psf, volume_yx, views_yx, sampling=sampling, band=band, sieve=sieve)
-        self.volume_bytes = psf.shape[1] * volume_yx[0] * volume_yx[1] * psf.itemsize
+        self.volume_bytes = math.prod(self.volume_shape) * self.dtype.itemsize
         self.keeps_sensitivity = False
-        self._ones = psf.new_ones((len(psf), *views_yx))
         self._sensitivity: Tensor | None = None
 
     def sensitivity(self) -> Tensor:
         """Return how much of a voxel's light is recorded: ``adjoint(ones)``, (D, H, W)."""
         if self._sensitivity is not None:
             return self._sensitivity
-        sensitivity = self.adjoint(self._ones)
+        ones = torch.ones((self.n_views, *self.views_yx), dtype=self.dtype, device=self.device)
+        sensitivity = self.adjoint(ones)
         if self.keeps_sensitivity:
             self._sensitivity = sensitivity
         return sensitivity
@@ -100,7 +100,7 @@ class ViewOperators:
             self._kept.clear()
         if wanted in self._kept:
             return self._kept[wanted]
-        psf = torch.cat([self.view_psf(channel) for channel in wanted]).to(device)
+        psf = (self.view_psf(channel)[0].to(device) for channel in wanted)
         operator = ViewOperator(psf, volume_yx, views_yx, self.microscope, self.sieve)
         count = len(self._kept) + 1
         if count * operator.n_bytes <= self.room:

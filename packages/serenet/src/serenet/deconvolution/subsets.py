@@ -45,6 +45,7 @@ class CountedSubsets:
     def __iter__(self) -> Iterator[Subset]:
         for subset in self.subsets:
             yield subset
+            del subset  # before the next is made
             self.advance(1, self.note)
 
 

@@ -7,18 +7,17 @@ from torch import Tensor
 
 from optics import LightFieldMicroscope
 from optics.convolution import padded_size
-from optics.lightfield.octants import finer_voxels
 from scopekit.errors import Page, UserError
 from scopekit.memory import GB, MemoryBudget
 from serenet.deconvolution.operators import transfer_copies
-from serenet.views.psf import TOGETHER
 
-# Volumes held at once: start, estimate, last one, update, sensitivity; with total variation.
-_VOLUMES = 5
-_VOLUMES_TV = 8
-# Copies of one view's PSF: while it is made, perhaps of finer voxels; and those taken together.
-_PSFS_MADE = 4
-_PSFS = 4 + TOGETHER
+# Volumes held at once while a view is used: start, estimate, sensitivity, and with total variation
+# three of its own, less the sensitivity; less the sensitivity while the operator is made.
+_VOLUMES = 3
+_VOLUMES_TV = 5
+_VOLUMES_MAKING = 2
+# Copies of one view's PSF while its operator is made: the images of its octant, itself, a part.
+_PSFS = 2.5
 _BUFFERS = 64e6
 # The rest is for libraries that load later and for what the allocator keeps.
 _PLANNED = 0.8
@@ -73,6 +72,7 @@ def plan_windows(
     budget: MemoryBudget,
     *,
     tv: bool,
+    compares: bool = False,
 ) -> list[Window]:
     """Cut a field into the fewest windows that fit the budget, with half a PSF of surround.
 
@@ -92,35 +92,29 @@ def plan_windows(
         What may be allocated.
     tv
         Whether total variation is used, which needs more memory.
+    compares
+        Whether the volume is compared with that before a sweep, which is held then.
     """
     scale, step = microscope.lateral_scale, microscope.scanning
     halo = math.ceil(psf_size / 2 / scale / step) * step
 
-    def needed(views_yx: tuple[int, int]) -> float:
-        size = (round(views_yx[0] * scale), round(views_yx[1] * scale))
-        return _bytes_of_window(size, microscope, psf_size, tv=tv) / _PLANNED
+    def needed(core: int) -> float:
+        sides = (max(b - a for _, (a, b) in _cuts(n, core, halo)) for n in field)
+        size = tuple(round(side * scale) for side in sides)
+        held = _bytes_of_window((size[0], size[1]), microscope, psf_size, tv=tv, compares=compares)
+        return held / _PLANNED
 
-    core = max(field)
-    if needed(field) > budget.available:
-        sides = range((max(field) - 1) // step * step, 0, -step)
-        fitting = (
-            side
-            for side in sides
-            if needed((min(side + 2 * halo, field[0]), min(side + 2 * halo, field[1])))
-            <= budget.available
-        )
-        core = next(fitting, 0)
+    sides = (max(field), *range((max(field) - 1) // step * step, 0, -step))
+    core = next((side for side in sides if needed(side) <= budget.available), 0)
     if core == 0:
-        least = budget.total - budget.available + needed((2 * halo + step, 2 * halo + step))
+        least = budget.total - budget.available + needed(step)
         raise UserError(
             f"`max_memory_gb={budget.total / GB:.2f}` is too small for this PSF and "
             f"{len(microscope.depths_um)} depths; give at least {least / GB + 0.1:.1f}",
             page=Page.memory,
         )
-    cores = [[(a, min(a + core, n)) for a in range(0, n, core)] for n in field]
-    return [
-        _window((rows, columns), field, halo, scale) for rows in cores[0] for columns in cores[1]
-    ]
+    rows, columns = (_cuts(n, core, halo) for n in field)
+    return [_window(row, column, scale) for row in rows for column in columns]
 
 
 def room_beside(
@@ -130,36 +124,54 @@ def room_beside(
     budget: MemoryBudget,
     *,
     tv: bool,
+    compares: bool = False,
 ) -> float:
     """Return how many bytes of the budget the computation of any one window leaves free.
 
     Parameters as for `plan_windows`, which gave the windows.
     """
     most = max(
-        _bytes_of_window(window.volume_yx, microscope, psf_size, tv=tv) for window in windows
+        _bytes_of_window(window.volume_yx, microscope, psf_size, tv=tv, compares=compares)
+        for window in windows
     )
     return max(budget.available * _PLANNED - most, 0)
 
 
 def _bytes_of_window(
-    volume_yx: tuple[int, int], microscope: LightFieldMicroscope, psf_size: int, *, tv: bool
+    volume_yx: tuple[int, int],
+    microscope: LightFieldMicroscope,
+    psf_size: int,
+    *,
+    tv: bool,
+    compares: bool,
 ) -> float:
     height, width = volume_yx
-    volumes = (_VOLUMES_TV if tv else _VOLUMES) * height * width
+    area = height * width
     transfer = padded_size(height, psf_size) * (padded_size(width, psf_size) + 2)
-    psfs = _PSFS + _PSFS_MADE * finer_voxels(microscope) ** 2
-    values = volumes + transfer_copies(microscope) * transfer + psfs * psf_size**2
+    operator = transfer_copies(microscope) * transfer
+    using = (_VOLUMES_TV if tv else _VOLUMES) * area + operator
+    making = _VOLUMES_MAKING * area + operator + _PSFS * psf_size**2
+    values = max(using, making) + compares * area
     return 4 * len(microscope.depths_um) * values + _BUFFERS
 
 
-def _window(
-    core: tuple[tuple[int, int], tuple[int, int]], field: tuple[int, int], halo: int, scale: float
-) -> Window:
-    views, volume, kept = [], [], []
-    for (first, last), n in zip(core, field, strict=True):
-        start, stop = max(first - halo, 0), min(last + halo, n)
-        views.append(slice(start, stop))
-        volume.append(slice(round(start * scale), round(stop * scale)))
-        kept.append(slice(round(first * scale), round(last * scale)))
-    core_views = (slice(*core[0]), slice(*core[1]))
-    return Window((views[0], views[1]), (volume[0], volume[1]), (kept[0], kept[1]), core_views)
+Span = tuple[int, int]
+
+
+def _cuts(n: int, core: int, halo: int) -> list[tuple[Span, Span]]:
+    """Return first and last (exclusive) of every core of an axis, without and with surround."""
+    cores = [(a, min(a + core, n)) for a in range(0, n, core)]
+    return [((a, b), (max(a - halo, 0), min(b + halo, n))) for a, b in cores]
+
+
+def _window(rows: tuple[Span, Span], columns: tuple[Span, Span], scale: float) -> Window:
+    def fine(span: Span) -> slice:
+        return slice(round(span[0] * scale), round(span[1] * scale))
+
+    (row_core, row_all), (column_core, column_all) = rows, columns
+    return Window(
+        views=(slice(*row_all), slice(*column_all)),
+        volume=(fine(row_all), fine(column_all)),
+        core=(fine(row_core), fine(column_core)),
+        core_views=(slice(*row_core), slice(*column_core)),
+    )

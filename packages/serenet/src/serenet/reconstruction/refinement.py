@@ -152,6 +152,7 @@ class _Part:
         for channel in channels:
             subset = self.subsets.subset(channel)
             estimate, _ = richardson_lucy_step(estimate, subset, exponent=EXPONENT)
+            del subset  # before the next is made
             tell()
         np.save(self.path, estimate.cpu().numpy())
         total, count = 0.0, 0
@@ -161,6 +162,7 @@ class _Part:
             predicted = self.window.crop_views(subset.operator.forward(estimate))
             total += poisson_deviance(measured, predicted) * measured.numel()
             count += measured.numel()
+            del subset
         return total, count
 
     def write(self, target: Target) -> None:

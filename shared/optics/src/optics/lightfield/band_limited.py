@@ -7,7 +7,7 @@ the sampling of the views is part of their inverse transform. The result is that
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -38,7 +38,8 @@ class BandLimitedOperator:
     ----------
     psf
         (A, D, h, w), float32 or float64, on the volume's grid: one PSF a view and depth, its
-        centre at pixel ``size // 2``. Not held: its transfer functions are, on its device.
+        centre at pixel ``size // 2``. Or its views (D, h, w) one by one. Not held: its transfer
+        functions are, on its device.
     volume_yx
         Lateral size of the volume.
     views_yx
@@ -62,7 +63,7 @@ class BandLimitedOperator:
 
     def __init__(
         self,
-        psf: Tensor,
+        psf: Tensor | Iterable[Tensor],
         volume_yx: Shape,
         views_yx: Shape,
         *,
@@ -70,29 +71,56 @@ class BandLimitedOperator:
         band: float | None = None,
         sieve: Sieve | None = None,
     ) -> None:
-        if psf.dim() != 4 or 0 in psf.shape:
+        if isinstance(psf, Tensor) and (psf.dim() != 4 or 0 in psf.shape):
             raise OpticsError(f"psf has shape {tuple(psf.shape)}; expected (A, D, H, W)")
         if band is None:
             band = math.inf if sampling == "point" else BAND
-        self._band = Band(
-            volume_yx, views_yx, (psf.shape[-2], psf.shape[-1]), sampling, band, like=psf
-        )
-        self._dtype = psf.dtype
-        self._volume_shape = (psf.shape[1], *volume_yx)
         self._views_yx = views_yx
-        self._transfer = psf.new_empty(
-            (len(psf), psf.shape[1], *self._band.shape), dtype=psf.dtype.to_complex()
-        )
-        for transfer, kernels in zip(self._transfer, psf, strict=True):
-            for slab in self._band.slabs(len(kernels), psf.device):
+        self._transfer: list[Tensor] = []
+        for kernels in psf:
+            if not self._transfer:
+                size = (kernels.shape[-2], kernels.shape[-1])
+                self._band = Band(volume_yx, views_yx, size, sampling, band, like=kernels)
+                self._dtype = kernels.dtype
+                self._volume_shape = (len(kernels), *volume_yx)
+            transfer = kernels.new_empty(
+                (len(kernels), *self._band.shape), dtype=kernels.dtype.to_complex()
+            )
+            for slab in self._band.slabs(len(kernels), kernels.device):
                 transfer[slab] = self._band.transform(kernels[slab])
             if sieve is not None:
-                transfer.copy_(sieve.filter_transfer(transfer, *self._band.frequencies))
+                transfer = sieve.filter_transfer(transfer, *self._band.frequencies)
+            self._transfer.append(transfer)
+
+    @property
+    def n_views(self) -> int:
+        """Number of views."""
+        return len(self._transfer)
+
+    @property
+    def views_yx(self) -> Shape:
+        """Size of a recorded view."""
+        return self._views_yx
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """Shape (D, H, W) of a volume."""
+        return self._volume_shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of volumes and views."""
+        return self._dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where volumes and views are to lie."""
+        return self._transfer[0].device
 
     @property
     def n_bytes(self) -> int:
         """Memory that the transfer functions take."""
-        return self._transfer.nbytes
+        return sum(transfer.nbytes for transfer in self._transfer)
 
     def forward(self, volume: Tensor, views: Sequence[int] | None = None) -> Tensor:
         """Return the recorded views of a volume.
@@ -162,11 +190,11 @@ class BandLimitedOperator:
 
     def _project(self, volume: Tensor, views: Sequence[int]) -> Tensor:
         """(D, H, W) -> (A, h, w)."""
-        spectra = self._transfer.new_zeros((len(views), *self._band.shape))
+        spectra = self._transfer[0].new_zeros((len(views), *self._band.shape))
         for slab in self._band.slabs(len(volume), volume.device):
             planes = self._band.transform(volume[slab])
             for spectrum, a in zip(spectra, views, strict=True):
-                transfer = self._transfer[a, slab]
+                transfer = self._transfer[a][slab]
                 if volume.is_cuda:
                     spectrum += (planes * transfer).sum(0)
                     continue
@@ -181,7 +209,7 @@ class BandLimitedOperator:
         for slab in self._band.slabs(self._volume_shape[0], images.device):
             planes = spectra.new_zeros((slab.stop - slab.start, *self._band.shape))
             for spectrum, a in zip(spectra, views, strict=True):
-                planes.addcmul_(self._transfer[a, slab], spectrum)
+                planes.addcmul_(self._transfer[a][slab], spectrum)
             yield slab, self._band.back(planes)
 
 
