@@ -1,6 +1,6 @@
 """The PSF of a microscope, computed once: kept in the user's cache for all runs and commands.
 
-Only what differs is kept, the images of one octant of views on one side of the focus, a twelfth of
+Only what differs is kept, the images of one octant of views on one side of the focus, a tenth of
 the PSF. A file is whole or absent, and checked when it is opened; the system's own file cache keeps
 it in memory as long as there is room.
 """

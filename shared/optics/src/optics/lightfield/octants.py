@@ -127,4 +127,5 @@ def block_sums(samples: Tensor, count: int) -> Tensor:
     if count == 1:
         return samples
     blocks = samples.unflatten(2, (-1, count)).unflatten(1, (-1, count))
-    return blocks.sum((2, 4))
+    sums: Tensor = blocks.sum((2, 4))
+    return sums
