@@ -69,7 +69,8 @@ def test_a_sweep_that_gains_little_is_the_last():
     ]
     assert is_enough([2.0**-n for n in range(MOST_SWEEPS)])
     assert not is_enough([2.0**-n for n in range(MOST_SWEEPS - 1)])
-    assert told([0.0]) == "1 sweep; the last lowered the misfit by 0.0 %"
+    assert told([0.0]) == "1 sweep; the last did not lower the misfit"
+    assert told([1.0, 0.5, 0.6]) == "3 sweeps; the last did not lower the misfit"
 
 
 def test_bright_light_fields_have_more_sweeps_than_dim_ones(deconvolve):

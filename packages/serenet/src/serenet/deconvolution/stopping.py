@@ -47,5 +47,7 @@ def told(deviances: Sequence[float]) -> str:
     """
     count = len(deviances)
     before, after = deviances[-2:] if count > 1 else (0.0, 0.0)
-    gain = 1 - after / before if before > 0 else 0.0
-    return f"{count} sweep{'s' * (count > 1)}; the last lowered the misfit by {100 * gain:.1f} %"
+    sweeps = f"{count} sweep{'s' * (count > 1)}"
+    if after >= before:
+        return f"{sweeps}; the last did not lower the misfit"
+    return f"{sweeps}; the last lowered the misfit by {100 * (1 - after / before):.1f} %"
