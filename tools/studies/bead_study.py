@@ -170,7 +170,7 @@ def draw(
 
 def study(config: Config, options: argparse.Namespace) -> None:
     device = choose_device(options.device)
-    by = recording_config(config, options.recorded_na)
+    by = recording_config(config, options)
     voxel_um = config.params.res_lateral
     model = load_model(options.checkpoint, config.params).to(device)
     beads = [bead(config.params, options.seed + number) for number in range(options.beads)]

@@ -140,7 +140,7 @@ def draw(
 
 def study(config: Config, options: argparse.Namespace) -> None:
     device = choose_device(options.device)
-    by = recording_config(config, options.recorded_na)
+    by = recording_config(config, options)
     pretrained = load_model(options.checkpoint, config.params).to(device)
     size = tuple(options.size)
     rows, shown = [], {}

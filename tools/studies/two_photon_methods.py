@@ -38,11 +38,14 @@ def record(config: Config, labelz: Array, seed: int, device: torch.device) -> Te
     return microscope.record(torch.from_numpy(labelz)[None, None].to(device), [seed])[0, 0]
 
 
-def recording_config(config: Config, na: float | None) -> Config:
-    """Return the configuration that makes the recordings: with that numerical aperture, if any."""
-    if na is None:
-        return config
-    return config.model_copy(update={"params": config.params.model_copy(update={"NA": na})})
+def recording_config(config: Config, options: argparse.Namespace) -> Config:
+    """Return the configuration that makes the recordings: with the aperture and noise asked for."""
+    updates: dict[str, float] = {}
+    if options.recorded_na is not None:
+        updates["NA"] = options.recorded_na
+    if options.noise is not None:
+        updates["poisson_weight"], updates["sig_eps"] = options.noise
+    return config.model_copy(update={"params": config.params.model_copy(update=updates)})
 
 
 def interpolated(stack: Tensor, scale: int) -> Array:
@@ -180,6 +183,13 @@ def study_parser(description: str) -> argparse.ArgumentParser:
         "--recorded-na",
         type=float,
         help="numerical aperture that records; methods go by the configuration's all the same",
+    )
+    parser.add_argument(
+        "--noise",
+        type=float,
+        nargs=2,
+        metavar=("SHARE", "REST"),
+        help="of the recordings, instead of the configuration's poisson_weight and sig_eps",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--seed", type=int, default=0)

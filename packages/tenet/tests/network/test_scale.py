@@ -79,6 +79,18 @@ def test_hot_voxels_and_noise_do_not_count(model):
     assert find_scale(model, np.full(SHAPE, 7.0, np.float32)) is None
 
 
+@pytest.mark.parametrize("unit", [1.0, 3000.0])
+def test_noise_is_not_stretched_into_objects(model, unit):
+    rng = np.random.default_rng(2)
+    image = np.zeros((20, 64, 64))
+    image[8:12, 30:34, 30:34] = 0.06  # hardly above the noise
+    noise = 0.02 * rng.standard_normal(image.shape)
+    zero, one = find_scale(model, (unit * (image + noise)).astype(np.float32))
+    assert 0.02 * unit < 0.05 * (one - zero)
+    clear, wide = (find_scale(model, (f * image + noise).astype(np.float32)) for f in (1, 30))
+    assert wide[1] - wide[0] > 3 * (clear[1] - clear[0])
+
+
 def test_the_border_does_not_count(model):
     image = torch.zeros(1, 1, 20, 48, 48)
     box = inside(model, image)

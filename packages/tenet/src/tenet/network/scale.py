@@ -26,11 +26,14 @@ MIDDLE = 0.4
 # What the brightest of a recording may be, in units of brightness 1, and steps between them.
 _PEAKS = (0.01, 1.0)
 _STEPS = 7
+# The deviation of noise alone may count as this: with more, nothing but noise is bright.
+_MOST_NOISE = 0.04
 # Noise makes single voxels brighter and darker than anything is.
 _SMOOTHING = 5
 # Voxels of the result that the scale is found from: a second of a CPU for each step.
 _VOXELS = 400_000
 _LEAST_SIDE = 24
+_WITHIN_DEVIATION = 0.683  # share of normal numbers that are nearer to 0
 
 
 def find_scale(model: JNet, volume: Planes) -> ValueRange | None:
@@ -66,6 +69,7 @@ def _scale_of(model: JNet, part: Array, dark: float, bright: float) -> ValueRang
     image = torch.from_numpy((part - dark) / (bright - dark)).clamp(min=0)
     image = image.float()[None, None].to(model.device)
     low, high = np.log(_PEAKS)
+    high = min(high, math.log(_MOST_NOISE * (bright - dark) / max(_noise(part), 1e-12)))
     for _ in range(_STEPS):
         middle = (low + high) / 2
         found = _brightness(model, (image * math.exp(middle)).clamp(max=1))
@@ -145,6 +149,12 @@ def _levels(plane: NDArray[Any]) -> tuple[float, float, float]:
     """Return the darkest, the brightest and the mean of a plane without its noise."""
     smooth = uniform_filter(plane.astype(np.float64), _SMOOTHING, mode="nearest")
     return float(smooth.min()), float(smooth.max()), float(smooth.mean())
+
+
+def _noise(part: Array) -> float:
+    """Return the standard deviation of the noise, by neighbours in a plane."""
+    across = np.abs(np.diff(part, axis=-1))
+    return float(np.quantile(across, _WITHIN_DEVIATION)) / math.sqrt(2)
 
 
 def _best_window(light: NDArray[np.float64], width: int) -> int:
