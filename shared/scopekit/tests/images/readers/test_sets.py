@@ -109,6 +109,14 @@ def test_a_recording_that_was_stopped_gives_the_time_points_that_are_whole(tmp_p
             open_stack(path)
 
 
+def test_an_index_beyond_memory_is_damage(tmp_path):
+    path = tmp_path / "a_MMStack_Pos0.ome.tif"
+    places = [(0, 0, 0, 0), (0, 1, 0, 0), (0, 2, 2**31, 0)]
+    micromanager(path, [plane(z) for z in range(3)], places, (1, 3, 1, 1))
+    with pytest.raises(UserError, match="damaged or cut short"):
+        open_stack(path)
+
+
 def test_a_stack_that_was_stopped_is_told_so(tmp_path):
     ome_set(tmp_path, ["a.ome.tif"], (3, 1), [[(0, 0), (1, 0)]])
     with pytest.raises(UserError, match="2 of its 3 images are in it: was the recording stopped"):

@@ -26,7 +26,12 @@ from scopekit.images.axes import (
 )
 from scopekit.images.readers.scanimage import find_scanimage
 from scopekit.images.readers.tiff_companions import companion_metadata
-from scopekit.images.readers.tiff_sets import is_of_set, own_part, whole_part
+from scopekit.images.readers.tiff_sets import (
+    has_impossible_index,
+    is_of_set,
+    own_part,
+    whole_part,
+)
 from scopekit.images.readers.tiff_steps import read_steps
 from scopekit.images.selection import Selection
 from scopekit.images.stack import StoredPlanes
@@ -171,45 +176,52 @@ def inspect_tiff(path: Path, selection: Selection) -> TiffPlanes:
         If the file is missing, not a TIFF, damaged, a colour image, or has several positions and
         none is selected.
     """
-    with opened(path) as tif:
-        if _runs_in_circles(tif):
-            raise UserError(f"{path}: {_DAMAGED}")
-        numbers, several_positions = _choose_series(path, tif, selection)
-        series = tif.series[numbers[0]]
-        axes = _axes(path, series)
-        own, files = None, frozenset[Path]()
-        of_set = is_of_set(tif, series)
-        _require_whole(path, tif, numbers[0], of_set=of_set)
-        if len(numbers) > 1:  # images written one by one
-            inner = _n_planes(series)
-            axes = (Axis(PAGES, len(numbers), inner), *axes)
-        elif of_set:
-            axes, own, files = own_part(path, tif, series, axes)
-        elif series.kind in ("ome", "mmstack"):
-            axes, own = whole_part(path, series, axes)
-        elif (found := find_scanimage(path, tif, _n_planes(series))) is not None:
-            axes = found.axes
-        dtype = np.dtype(series.dtype).newbyteorder("=")
-        if dtype.kind not in "uif":
-            raise UserError(f"{path}: values of {dtype}; expected pages of grey values")
-        _require_decoder(path, series)
-        several = any(axis.name in (DEPTH, PAGES) and axis.length > 1 for axis in axes)
-        place = None
-        in_order = not (series.axes.endswith("S") and series.shape[-1] > 1)
-        if series.dataoffset is not None and len(numbers) == 1 and own is None and in_order:
-            place = series.dataoffset, dtype.newbyteorder(tif.byteorder)
-        return TiffPlanes(
-            path=path,
-            axes=axes,
-            plane_shape=_plane_shape(path, series),
-            dtype=dtype,
-            steps=read_steps(path, tif, numbers[0], of_planes=several),
-            is_position=several_positions,
-            series=numbers,
-            own=own,
-            files=files,
-            place=place,
-        )
+    try:
+        with opened(path) as tif:
+            return _inspected(path, tif, selection)
+    except MemoryError as failure:  # no page is read yet: sizes that cannot be
+        raise UserError(f"{path}: {_DAMAGED}") from failure
+
+
+def _inspected(path: Path, tif: tifffile.TiffFile, selection: Selection) -> TiffPlanes:
+    if _runs_in_circles(tif) or has_impossible_index(tif):
+        raise UserError(f"{path}: {_DAMAGED}")
+    numbers, several_positions = _choose_series(path, tif, selection)
+    series = tif.series[numbers[0]]
+    axes = _axes(path, series)
+    own, files = None, frozenset[Path]()
+    of_set = is_of_set(tif, series)
+    _require_whole(path, tif, numbers[0], of_set=of_set)
+    if len(numbers) > 1:  # images written one by one
+        inner = _n_planes(series)
+        axes = (Axis(PAGES, len(numbers), inner), *axes)
+    elif of_set:
+        axes, own, files = own_part(path, tif, series, axes)
+    elif series.kind in ("ome", "mmstack"):
+        axes, own = whole_part(path, series, axes)
+    elif (found := find_scanimage(path, tif, _n_planes(series))) is not None:
+        axes = found.axes
+    dtype = np.dtype(series.dtype).newbyteorder("=")
+    if dtype.kind not in "uif":
+        raise UserError(f"{path}: values of {dtype}; expected pages of grey values")
+    _require_decoder(path, series)
+    several = any(axis.name in (DEPTH, PAGES) and axis.length > 1 for axis in axes)
+    place = None
+    in_order = not (series.axes.endswith("S") and series.shape[-1] > 1)
+    if series.dataoffset is not None and len(numbers) == 1 and own is None and in_order:
+        place = series.dataoffset, dtype.newbyteorder(tif.byteorder)
+    return TiffPlanes(
+        path=path,
+        axes=axes,
+        plane_shape=_plane_shape(path, series),
+        dtype=dtype,
+        steps=read_steps(path, tif, numbers[0], of_planes=several),
+        is_position=several_positions,
+        series=numbers,
+        own=own,
+        files=files,
+        place=place,
+    )
 
 
 def _choose_series(

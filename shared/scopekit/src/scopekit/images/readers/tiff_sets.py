@@ -1,5 +1,6 @@
 """Recordings in several TIFFs, or stopped early (OME, Micro-Manager): which planes a file has."""
 
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -10,6 +11,20 @@ import tifffile
 
 from scopekit.errors import UserError
 from scopekit.images.axes import DEPTH, POSITION, TIME, Axis, stacked
+
+# More than an index of 4 GB has entries.
+_MOST_PLANES = 2**28
+
+
+def has_impossible_index(tif: tifffile.TiffFile) -> bool:
+    """Whether Micro-Manager lists planes so far apart that no memory holds all between."""
+    if not tif.is_mmstack:
+        return False
+    index = (tif.micromanager_metadata or {}).get("IndexMap")
+    if index is None or not len(index):
+        return False
+    spans = np.ptp(np.asarray(index, np.int64)[:, :4], axis=0) + 1
+    return math.prod(map(int, spans)) > _MOST_PLANES
 
 
 def is_of_set(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> bool:
