@@ -138,6 +138,8 @@ class LightFieldMicroscope(BaseModel):
                 raise ValueError("count must be a whole number, at least 1")
             if not all(isinstance(end, int | float) for end in (first, last)):
                 raise ValueError("first and last must be numbers")
+            if count > 1:
+                _require_step((last - first) / (count - 1))
             return evenly_spaced(first, last, count)
         return value
 
@@ -185,6 +187,8 @@ class LightFieldMicroscope(BaseModel):
             raise ValueError("depths_um is empty")
         if list(self.depths_um) != sorted(set(self.depths_um)):
             raise ValueError("depths_um must increase")
+        if len(self.depths_um) > 1:
+            _require_step(self.depth_step_um)
         if not self.voxels_a_lens:
             self.__dict__["voxels_a_lens"] = self.n_num
         if self.voxels_a_lens < self.scanning:
@@ -348,6 +352,12 @@ class LightFieldMicroscope(BaseModel):
         if len(self.depths_um) == 1:
             return 1.0
         return round((self.depths_um[-1] - self.depths_um[0]) / (len(self.depths_um) - 1), 6)
+
+
+def _require_step(step_um: float) -> None:
+    fault = implausible("depth_step_um", step_um) if step_um > 0 else None
+    if fault:
+        raise ValueError(fault)
 
 
 def evenly_spaced(first: float, last: float, count: int) -> tuple[float, ...]:
