@@ -58,6 +58,25 @@ def write_scanimage(path: Path) -> None:
     tifffile.imwrite(path, VALUES.reshape(6, 12, 10), software=header, **how)
 
 
+def write_companion(path: Path) -> None:
+    ome = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    pixels = '<Pixels ID="0" DimensionOrder="XYZCT" Type="uint16" SizeX="10" SizeY="12" SizeZ="3"'
+    uuid = f'<UUID FileName="{path.name}">urn:uuid:1</UUID>'
+    path.with_name("all.companion.ome").write_text(
+        f'{ome} UUID="urn:uuid:9"><Image ID="0">{pixels} SizeC="1" SizeT="2">'
+        f'<TiffData IFD="0" PlaneCount="6">{uuid}</TiffData></Pixels></Image></OME>'
+    )
+    pointer = '<BinaryOnly MetadataFile="all.companion.ome" UUID="urn:uuid:9"/>'
+    how = {"photometric": "minisblack", "metadata": None}
+    described = f'<?xml version="1.0"?>{ome} UUID="urn:uuid:1">{pointer}</OME>'
+    tifffile.imwrite(path, VALUES.reshape(6, 12, 10), description=described, **how)
+
+
+def write_channels_in_pixels(path: Path) -> None:
+    how = {"photometric": "minisblack", "planarconfig": "contig", "compression": "zlib"}
+    tifffile.imwrite(path, np.moveaxis(VALUES, 0, -1).copy(), **how)
+
+
 def write_pt(path: Path) -> None:
     torch.save(torch.from_numpy(VALUES[0].astype(np.float32)), path)
 
@@ -149,6 +168,8 @@ FILES: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], None]]] = {
     "OME-TIFF": ("a.ome.tif", write_ome, read_stack),
     "compressed TIFF": ("a.tif", write_compressed, read_stack),
     "ScanImage": ("a.tif", write_scanimage, read_stack),
+    "OME-TIFF with companion": ("a.ome.tif", write_companion, read_stack),
+    "channels in pixels": ("a.tif", write_channels_in_pixels, read_stack),
     "NPY": ("a.npy", write_npy, read_stack),
     "PT": ("a.pt", write_pt, read_stack),
     "checkpoint": ("a.pth", write_checkpoint, said(read_checkpoint)),
