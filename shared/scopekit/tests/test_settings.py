@@ -121,6 +121,16 @@ def test_json_is_read_with_clear_errors(tmp_path):
         read_json(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "c:\n  - {a: 1, a: 1}\n"])
+def test_a_yaml_key_that_is_there_twice_is_refused(tmp_path, text):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"a\.yaml: not valid YAML \(the key 'a' is there twice"):
+        read_yaml(path)
+    path.write_text("base: &base {a: 1, b: 2}\nmine: {<<: *base, a: 3}\n")
+    assert read_yaml(path)["mine"] == {"a": 3, "b": 2}
+
+
 def test_a_mark_of_the_encoding_is_no_content(tmp_path):
     (tmp_path / "a.json").write_text('{"a": 1}', encoding="utf-8-sig")
     assert read_json(tmp_path / "a.json") == {"a": 1}

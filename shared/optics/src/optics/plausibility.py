@@ -12,7 +12,7 @@ _LIMITS: dict[str, tuple[float, float, str]] = {
     "wavelength_um": (0.2, 2.0, _UM),
     "microlens_pitch_um": (5.0, 5000.0, _UM),
     "microlens_focal_length_um": (50.0, 200_000.0, _UM),
-    "depth_step_um": (0.01, 1000.0, _UM),
+    "depth_step_um": (0.01, 20_000.0, _UM),
     "NA": (0.01, 1.7, ""),
     "wavelength": (0.2, 3.0, _UM),
     "M": (1.0, 250.0, ""),

@@ -24,7 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping; raise `UserError` if it is not one."""
     try:
-        content = yaml.safe_load(_read_text(path))
+        content = yaml.load(_read_text(path), _EachKeyOnce)
     except (yaml.YAMLError, ValueError, RecursionError) as failure:
         detail = " ".join(str(failure).split())
         raise UserError(f"{path}: not valid YAML ({detail})") from failure
@@ -86,8 +86,18 @@ def shipped_configs(package: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(files)}
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice: one would be lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = [(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        _each_once(names)
+        return node
+
+
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; raise `ValueError` if it has a key twice: one would be lost."""
+    """Return an object; raise `ValueError` if it has a key twice: one would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
