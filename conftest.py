@@ -96,7 +96,8 @@ def done(qtbot: Any) -> Callable[[Any], str]:
 
     def wait(widget: Any) -> str:
         panel = widget.work if hasattr(widget, "work") else widget.run
-        qtbot.waitUntil(lambda: not panel.busy, timeout=300_000)
+        # Of machines with much else to do, too.
+        qtbot.waitUntil(lambda: not panel.busy, timeout=1_800_000)
         return str(panel.line.value)
 
     return wait

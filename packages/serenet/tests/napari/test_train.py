@@ -36,7 +36,7 @@ def test_run_is_stopped_resumed_and_ends_with_weights(widget, click, done, qtbot
     click(widget, "Start")
     log = tmp_path / "run" / "log.csv"
     last, curve = tmp_path / "run" / "checkpoints" / "last.pt", widget.run._pictures[0]
-    qtbot.waitUntil(lambda: last.exists() and not curve.pixmap().isNull(), timeout=300_000)
+    qtbot.waitUntil(lambda: last.exists() and not curve.pixmap().isNull(), timeout=1_800_000)
     assert widget.run.busy
     click(widget, "Stop")
     assert done(widget).startswith("stopped: ")

@@ -25,7 +25,7 @@ def panel(button, qtbot):
 @pytest.fixture
 def ended(panel, qtbot):
     def wait():
-        qtbot.waitUntil(lambda: not panel.busy, timeout=10_000)
+        qtbot.waitUntil(lambda: not panel.busy, timeout=600_000)
         return panel.line.value
 
     return wait
@@ -37,12 +37,12 @@ def test_work_is_done_beside_the_window(panel, button, ended, qtbot):
     def work(progress):
         assert threading.current_thread() is not here
         progress(1, 3)
-        going.wait(10)
+        going.wait(600)
         return 6
 
     panel.run("counting", work, lambda result: f"found {result}")
     assert not button.enabled
-    qtbot.waitUntil(lambda: panel.line.value.startswith("counting: 1/3, "), timeout=10_000)
+    qtbot.waitUntil(lambda: panel.line.value.startswith("counting: 1/3, "), timeout=600_000)
     going.set()
     assert ended() == "found 6"
     assert button.enabled
