@@ -82,7 +82,8 @@ def _voxels(recording: RecordingFile) -> str:
         f"{n * step:.4g}"
         for n, step in zip((z, y, x), (steps.z_um, steps.y_um, steps.x_um), strict=True)
     )
-    return f"{told}; {extent} um in all, {steps.z_um / steps.x_um:.2g} times as deep as wide"
+    ratio = steps.z_um / steps.x_um
+    return f"{told}; {extent} um in all; a voxel is {ratio:.2g} times as deep as wide"
 
 
 def _middle(recording: RecordingFile) -> NDArray[np.float32]:
