@@ -59,7 +59,7 @@ def test_whatever_tells_the_optics_gives_one_volume(views, small_psf, small_micr
 
 
 def test_windows_are_those_of_the_command(views, small_psf, by_command, monkeypatch):
-    less = MemoryBudget(82_000_000, 82_000_000)
+    less = MemoryBudget(81_500_000, 81_500_000)
     for module in (volumes, deconvolution_files):
         monkeypatch.setattr(module, "memory_budget", lambda *_: less)
     expected = by_command("deconvolve", "--iterations", 1).read()
