@@ -129,3 +129,14 @@ def full_disk() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return a dask cluster of two workers, see `dask_cluster.Cluster`."""
+    pytest.importorskip("distributed", reason="dask is an extra: pip install distributed")
+    from dask_cluster import Cluster
+
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.close()

@@ -14,7 +14,7 @@ from scopekit.errors import UserError
 from scopekit.images.files import open_stack
 from scopekit.memory import MemoryBudget
 from serenet.api import volumes
-from serenet.deconvolution import files as deconvolution_files
+from serenet.deconvolution import frame as deconvolution_frame
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_whatever_tells_the_optics_gives_one_volume(views, small_psf, small_micr
 
 def test_windows_are_those_of_the_command(views, small_psf, by_command, monkeypatch):
     less = MemoryBudget(81_500_000, 81_500_000)
-    for module in (volumes, deconvolution_files):
+    for module in (volumes, deconvolution_frame):
         monkeypatch.setattr(module, "memory_budget", lambda *_: less)
     expected = by_command("deconvolve", "--iterations", 1).read()
     np.testing.assert_array_equal(serenet.deconvolve(views, small_psf, 1), expected)

@@ -7,7 +7,7 @@ import yaml
 
 from optics import phase_space_psf, presets, write_psf
 from scopekit.images.files import open_stack
-from serenet.deconvolution import files as deconvolution_files
+from serenet.deconvolution import frame as deconvolution_frame
 
 SCALES = {"counts": 1.0, "tiny numbers": 1e-12}
 
@@ -66,13 +66,13 @@ def test_a_series_goes_on_frame_by_frame(deconvolve):
 def test_only_what_is_missing_is_computed(deconvolve, monkeypatch):
     deconvolve(3)
     first = []
-    plain = deconvolution_files.richardson_lucy
+    plain = deconvolution_frame.richardson_lucy
 
     def watched(*arguments, first_iteration, **options):
         first.append(first_iteration)
         return plain(*arguments, first_iteration=first_iteration, **options)
 
-    monkeypatch.setattr(deconvolution_files, "richardson_lucy", watched)
+    monkeypatch.setattr(deconvolution_frame, "richardson_lucy", watched)
     deconvolve(4)
     deconvolve(5, "--overwrite")
     assert first == [3, 0]

@@ -25,7 +25,7 @@ from optics import (
 )
 from scopekit.images.files import open_stack
 from scopekit.memory import MemoryBudget
-from serenet.deconvolution import files as deconvolution_files
+from serenet.deconvolution import frame as deconvolution_frame
 from serenet.views.refocusing import decompose
 
 COMMAND = (sys.executable, "-m", "serenet", "deconvolve")
@@ -125,8 +125,8 @@ def test_leaves_volume_picture_and_settings(deconvolve, tmp_path, contents, scop
 
 def test_longer_steps_fit_better_in_as_many_sweeps(deconvolve, tmp_path, monkeypatch):
     deviance = {}
-    for name, exponent in (("as it is", deconvolution_files.EXPONENT), ("classical", 1.0)):
-        monkeypatch.setattr(deconvolution_files, "EXPONENT", exponent)
+    for name, exponent in (("as it is", deconvolution_frame.EXPONENT), ("classical", 1.0)):
+        monkeypatch.setattr(deconvolution_frame, "EXPONENT", exponent)
         assert deconvolve("--no-preview", "--iterations", 2, out=name).code == 0
         (sweeps,) = record_of(tmp_path / name)["frames"][0]["deviance_per_sweep"]
         deviance[name] = sweeps[-1]
@@ -274,7 +274,7 @@ def test_other_settings_or_data_start_anew(serenet, interrupted, tmp_path, simul
 def test_other_windows_start_anew(serenet, interrupted, tmp_path, monkeypatch, also):
     arguments, left = interrupted
     less = MemoryBudget(83_000_000, 83_000_000)
-    monkeypatch.setattr(deconvolution_files, "memory_budget", lambda *_: less)
+    monkeypatch.setattr(deconvolution_frame, "memory_budget", lambda *_: less)
     shutil.copytree(left, tmp_path / "out")
     outcome = serenet("deconvolve", *arguments, *also, "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from optics import LightFieldOperator, phase_space_psf, presets, sample_views, write_psf
-from serenet.deconvolution import files as deconvolution_files
+from serenet.deconvolution import frame as deconvolution_frame
 from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.stopping import MOST_SWEEPS, is_enough, told
 from serenet.deconvolution.windows import Window
@@ -96,7 +96,7 @@ def test_all_windows_and_frames_have_as_many(deconvolve, monkeypatch):
             ((6, 24), (26, SIDE), (52, SIDE), (whole, slice(12, 24))),
         )
     ]
-    monkeypatch.setattr(deconvolution_files, "plan_windows", lambda *_, **__: halves)
+    monkeypatch.setattr(deconvolution_frame, "plan_windows", lambda *_, **__: halves)
     outcome, record = deconvolve(photons=(3000, 5))
     assert outcome.code == 0, outcome.err
     assert record["frames"][0]["windows"] > 1

@@ -16,7 +16,7 @@ from scopekit.errors import UserError
 from scopekit.images.files import open_stack
 from scopekit.images.target import Target
 from scopekit.memory import MemoryBudget
-from serenet.deconvolution import files as deconvolve_files
+from serenet.deconvolution import frame as deconvolution_frame
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import ViewSubsets
 from serenet.deconvolution.windows import plan_windows
@@ -105,7 +105,7 @@ def test_deconvolved_windows_are_the_whole_within_half_a_percent(
     volumes, counts = [], []
     for out, n_bytes in (("whole", 1e10), ("windows", 81.5e6)):
         available = budget(n_bytes)
-        monkeypatch.setattr(deconvolve_files, "memory_budget", lambda *_, b=available: b)
+        monkeypatch.setattr(deconvolution_frame, "memory_budget", lambda *_, b=available: b)
         outcome = serenet(
             "deconvolve",
             light_field / "views.tif",

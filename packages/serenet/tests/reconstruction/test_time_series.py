@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -14,13 +13,14 @@ import yaml
 
 from scopekit.images.files import open_stack, write_volume
 from scopekit.images.zarr_writer import create_store, declare_whole, write_frame
-from scopekit.series.store import FrameSeries, begin_series
+from scopekit.series import dask
+from scopekit.series.store import begin_series
 from serenet import save_checkpoint
-from serenet.reconstruction import workers
 from serenet.reconstruction.frame import FrameReconstructor
 from serenet.reconstruction.setup import ReconstructOptions, set_up
-from serenet.reconstruction.workers import frame_job
+from serenet.reconstruction.workers import ReconstructedFrames
 from serenet.results.contents import digests, fingerprint
+from serenet.results.workers import absolute_options, frame_job
 from serenet.views.files import open_views
 
 pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
@@ -290,19 +290,18 @@ def test_workers_take_shipped_weights_although_a_folder_has_their_name(tmp_path,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()
     (tmp_path / "own.pt").touch()
-    series = FrameSeries(Path("s.ome.zarr"), Path(".s"))
     for given, expected in (("demo", Path("demo")), ("own.pt", tmp_path / "own.pt")):
         options = ReconstructOptions(checkpoint=Path(given), out=Path("demo"))
-        job = frame_job(Path("views.tif"), options, series, {}, {})
-        assert job.options.checkpoint == expected
-        assert job.options.out == tmp_path / "demo"
+        absolute = absolute_options(options)
+        assert absolute.checkpoint == expected
+        assert absolute.out == tmp_path / "demo"
 
 
 def test_a_worker_takes_the_network_and_the_views_that_are_there_now(
     tmp_path, series_file, frames, weights, small_psf, random_model, monkeypatch
 ):
-    monkeypatch.setattr(workers, "take_worker_threads", lambda: None)
-    monkeypatch.setattr(workers.console, "quiet", False)  # restored afterwards
+    monkeypatch.setattr(dask, "take_worker_share", lambda: None)
+    monkeypatch.setattr(dask.console, "quiet", False)  # restored afterwards
     checkpoint = tmp_path / "network.pth"
     shutil.copy(weights["serenet"], checkpoint)
     options = ReconstructOptions(checkpoint=checkpoint, psf=small_psf, out=tmp_path, device="cpu")
@@ -313,10 +312,9 @@ def test_a_worker_takes_the_network_and_the_views_that_are_there_now(
         stack, _ = open_views(series_file, setup.recorded)
         shape = (N_FRAMES, *setup.volume_shape(stack.shape[-2:]))
         series = begin_series(tmp_path / name, shape, (1, 1, 1), {}, overwrite=False)
-        job = frame_job(
-            series_file, options, series, digests(checkpoint=checkpoint), fingerprint(stack)
-        )
-        assert job(0) is None
+        contents = str(digests(checkpoint=checkpoint))
+        source = ReconstructedFrames(series_file, options, contents, str(fingerprint(stack)))
+        assert frame_job(source, series)(0) is None
         return open_stack(series.store).read(0)
 
     first = made("a.ome.zarr")
@@ -328,46 +326,44 @@ def test_a_worker_takes_the_network_and_the_views_that_are_there_now(
     assert made("d.ome.zarr").shape != second.shape
 
 
-# Two workers, of which one dies, without a word, when its first frame is made but not yet kept.
-CLUSTER = """
-import os, sys
-from pathlib import Path
-from distributed import Client, LocalCluster
-
-def spoil(died):
-    from serenet.reconstruction.frame import FrameReconstructor
-    whole = FrameReconstructor.__call__
-    def deadly(self, stack, frame, target):
-        whole(self, stack, frame, target)
-        Path(died).touch()
-        os.kill(os.getpid(), 9)
-    FrameReconstructor.__call__ = deadly
-
-if __name__ == "__main__":
-    address, died = sys.argv[1:]
-    options = {"threads_per_worker": 1, "dashboard_address": None}
-    with LocalCluster(n_workers=2, processes=True, **options) as cluster, Client(cluster) as client:
-        client.run(spoil, died, workers=list(client.scheduler_info()["workers"])[:1])
-        Path(address + ".new").write_text(cluster.scheduler_address)
-        os.replace(address + ".new", address)
-        sys.stdin.read()
-"""
-
-
-def test_workers_of_a_cluster_of_which_one_is_killed(reconstruct, series_file, tmp_path, expected):
-    pytest.importorskip("distributed", reason="dask is an extra: pip install distributed")
-    script, address, died = (tmp_path / name for name in ("cluster.py", "address", "died"))
-    script.write_text(CLUSTER)
-    cluster = subprocess.Popen(
-        [sys.executable, script, address, died], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    try:
-        give_up = time.monotonic() + 120
-        while not address.exists() and time.monotonic() < give_up:
-            time.sleep(0.1)
-        outcome = reconstruct(series_file, "--dask", address.read_text())
-    finally:
-        cluster.communicate(timeout=120)
+def test_workers_of_a_cluster_of_which_one_is_killed(
+    reconstruct, series_file, tmp_path, expected, cluster
+):
+    died = tmp_path / "died"
+    cluster.spoil("serenet.reconstruction.frame", "FrameReconstructor", "__call__", died)
+    outcome = reconstruct(series_file, "--dask", cluster.address)
     assert died.exists()
     assert outcome.code == 0, outcome.err
     assert np.array_equal(volumes(tmp_path / "out" / "series_serenet.ome.zarr"), expected)
+
+
+def test_refinement_on_a_cluster_of_which_a_worker_is_killed(
+    reconstruct, series_file, tmp_path, cluster
+):
+    refined = ("--refine", 2, "--max-memory-gb", 3)
+    assert reconstruct(series_file, *refined, out=tmp_path / "serial").code == 0
+    died = tmp_path / "died"
+    cluster.spoil("serenet.reconstruction.frame", "FrameReconstructor", "_refine", died)
+    outcome = reconstruct(series_file, *refined, "--dask", cluster.address)
+    assert died.exists()
+    assert outcome.code == 0, outcome.err
+    serial = volumes(tmp_path / "serial" / "series_serenet.tif")
+    assert np.array_equal(volumes(tmp_path / "out" / "series_serenet.ome.zarr"), serial)
+
+
+def test_deconvolution_on_a_cluster_of_which_a_worker_is_killed(
+    serenet, tmp_path, series_file, small_psf, cluster, contents
+):
+    command = ("deconvolve", series_file, "--psf", small_psf, "--iterations", 2, "--no-preview")
+    assert serenet(*command, "--out", tmp_path / "serial").code == 0
+    died = tmp_path / "died"
+    # After the first sweep of a frame: the worker that does the frame again goes on from there.
+    cluster.spoil("serenet.deconvolution.resume", "SavedSweeps", "save", died)
+    outcome = serenet(*command, "--out", tmp_path / "out", "--dask", cluster.address)
+    assert died.exists()
+    assert outcome.code == 0, outcome.err
+    serial = volumes(tmp_path / "serial" / "series_deconvolved.tif")
+    assert np.array_equal(volumes(tmp_path / "out" / "series_deconvolved.ome.zarr"), serial)
+    assert not [name for name in contents(tmp_path / "out") if name.startswith(".")]
+    outcome = serenet(*command, "--out", tmp_path / "out", "--dask", "tcp://x:1", "--format", "tif")
+    assert "--dask" in outcome.error

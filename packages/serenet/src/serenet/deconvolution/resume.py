@@ -24,25 +24,49 @@ class SavedSweeps:
         The volume to be made.
     stamp
         What must be equal for a run to go on with the sweeps of another: plain values.
+
+    Attributes
+    ----------
+    folder
+        Where they are kept.
+    text
+        The stamp.
     """
 
     def __init__(self, result: Path, stamp: Mapping[str, Any]) -> None:
-        self.folder = result.with_name(f".{result.stem}.state")
-        self._result = result
-        self._has_told = False
-        self._text = yaml.safe_dump(dict(stamp))
-        self._stamp = self.folder / "settings.yaml"
-        self._sweeps = self.folder / "sweeps.txt"
-        if self._stamp.exists() and self._stamp.read_text(encoding="utf-8") == self._text:
+        self._follow(result, yaml.safe_dump(dict(stamp)))
+        if self._stamp.exists() and self._stamp.read_text(encoding="utf-8") == self.text:
             say(f"{result.name}: going on where an interrupted run stopped")
         else:
             self.remove()
+
+    @classmethod
+    def begun(cls, result: Path, text: str) -> "SavedSweeps":
+        """Return those of a run that has begun, by which `text` is told, for another process."""
+        sweeps = cls.__new__(cls)
+        sweeps._follow(result, text)
+        return sweeps
+
+    def _follow(self, result: Path, text: str) -> None:
+        self.folder = result.with_name(f".{result.stem}.state")
+        self.text = text
+        self._result = result
+        self._has_told = False
+        self._stamp = self.folder / "settings.yaml"
+        self._sweeps = self.folder / "sweeps.txt"
+
+    def begin(self) -> None:
+        """Make the folder, so that several processes may keep sweeps there."""
+        if not self._stamp.exists():
+            make_folder(self.folder)
+            with whole_file(self._stamp, overwrite=True) as partial:
+                partial.write_text(self.text, encoding="utf-8")
 
     def save(
         self, name: str, window: Window, estimate: Tensor, fits: list[float], *, finished: bool
     ) -> None:
         """Keep a window's estimate and the deviance of every sweep it has seen."""
-        self._begin()
+        self.begin()
         path = self.folder / f"{name}.npz"
         values, bounds = estimate.cpu().numpy(), _bounds(window)
         with whole_file(path, overwrite=True) as partial, partial.open("wb") as handle:
@@ -65,18 +89,13 @@ class SavedSweeps:
 
     def keep_sweeps(self, count: int) -> None:
         """Keep the number of sweeps that was found to suffice."""
-        self._begin()
+        self.begin()
         with whole_file(self._sweeps, overwrite=True) as partial:
             partial.write_text(str(count), encoding="utf-8")
 
     def sweeps(self) -> int | None:
         """Return what `keep_sweeps` kept, ``None`` if nothing."""
         return int(self._sweeps.read_text(encoding="utf-8")) if self._sweeps.exists() else None
-
-    def _begin(self) -> None:
-        if not self._stamp.exists():
-            make_folder(self.folder)
-            self._stamp.write_text(self._text, encoding="utf-8")
 
     def _tell_of_other_windows(self) -> None:
         if not self._has_told:

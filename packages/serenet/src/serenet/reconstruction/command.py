@@ -24,6 +24,7 @@ from serenet.options import (
     MICROSCOPE_HELP,
     MICROSCOPE_METAVAR,
     BackgroundOption,
+    DaskOption,
     InputsArgument,
     PreviewOption,
     PSFOption,
@@ -91,15 +92,7 @@ def reconstruct(
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
     format_: FormatOption = None,
-    dask: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SCHEDULER",
-            help="Spread the frames over the workers of a dask cluster: its scheduler's address, "
-            "or scheduler file. Results are OME-Zarr.",
-            show_default=False,
-        ),
-    ] = None,
+    dask: DaskOption = None,
     dtype: OutputTypeOption = OutputType.float32,
     no_preview: PreviewOption = False,
     overwrite: OverwriteOption = False,

@@ -10,7 +10,6 @@ from scopekit.errors import UserError
 from scopekit.images.files import StackFile
 from scopekit.inputs import run_all
 from scopekit.memory import choose_device, return_freed_memory
-from scopekit.series.dask import require_scheduler, spread_frames
 from scopekit.series.store import FrameSeries
 from serenet import __version__
 from serenet.networks.checkpoints import load_checkpoint
@@ -18,8 +17,9 @@ from serenet.networks.shipped import checkpoint_file
 from serenet.networks.vsnet import VsNet
 from serenet.reconstruction.frame import FrameReconstructor, draw_shifts
 from serenet.reconstruction.setup import ReconstructOptions, Setup, set_up
-from serenet.reconstruction.workers import frame_job
+from serenet.reconstruction.workers import ReconstructedFrames
 from serenet.results.contents import digests, fingerprint
+from serenet.results.workers import absolute_options, require_series, spread_series
 from serenet.results.writer import ResultWriter
 from serenet.views.files import find_stacks, open_views
 from serenet.virtual_scanning.files import ScanOptions, scan_files
@@ -42,11 +42,7 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
     if isinstance(model, VsNet):
         return scan_files(inputs, model, _scan_options(options))
     if options.dask is not None:
-        if options.format == "tif":
-            raise UserError(
-                "`dask`: workers write OME-Zarr, frame by frame; leave `format=tif` out"
-            )
-        require_scheduler(options.dask)
+        require_series(options.dask, options.format)
         options = replace(options, format="zarr")
     sources = find_stacks(inputs, folders_are_series=options.format == "zarr")
     setup = set_up(options, model)
@@ -65,8 +61,10 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
     )
 
     def spread(stack: StackFile, series: FrameSeries, frames: Sequence[int]) -> dict[int, str]:
-        job = frame_job(stack.path, options, series, files, fingerprint(stack))
-        return spread_frames(str(options.dask), job, frames, stack.path.name)
+        source = ReconstructedFrames(
+            stack.path.resolve(), absolute_options(options), str(files), str(fingerprint(stack))
+        )
+        return spread_series(str(options.dask), source, series, frames)
 
     def work(path: Path) -> Path:
         stack, pages = open_views(path, setup.recorded, options.selection)

@@ -1,35 +1,19 @@
 """Frames that the workers of a cluster reconstruct: each loads the network once."""
 
-import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
-from scopekit.errors import UserError
-from scopekit.images.files import StackFile
 from scopekit.memory import return_freed_memory
-from scopekit.progress import console
-from scopekit.series.dask import take_worker_threads
-from scopekit.series.pipeline import scratch_volume
-from scopekit.series.store import FrameSeries
-from serenet.networks.shipped import weights_file
 from serenet.reconstruction.frame import FrameReconstructor
 from serenet.reconstruction.setup import ReconstructOptions, Setup, set_up
+from serenet.results.workers import OpenFrames
 from serenet.views.files import open_views
-
-# Options that take the name of weights that ship.
-_WEIGHTS = ("checkpoint", "virtual_scan")
-
-# A process has one network, and the memory for one frame, however many tasks it is given.
-_one_at_a_time = Lock()
 
 
 @dataclass(frozen=True)
-class FrameJob:
-    """Reconstructs any frame of a view stack and keeps it; travels to workers.
+class ReconstructedFrames:
+    """The frames of a view stack, to be reconstructed, see `serenet.results.workers.FrameSource`.
 
     Attributes
     ----------
@@ -37,8 +21,6 @@ class FrameJob:
         The view stack.
     options
         The command's.
-    series
-        Where frames are kept.
     contents
         What tells the files behind the options apart from earlier ones of the same names.
     input_version
@@ -47,69 +29,18 @@ class FrameJob:
 
     path: Path
     options: ReconstructOptions
-    series: FrameSeries
     contents: str
     input_version: str
 
-    def __call__(self, frame: int) -> str | None:
-        """Do one frame; return why it failed, or ``None``."""
-        with _one_at_a_time:
-            console.quiet = True  # nobody watches a worker
-            take_worker_threads()
-            try:
-                setup = _set_up_once(self.options, self.contents)
-                stack, solver = _open_once(self)
-                shape = setup.volume_shape(stack.shape[-2:])
-                with scratch_volume(Path(tempfile.gettempdir()), shape) as target:
-                    self.series.keep(frame, target, solver(stack, frame, target))
-            except UserError as failure:
-                return str(failure)
-        return None
-
-
-def frame_job(
-    path: Path,
-    options: ReconstructOptions,
-    series: FrameSeries,
-    contents: Mapping[str, str | None],
-    input_version: Mapping[str, Any],
-) -> FrameJob:
-    """Return a job in which all files have absolute names: workers run in other folders.
-
-    Parameters
-    ----------
-    path, options, series
-        See `FrameJob`.
-    contents, input_version
-        Digests of the files behind the options; what tells the input from earlier ones.
-    """
-    absolute: dict[str, Any] = {
-        field.name: value.resolve()
-        for field in fields(options)
-        if isinstance(value := getattr(options, field.name), Path)
-        and value.exists()
-        # A folder here may be named as weights that ship.
-        and not (field.name in _WEIGHTS and weights_file(str(value)))
-    }
-    if options.microscope is not None and Path(options.microscope).is_file():
-        options = replace(options, microscope=str(Path(options.microscope).resolve()))
-    return FrameJob(
-        path.resolve(),
-        replace(options, **absolute),
-        FrameSeries(series.result.resolve(), series.store.resolve()),
-        str(dict(contents)),
-        str(dict(input_version)),
-    )
+    def open(self) -> OpenFrames:
+        """Load what its frames share."""
+        setup = _set_up_once(self.options, self.contents)
+        stack, pages = open_views(self.path, setup.recorded, self.options.selection)
+        shape = setup.volume_shape(stack.shape[-2:])
+        return OpenFrames(stack, shape, FrameReconstructor(setup, pages))
 
 
 @lru_cache(maxsize=1)
 def _set_up_once(options: ReconstructOptions, contents: str) -> Setup:
     return_freed_memory()
     return set_up(options)
-
-
-@lru_cache(maxsize=1)
-def _open_once(job: FrameJob) -> tuple[StackFile, FrameReconstructor]:
-    setup = _set_up_once(job.options, job.contents)
-    stack, pages = open_views(job.path, setup.recorded, job.options.selection)
-    return stack, FrameReconstructor(setup, pages)

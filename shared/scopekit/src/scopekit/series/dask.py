@@ -1,22 +1,35 @@
 """Frames of a series spread over the workers of a dask cluster."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from scopekit.errors import UserError
-from scopekit.progress import progress_bar, say
+from scopekit.memory import take_share
+from scopekit.progress import console, progress_bar, say
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _CONNECT_SECONDS = 20
 # After an error, of the file system perhaps; how often workers may die is the scheduler's affair.
 _RETRIES = 3
 # Frames a worker is given at a time: the next is there when one is done.
 _AHEAD = 2
+# Of a worker's memory: at 80 % dask lets it pause.
+_SHARE_OF_WORKER = 0.75
+
+Options = TypeVar("Options", bound="DataclassInstance")
+
+# A process has one network, and the memory for one frame, however many tasks it is given.
+_one_at_a_time = Lock()
 
 
 def spread_frames(
@@ -82,15 +95,67 @@ def spread_frames(
     return failures
 
 
+class WorkerJob:
+    """Work on frames that travels to the workers of a cluster, which do one frame at a time.
+
+    To be derived from: picklable, with `do`.
+    """
+
+    def do(self, frame: int) -> None:
+        """Do a frame, for good; it may be asked for twice. Raise `UserError` if it fails."""
+        raise NotImplementedError
+
+    def __call__(self, frame: int) -> str | None:
+        """Do one frame; return why it failed, or ``None``."""
+        with _one_at_a_time:
+            console.quiet = True  # nobody watches a worker
+            take_worker_share()
+            try:
+                self.do(frame)
+            except UserError as failure:
+                return str(failure)
+        return None
+
+
+def with_absolute_paths(
+    options: Options, *, left: Collection[str] = (), texts: Collection[str] = ()
+) -> Options:
+    """Return options in which all files have absolute names: workers run in other folders.
+
+    Parameters
+    ----------
+    options
+        A dataclass.
+    left
+        Fields that stay as they are.
+    texts
+        Fields whose text may be the name of a file.
+    """
+    absolute: dict[str, Any] = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name in left:
+            continue
+        if isinstance(value, Path) and value.exists():
+            absolute[field.name] = value.resolve()
+        elif field.name in texts and value is not None and Path(value).is_file():
+            absolute[field.name] = str(Path(value).resolve())
+    return replace(options, **absolute)
+
+
 def require_scheduler(scheduler: str) -> None:
     """Raise `UserError` if there is no scheduler at this address, or of this scheduler file."""
     with _connected(_distributed(), scheduler):
         pass
 
 
-def take_worker_threads() -> None:
-    """Let PyTorch take the threads that this dask worker was given (``--nthreads``)."""
-    torch.set_num_threads(_distributed().get_worker().state.nthreads)
+def take_worker_share() -> None:
+    """Take the threads that this dask worker was given (``--nthreads``), and its memory."""
+    worker = _distributed().get_worker()
+    torch.set_num_threads(worker.state.nthreads)
+    limit = worker.memory_manager.memory_limit
+    if limit:  # of its nanny, which ends it when it takes 95 % of that
+        take_share(_SHARE_OF_WORKER * limit)
 
 
 def _outcome(future: Any) -> str | None:
