@@ -33,12 +33,3 @@ VirtualScanOption = Annotated[
         show_default=False,
     ),
 ]
-DaskOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SCHEDULER",
-        help="Spread the frames over the workers of a dask cluster: its scheduler's address, "
-        "or scheduler file. Results are OME-Zarr.",
-        show_default=False,
-    ),
-]

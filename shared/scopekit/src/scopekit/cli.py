@@ -51,6 +51,15 @@ DeviceOption = Annotated[
     Device,
     typer.Option(help="Where to compute; auto takes CUDA when there is one, mps is Apple's GPU."),
 ]
+DaskOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SCHEDULER",
+        help="Spread the time points over the workers of a dask cluster: its scheduler's address, "
+        "or scheduler file.",
+        show_default=False,
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 OutFolderOption = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
 MemoryOption = Annotated[

@@ -6,6 +6,7 @@ import typer
 
 from scopekit.cli import (
     ChannelOption,
+    DaskOption,
     Device,
     DeviceOption,
     FormatOption,
@@ -22,7 +23,6 @@ from serenet.options import (
     MICROSCOPE_HELP,
     MICROSCOPE_METAVAR,
     BackgroundOption,
-    DaskOption,
     InputsArgument,
     PreviewOption,
     PSFOption,
@@ -88,7 +88,7 @@ def deconvolve(
     An interrupted run goes on where it stopped when the same command is given again, and a finished
     one when more iterations are asked for. Fields too
     large for the memory are cut into windows with half a PSF around, which give the whole within
-    0.2 %.
+    0.2 %. With --dask results are OME-Zarr.
 
     Example: **serenet deconvolve views.tif --psf psf.h5 --out results**
     """

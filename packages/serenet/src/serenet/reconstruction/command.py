@@ -8,6 +8,7 @@ import typer
 
 from scopekit.cli import (
     ChannelOption,
+    DaskOption,
     Device,
     DeviceOption,
     FormatOption,
@@ -24,7 +25,6 @@ from serenet.options import (
     MICROSCOPE_HELP,
     MICROSCOPE_METAVAR,
     BackgroundOption,
-    DaskOption,
     InputsArgument,
     PreviewOption,
     PSFOption,
@@ -101,7 +101,8 @@ def reconstruct(
 
     A stack holds all n_num x n_num views or the network's subset; series (T, A, Y, X) and any
     number of files and folders are welcome. Without --psf the PSF shift is computed from the
-    optics of the microscope. A vsnet makes no volume, but the finer views NAME_vsnet.tif.
+    optics of the microscope. With --dask results are OME-Zarr. A vsnet makes no volume, but the
+    finer views NAME_vsnet.tif.
 
     Example: **serenet reconstruct views.tif --checkpoint serenet.pth --out results**
     """
