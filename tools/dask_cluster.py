@@ -57,7 +57,7 @@ class Cluster:
         from distributed import Client
 
         names = {"module": module, "kind": kind, "method": method, "died": str(died)}
-        with Client(self.address, set_as_default=False) as client:
+        with Client(self.address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
             client.wait_for_workers(2)
             workers = list(client.scheduler_info(n_workers=-1)["workers"])
             client.run(exec, SPOILT, names, workers=workers[:1])

@@ -27,6 +27,7 @@ from optics import (
     sampled_size,
     volume_sieve,
 )
+from optics.lightfield.band import Sampling
 from optics.lightfield.octants import OctantPSF
 from optics.lightfield.recording import resize_matrix
 from serenet.deconvolution.operators import ViewOperator
@@ -150,7 +151,7 @@ def volume_difference(scope: LightFieldMicroscope, side: int, size: int) -> floa
     groups = view_groups(scope)
 
     def operators(band: float | None) -> list[BandLimitedOperator]:
-        sampling = "point" if scope.scanning == 1 else "mean"
+        sampling: Sampling = "point" if scope.scanning == 1 else "mean"
         if band is None:
             return [ViewOperator(psf[g], shape[1:], (side, side), scope, sieve) for g in groups]
         return [

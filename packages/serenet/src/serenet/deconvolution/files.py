@@ -101,7 +101,8 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
                 state.text,
                 str(files),
             )
-            failures, waiting = {}, list(frames)
+            failures: dict[int, str] = {}
+            waiting = list(frames)
             while waiting and options.iterations is None and state.sweeps() is None:
                 # The first finds how many sweeps all have.
                 first = waiting.pop(0)

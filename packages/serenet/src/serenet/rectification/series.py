@@ -92,7 +92,9 @@ class _Rectifier:
     def _read(self, exposure: int) -> NDArray[np.float32]:
         number = int(np.searchsorted(self._ends, exposure, side="right"))
         stack = self.stacks[number]
-        return stack.read(exposure - (self._ends[number] - stack.n_frames))[0]
+        (frame,) = stack.read(exposure - (self._ends[number] - stack.n_frames))
+        exposed: NDArray[np.float32] = frame
+        return exposed
 
 
 def rectified_frames(

@@ -61,6 +61,10 @@ class FrameSource(Protocol):
         """Set up what its frames share."""
         ...
 
+    def __hash__(self) -> int:
+        """Return a number that is equal for equal sources."""
+        ...
+
 
 @dataclass(frozen=True)
 class FrameJob(WorkerJob):

@@ -103,7 +103,9 @@ def _spread(scheduler: str, setting: EnhanceSetting, work: "_Work") -> None:
     """Enhance the time points that are left to do on the workers of a cluster."""
     job = EnhanceJob(setting, tuple((path.resolve(), frame) for path, frame in work.todo))
     failed = spread_frames(scheduler, job, range(len(job.tasks)), "enhance")
-    work.enhanced += len(job.tasks) - len(failed)
+    made = len(job.tasks) - len(failed)
+    work.enhanced += made
+    say(f"{setting.out}: {made} time points enhanced")
     if failed:
         named = []
         for number, reason in failed.items():
