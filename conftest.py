@@ -131,9 +131,9 @@ def full_disk() -> Callable[[int], AbstractContextManager[None]]:
     return limited
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Return a dask cluster of two workers, see `dask_cluster.Cluster`."""
+    """Return a dask cluster of two workers, of which one may be killed, see `dask_cluster`."""
     pytest.importorskip("distributed", reason="dask is an extra: pip install distributed")
     from dask_cluster import Cluster
 

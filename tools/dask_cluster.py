@@ -33,7 +33,7 @@ setattr(kind, method, deadly)
 
 
 class Cluster:
-    """Two workers in processes of their own; one that dies is replaced.
+    """Two workers in processes of their own.
 
     Attributes
     ----------

@@ -326,17 +326,6 @@ def test_a_worker_takes_the_network_and_the_views_that_are_there_now(
     assert made("d.ome.zarr").shape != second.shape
 
 
-def test_workers_of_a_cluster_of_which_one_is_killed(
-    reconstruct, series_file, tmp_path, expected, cluster
-):
-    died = tmp_path / "died"
-    cluster.spoil("serenet.reconstruction.frame", "FrameReconstructor", "__call__", died)
-    outcome = reconstruct(series_file, "--dask", cluster.address)
-    assert died.exists()
-    assert outcome.code == 0, outcome.err
-    assert np.array_equal(volumes(tmp_path / "out" / "series_serenet.ome.zarr"), expected)
-
-
 def test_refinement_on_a_cluster_of_which_a_worker_is_killed(
     reconstruct, series_file, tmp_path, cluster
 ):
