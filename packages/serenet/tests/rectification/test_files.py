@@ -251,8 +251,8 @@ def test_recorded_vesicle(reference: Path, tmp_path):
 def series(files, frames, tmp_path):
     """Four exposures of different brightness, in two files."""
     exposed = (frames["raw"] + 40 * np.arange(4)[:, None, None]).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "first.tif", exposed[:1])
-    tifffile.imwrite(tmp_path / "rest.tif", exposed[1:])
+    tifffile.imwrite(tmp_path / "first.tif", exposed[:1], photometric="minisblack")
+    tifffile.imwrite(tmp_path / "rest.tif", exposed[1:], photometric="minisblack")
     return [tmp_path / "first.tif", tmp_path / "rest.tif"]
 
 
