@@ -7,7 +7,6 @@ import typer
 
 from scopekit.cli import (
     ChannelOption,
-    DaskOption,
     Device,
     DeviceOption,
     FramesAreOption,
@@ -52,7 +51,6 @@ def enhance(
     frames_are: FramesAreOption = None,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
-    dask: DaskOption = None,
     dtype: OutputTypeOption = OutputType.float32,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -80,7 +78,6 @@ def enhance(
         selection=select(channel, position, frames_are),
         max_memory_gb=max_memory_gb,
         device=device.value,
-        dask=dask,
         dtype=dtype.value,
         overwrite=overwrite,
     )
