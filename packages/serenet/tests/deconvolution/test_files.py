@@ -222,7 +222,7 @@ def interrupt(arguments, folder, sweeps):
         [*COMMAND, *map(str, arguments)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     state = folder / ".views_deconvolved.state/frame0_window0.npz"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600  # on a busy machine it takes long to start
     while process.poll() is None and time.monotonic() < end:
         if state.exists() and len(np.load(state)["fits"]) >= sweeps:
             break
