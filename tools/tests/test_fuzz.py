@@ -6,6 +6,7 @@ different ones each time.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -184,7 +185,7 @@ FILES: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], None]]] = {
 EDGES = [b"\0", b"\0\0", b"\xff\xff", b"\xff" * 4, b"\0" * 8, b"\x7f\xff\xff\xff", b"\x80"]
 TEXTS = [b"nan", b"-1", b"0,8", b"1e99", b"inf", b"99999999999", b'"', b"<", b"\xc3\x28", b"\n"]
 change = st.tuples(
-    st.sampled_from(["replace", "cut", "insert", "remove", "double"]),
+    st.sampled_from(["replace", "cut", "insert", "remove", "double", "number"]),
     st.floats(0, 1),
     st.one_of(st.sampled_from(EDGES + TEXTS), st.binary(min_size=1, max_size=8)),
 )
@@ -192,6 +193,12 @@ change = st.tuples(
 changes = st.lists(
     st.one_of(change, change.map(lambda c: (c[0], c[1] * 0.1, c[2]))), min_size=1, max_size=4
 )
+
+
+def another_number(content: bytes, at: int) -> bytes:
+    """Put 0 for the first number, of digits, behind a place."""
+    found = re.compile(rb"\d+").search(content, at)
+    return content[: found.start()] + b"0" + content[found.end() :] if found else content
 
 
 def spoilt(content: bytes, how: list[tuple[str, float, bytes]]) -> bytes:
@@ -203,6 +210,8 @@ def spoilt(content: bytes, how: list[tuple[str, float, bytes]]) -> bytes:
             content = content[:at] + new + content[at:]
         elif kind == "remove":
             content = content[:at] + content[at + len(new) :]
+        elif kind == "number":
+            content = another_number(content, at)
         elif kind == "double":
             content = content[:at] + content[max(at - 64, 0) :]
         else:

@@ -206,6 +206,19 @@ def test_broken_metadata(store, spoil):
     refuse(store, "metadata", "export")
 
 
+@pytest.mark.parametrize("axis", [0, 1, 3])
+@pytest.mark.parametrize(("what", "value"), [("chunk", 0), ("side", 10**12)])
+def test_impossible_shapes(store, axis, what, value):
+    file = store / "0" / "zarr.json"
+    content = json.loads(file.read_text())
+    if what == "chunk":
+        content["chunk_grid"]["configuration"]["chunk_shape"][axis] = value
+    else:
+        content["shape"][axis] = value
+    file.write_text(json.dumps(content))
+    refuse(store, "damaged", "export", read=0)
+
+
 def test_a_missing_array(store):
     shutil.rmtree(store / "0")
     refuse(store, "'0' is missing")

@@ -17,6 +17,8 @@ from scopekit.images.selection import Selection
 from scopekit.images.stack import StoredPlanes
 from scopekit.images.zarr_import import zarr
 
+# Longer than any axis of a recording.
+_LARGEST_SIDE = 2**26
 EMPTY_FRAMES = "empty_frames"
 """Attribute of a store in which every chunk is written, except those of the frames it lists."""
 
@@ -113,9 +115,15 @@ class ZarrPlanes(StoredPlanes):
             spans[dim] = sorted({int(n) // grid[dim] for n in places[:, column]})
         folder = self.path / self.array.path
         encode = self.array.metadata.encode_chunk_key
-        files = [folder / encode(at) for at in itertools.product(*spans)]
-        there = [file for file in files if file.exists()]
-        whole = bool(there) if self.empty_frames is None else len(there) == len(files)
+        there, whole = [], True
+        for at in itertools.product(*spans):
+            file = folder / encode(at)
+            if file.exists():
+                there.append(file)
+            elif self.empty_frames is not None:
+                whole = False
+                break
+        whole &= bool(there)
         if not whole:
             where = f"frame {frame}: " if time and self.axes[time[0]].length > 1 else ""
             remedy = "copy or export the store again"
@@ -192,6 +200,11 @@ def inspect_zarr(path: Path, selection: Selection) -> ZarrPlanes:
         raise UserError(
             f"{path}: shape {array.shape}, but the metadata name the axes {', '.join(names)}; "
             "export the store again"
+        )
+    if 0 in array.chunks or max(array.shape) > _LARGEST_SIDE:
+        raise UserError(
+            f"{path}: damaged (shape {array.shape} in chunks of {array.chunks}); copy or export "
+            "the store again"
         )
     if array.dtype.kind not in "uif":
         raise UserError(f"{path}: values of {array.dtype}; expected grey values, real numbers")
