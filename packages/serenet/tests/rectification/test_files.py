@@ -9,6 +9,7 @@ from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.files import open_stack
 from scopekit.settings import read_yaml, write_yaml
+from serenet.rectification import series as rectification_series
 from serenet.rectification.files import rectify_files
 from serenet.rectification.resampling import rectify_frame
 from serenet.views.scan import SCAN_ORDER
@@ -244,3 +245,72 @@ def test_recorded_vesicle(reference: Path, tmp_path):
     assert spread(0, 6, 0, 1) > 1.2 * spread(0, 6, 1, 0)
     assert spread(4, 4, 1, 1) > 1.2 * spread(4, 4, 1, -1)
     assert spread(4, -4, 1, -1) > 1.2 * spread(4, -4, 1, 1)
+
+
+@pytest.fixture
+def series(files, frames, tmp_path):
+    """Four exposures of different brightness, in two files."""
+    exposed = (frames["raw"] + 40 * np.arange(4)[:, None, None]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "first.tif", exposed[:1], photometric="minisblack")
+    tifffile.imwrite(tmp_path / "rest.tif", exposed[1:], photometric="minisblack")
+    return [tmp_path / "first.tif", tmp_path / "rest.tif"]
+
+
+@pytest.fixture
+def expected(series, files, tmp_path):
+    out = tmp_path / "tiff" / "views.tif"
+    rectify_files(series, out, PRESET, radiometry=files["radiometry"], dark=files["dark"])
+    stack = open_stack(out)
+    return np.stack([stack.read(t) for t in range(4)])
+
+
+def volumes(path):
+    stack = open_stack(path)
+    return np.stack([stack.read(t) for t in range(stack.n_frames)])
+
+
+def test_a_store_is_made_time_point_by_time_point(
+    series, expected, files, tmp_path, monkeypatch, contents
+):
+    pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
+    out = tmp_path / "out" / "views.ome.zarr"
+    kwargs = {"radiometry": files["radiometry"], "dark": files["dark"]}
+    whole, done = rectification_series._Rectifier.__call__, []
+
+    def interrupted(self, stack, time_point, target):
+        if time_point == 2 and len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(time_point)
+        return whole(self, stack, time_point, target)
+
+    monkeypatch.setattr(rectification_series._Rectifier, "__call__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rectify_files(series, out, PRESET, **kwargs)
+    assert not out.exists()
+    done.append(None)
+    rectify_files(series, out, PRESET, **kwargs)
+    assert done == [0, 1, None, 2, 3]
+    assert np.array_equal(volumes(out), expected)
+    assert open_stack(out).steps.y_um == pytest.approx(2.5, rel=1e-5)
+    names = [name for name in contents(out.parent) if "/" not in name]
+    assert names == ["views.ome.zarr", "views_calibration.yaml", "views_lattice.png"]
+    with pytest.raises(UserError, match="exists"):
+        rectify_files(series, out, PRESET, **kwargs)
+    with pytest.raises(UserError, match=r"give a name in \.ome\.zarr"):
+        rectify_files(series, tmp_path / "x.tif", PRESET, dask="tcp://x:1", **kwargs)
+
+
+def test_a_store_made_on_a_cluster_of_which_a_worker_is_killed(
+    series, expected, files, tmp_path, cluster
+):
+    pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
+    out, died = tmp_path / "out" / "views.ome.zarr", tmp_path / "died"
+    cluster.spoil("serenet.rectification.series", "_Rectifier", "__call__", died)
+    rectify_files(
+        *(series, out, PRESET),
+        radiometry=files["radiometry"],
+        dark=files["dark"],
+        dask=cluster.address,
+    )
+    assert died.exists()
+    assert np.array_equal(volumes(out), expected)

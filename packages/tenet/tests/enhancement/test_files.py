@@ -326,3 +326,30 @@ def test_an_offset_of_2_to_the_30_changes_nothing(run, tmp_path):
     assert run("a.tif", "b.npy").returncode == 0
     a, b = (tifffile.imread(tmp_path / "out" / f"{n}_tenet_structure.tif") for n in "ab")
     np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_time_points_on_a_cluster_of_which_a_worker_is_killed(run, setting, tmp_path, cluster):
+    series = stack_of(3, 1, 2, 12, 10)
+    series[1, 0, 1, 3, 4] = np.nan
+    np.save(tmp_path / "day.npy", series)
+    write_volume(tmp_path / "cell.tif", stack_of(2, 9, 8), VOXEL_UM, overwrite=False)
+    assert run("day.npy", "cell.tif").returncode == 2
+    (tmp_path / "out").rename(tmp_path / "serial")
+    died = tmp_path / "died"
+    cluster.spoil("tenet.enhancement.recording", "Enhancer", "enhance", died)
+    done = run("day.npy", "cell.tif", "--dask", cluster.address)
+    assert died.exists()
+    assert done.returncode == 2
+    assert "1 of 4 time points failed, the rest is done: " in done.stderr
+    assert "day.npy, time point 1: NaN or infinite values" in done.stderr
+    names = [path.name for path in sorted((tmp_path / "serial").iterdir())]
+    assert results(tmp_path) == names
+    for name in names:
+        if name.endswith((".tif", ".csv")):
+            serial = (tmp_path / "serial" / name).read_bytes()
+            assert (tmp_path / "out" / name).read_bytes() == serial, name
+    done = run("cell.tif", "--dask", cluster.address)
+    assert "all results exist" in done.stderr
+    (tmp_path / "out" / "cell_tenet_structure.tif").unlink()
+    done = run("cell.tif", "--dask", tmp_path / "missing.json")
+    assert "no such file" in done.stderr

@@ -55,7 +55,7 @@ DaskOption = Annotated[
     str | None,
     typer.Option(
         metavar="SCHEDULER",
-        help="Spread the frames over the workers of a dask cluster: its scheduler's address, "
+        help="Spread the time points over the workers of a dask cluster: its scheduler's address, "
         "or scheduler file.",
         show_default=False,
     ),

@@ -17,7 +17,7 @@ from scopekit.napari.layers import layer_of, show_layer, source_of
 from scopekit.napari.work import Progress, WorkPanel
 from scopekit.settings import write_yaml
 from serenet.napari.microscopes import microscope_choice, optics_of
-from serenet.rectification.files import calibration_of, mean_frame, read_calibration
+from serenet.rectification.calibration import calibration_of, mean_frame, read_calibration
 from serenet.rectification.lattice import Lattice, find_lattice
 
 _LATTICE = "microlenses"

@@ -7,6 +7,7 @@ import typer
 
 from scopekit.cli import (
     ChannelOption,
+    DaskOption,
     FramesAreOption,
     OverwriteOption,
     PositionOption,
@@ -19,7 +20,7 @@ from serenet.options import MICROSCOPE_HELP, MICROSCOPE_METAVAR
 def rectify(
     raw: Annotated[list[Path], typer.Argument(help="Camera frames (TIFF, PNG), in time order.")],
     microscope: Annotated[str, typer.Option(metavar=MICROSCOPE_METAVAR, help=MICROSCOPE_HELP)],
-    out: Annotated[Path, typer.Option(help="View stack to write (TIFF).")],
+    out: Annotated[Path, typer.Option(help="View stack to write (.tif, .ome.zarr).")],
     radiometry: Annotated[
         Path | None,
         typer.Option(
@@ -56,11 +57,13 @@ def rectify(
     channel: ChannelOption = None,
     position: PositionOption = None,
     frames_are: FramesAreOption = None,
+    dask: DaskOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Turn raw camera frames into views: find the microlenses, flat-field, resample.
 
-    Without a radiometry frame the microlenses are looked for in the frames themselves.
+    Without a radiometry frame the microlenses are looked for in the frames themselves. OME-Zarr is
+    written time point by time point: an interrupted run goes on, and --dask spreads them.
 
     Example: **serenet rectify raw.tif --radiometry flat.tif --microscope my.yaml --out views.tif**
     """
@@ -79,6 +82,7 @@ def rectify(
             rectified=rectified,
             scan_order=whole_numbers(scan_order, "--scan-order"),
             selection=select(channel, position, frames_are),
+            dask=dask,
             overwrite=overwrite,
         )
     print(

@@ -1,52 +1,41 @@
 """``serenet rectify``: camera files to a file of views, with its calibration and a picture."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from optics import LightFieldMicroscope
 from scopekit.errors import Page, UserError
-from scopekit.images.files import WHOLE_FILE, Selection, StackFile, VolumeWriter, open_frames
-from scopekit.images.target import require_finite
-from scopekit.inputs import sha256_of
+from scopekit.images.files import (
+    WHOLE_FILE,
+    PartialVoxelSize,
+    Selection,
+    VolumeWriter,
+    is_zarr,
+    open_frames,
+    stack_stem,
+)
+from scopekit.images.target import Target
 from scopekit.outputs import require_new
 from scopekit.progress import progress_bar, say
-from scopekit.settings import read_yaml, write_yaml
+from scopekit.series.dask import require_scheduler
+from scopekit.settings import write_yaml
+from serenet.rectification.calibration import (
+    Calibration,
+    calibration_of,
+    mean_frame,
+    read_calibration,
+    require_shape,
+)
 from serenet.rectification.lattice import Lattice, find_lattice, rectified_lattice
 from serenet.rectification.picture import save_lattice_picture
-from serenet.rectification.resampling import (
-    flat_field,
-    rectify_series,
-    require_fit,
-)
+from serenet.rectification.resampling import require_fit
+from serenet.rectification.series import RectifiedFrames, rectified_frames, write_series
 from serenet.views.files import require_tiff
 from serenet.views.scan import require_order
-
-
-class Calibration(BaseModel):
-    """What rectifying another frame of the same microscope needs; kept as YAML.
-
-    Attributes
-    ----------
-    lattice
-        The microlenses.
-    radiometry, radiometry_sha256
-        The frame of homogeneous fluorescence behind the flat field (and the lattice), and its
-        fingerprint; without one nothing is divided by a flat field.
-    dark
-        The dark frame, if there is one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    lattice: Lattice
-    radiometry: Path | None = None
-    radiometry_sha256: str | None = None
-    dark: Path | None = None
 
 
 def rectify_files(
@@ -60,11 +49,13 @@ def rectify_files(
     rectified: int | None = None,
     scan_order: Sequence[int] | None = None,
     selection: Selection = WHOLE_FILE,
+    dask: str | None = None,
     overwrite: bool = False,
 ) -> Lattice:
     """Rectify camera files into a TIFF of views, with a calibration file and a picture beside it.
 
-    Written are ``out`` (A, Y, X), or (T, A, Y, X) if there is light for several time points;
+    Written are ``out`` (A, Y, X), or (T, A, Y, X) if there is light for several time points, as
+    OME-Zarr if it is named so, which is made time point by time point and may be interrupted;
     ``<out>_calibration.yaml``, to be given as ``calibration`` for further frames; and
     ``<out>_lattice.png``, the lattice drawn over the radiometry frame.
 
@@ -89,6 +80,8 @@ def rectify_files(
         See `interlace`; default for 3 x 3 positions: 6 7 8 5 2 1 0 3 4.
     selection
         Which channel and position of every file that has several.
+    dask
+        Scheduler of a cluster whose workers do the time points of an OME-Zarr store.
     overwrite
         Whether existing results may be replaced.
 
@@ -102,10 +95,16 @@ def rectify_files(
     UserError
         If a file is unfit, the lattice is missing or not the microscope's, or a result exists.
     """
-    yaml, picture = (out.with_name(out.stem + end) for end in ("_calibration.yaml", "_lattice.png"))
-    require_tiff(out)
+    stem, as_store = stack_stem(out), is_zarr(out)
+    yaml, picture = (out.with_name(stem + end) for end in ("_calibration.yaml", "_lattice.png"))
+    if not as_store:
+        require_tiff(out)
+    if dask is not None:
+        if not as_store:
+            raise UserError(f"`dask`: workers write OME-Zarr; {out}: give a name in .ome.zarr")
+        require_scheduler(dask)
     inputs = [path for path in (*raw, radiometry, dark) if path is not None]
-    for path in (out, yaml, picture):
+    for path in (yaml, picture) if as_store else (out, yaml, picture):
         require_new(path, overwrite=overwrite, inputs=inputs)
     order = require_order(scan_order, microscope.scanning)
 
@@ -114,13 +113,9 @@ def rectify_files(
     setting = _calibrate(raw[0], radiometry, dark, calibration, rectified, still)
     lattice = setting.lattice
     require_fit(lattice, microscope, str(calibration or setting.radiometry or raw[0]))
-    dark_frame = mean_frame(setting.dark, still, lattice.frame_shape) if setting.dark else None
-    bright_frame = None
-    if setting.radiometry is not None:
-        bright_frame = mean_frame(setting.radiometry, still, lattice.frame_shape)
     stacks = [open_frames(path, selection) for path in raw]
     for stack in stacks:
-        _require_shape(stack, lattice.frame_shape)
+        require_shape(stack, lattice.frame_shape)
     n_frames, n_scan = sum(stack.n_frames for stack in stacks), microscope.scanning**2
     if n_frames == 0 or n_frames % n_scan:
         raise UserError(
@@ -130,33 +125,37 @@ def rectify_files(
             page=Page.rectifying,
         )
 
-    flat = flat_field(bright_frame, lattice, microscope.n_num, dark_frame)
-    drawn = mean_frame(raw[0], still) if bright_frame is None else bright_frame
+    source = rectified_frames(raw, microscope, setting, order, selection)
+    voxel_um = (None, microscope.view_pixel_um, microscope.view_pixel_um)
     n_times = n_frames // n_scan
-    shape = (
-        microscope.n_num**2,
-        lattice.rows * microscope.scanning,
-        lattice.columns * microscope.scanning,
-    )
-    step_um = microscope.view_pixel_um
-    frames = _frames(stacks)
-    with (
-        VolumeWriter(
-            out,
-            (n_times, *shape) if n_times > 1 else shape,
-            (None, step_um, step_um),
-            overwrite=overwrite,
-        ) as writer,
-        progress_bar("rectify", n_frames) as advance,
-    ):
-        series = rectify_series(frames, lattice, flat, order, dark_frame, advance)
-        for target, views in zip(writer.array.reshape(n_times, *shape), series, strict=True):
-            require_finite(views)
-            target[:] = views
-            writer.release()
+    if as_store:
+        write_series(out, source, n_times, voxel_um, dask=dask, overwrite=overwrite)
+    else:
+        _write_tiff(out, source, n_times, voxel_um, overwrite=overwrite)
+    if setting.radiometry is None:
+        drawn = mean_frame(raw[0], still)
+    else:
+        drawn = mean_frame(setting.radiometry, still)
     write_yaml(yaml, setting.model_dump(mode="json"), overwrite=overwrite)
     save_lattice_picture(picture, drawn, lattice, overwrite=overwrite)
     return lattice
+
+
+def _write_tiff(
+    out: Path, source: RectifiedFrames, n_times: int, voxel_um: PartialVoxelSize, *, overwrite: bool
+) -> None:
+    opened = source.open()
+    shape = opened.volume_shape
+    with (
+        VolumeWriter(
+            out, (n_times, *shape) if n_times > 1 else shape, voxel_um, overwrite=overwrite
+        ) as writer,
+        progress_bar("rectify", n_times) as advance,
+    ):
+        for time_point, views in enumerate(writer.array.reshape(n_times, *shape)):
+            opened.solve(opened.stack, time_point, Target(views))
+            writer.release()
+            advance()
 
 
 def _calibrate(
@@ -193,18 +192,6 @@ def _calibrate(
     return calibration_of(lattice, radiometry, dark)
 
 
-def calibration_of(
-    lattice: Lattice, radiometry: Path | None, dark: Path | None = None
-) -> Calibration:
-    """Return what to keep of a lattice that was found in these files."""
-    return Calibration(
-        lattice=lattice,
-        radiometry=radiometry and radiometry.resolve(),
-        radiometry_sha256=None if radiometry is None else sha256_of(radiometry),
-        dark=dark and dark.resolve(),
-    )
-
-
 def _lattice_of(frame: NDArray[np.float32], *, is_flat: bool) -> Lattice:
     try:
         return find_lattice(frame)
@@ -223,55 +210,3 @@ def _named(source: Path, find: Callable[[], Lattice]) -> Lattice:
         return find()
     except UserError as failure:
         raise UserError(f"{source}: {failure}") from failure
-
-
-def read_calibration(path: Path) -> Calibration:
-    """Read a calibration; raise `UserError` unless its radiometry frame is there, unchanged."""
-    content = read_yaml(path)
-    try:
-        setting = Calibration.model_validate(content)
-    except ValidationError as failure:
-        first = failure.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(
-            f"{path}: not a calibration of `serenet rectify` ({where}: {first['msg']}); "
-            "calibrate again with a radiometry frame",
-            page=Page.rectifying,
-        ) from failure
-    if setting.radiometry is not None and not setting.radiometry.is_file():
-        raise UserError(
-            f"{path}: its radiometry frame {setting.radiometry} is missing; correct that line or "
-            "calibrate again",
-            page=Page.rectifying,
-        )
-    if setting.radiometry and sha256_of(setting.radiometry) != setting.radiometry_sha256:
-        raise UserError(
-            f"{path}: its radiometry frame {setting.radiometry} has changed since; calibrate again",
-            page=Page.rectifying,
-        )
-    return setting
-
-
-def mean_frame(
-    path: Path, selection: Selection = WHOLE_FILE, shape: tuple[int, ...] | None = None
-) -> NDArray[np.float32]:
-    """Return the mean of all frames of a file, which must have ``shape`` if that is given."""
-    stack = open_frames(path, selection)
-    if shape is not None:
-        _require_shape(stack, shape)
-    total = sum((frame.astype(np.float64) for frame in _frames([stack])), np.zeros(()))
-    return (total / stack.n_frames).astype(np.float32)
-
-
-def _frames(stacks: Sequence[StackFile]) -> Iterator[NDArray[np.float32]]:
-    for stack in stacks:
-        for t in range(stack.n_frames):
-            yield stack.read(t)[0]
-
-
-def _require_shape(stack: StackFile, shape: tuple[int, ...]) -> None:
-    if stack.shape[-2:] != shape:
-        raise UserError(
-            f"{stack.path}: frames of {stack.shape[-2]} x {stack.shape[-1]} pixels, but the "
-            f"radiometry frame has {shape[0]} x {shape[1]}; record them with one camera setting"
-        )

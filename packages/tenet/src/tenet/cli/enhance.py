@@ -7,6 +7,7 @@ import typer
 
 from scopekit.cli import (
     ChannelOption,
+    DaskOption,
     Device,
     DeviceOption,
     FramesAreOption,
@@ -51,6 +52,7 @@ def enhance(
     frames_are: FramesAreOption = None,
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
+    dask: DaskOption = None,
     dtype: OutputTypeOption = OutputType.float32,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -78,6 +80,7 @@ def enhance(
         selection=select(channel, position, frames_are),
         max_memory_gb=max_memory_gb,
         device=device.value,
+        dask=dask,
         dtype=dtype.value,
         overwrite=overwrite,
     )

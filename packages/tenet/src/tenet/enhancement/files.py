@@ -1,32 +1,21 @@
 """``tenet enhance``: recordings on disk to structure, brightness and objects on disk."""
 
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from scopekit.errors import UserError, worded
-from scopekit.images.files import SUFFIXES, WHOLE_FILE, Selection, VoxelSize, stack_stem
-from scopekit.inputs import find_inputs, input_record, require_same_input, run_all
+from scopekit.images.files import SUFFIXES, WHOLE_FILE, Selection
+from scopekit.inputs import find_inputs, run_all, sha256_of
 from scopekit.memory import return_freed_memory
-from scopekit.outputs import (
-    require_names,
-    require_new,
-    require_no_input,
-    require_writable,
-    whole_files,
-)
+from scopekit.outputs import require_writable
 from scopekit.progress import say
-from scopekit.settings import read_yaml
-from tenet import __version__
+from scopekit.series.dask import require_scheduler, spread_frames
 from tenet.config.files import Config, as_config
-from tenet.data.recordings import RecordingFile, is_result, open_recording, voxel_of
+from tenet.data.recordings import is_result
 from tenet.data.value_range import ValueRange, require_range
-from tenet.enhancement.chunks import halo
-from tenet.enhancement.results import ENDINGS, StackOptions, StackTask, enhance_stack
-from tenet.network.jnet import JNet
+from tenet.enhancement.recording import Enhancer, OpenRecording
+from tenet.enhancement.results import StackOptions
+from tenet.enhancement.workers import EnhanceJob, EnhanceSetting
 from tenet.network.weights import load_evaluated, weights_file
-from tenet.objects.labelling import CONNECTIVITY
 
 
 def enhance_files(
@@ -41,12 +30,14 @@ def enhance_files(
     selection: Selection = WHOLE_FILE,
     max_memory_gb: float | None = None,
     device: str = "auto",
+    dask: str | None = None,
     dtype: str = "float32",
     overwrite: bool = False,
 ) -> None:
     """Enhance every time point of every recording among the inputs.
 
-    See ``tenet enhance --help``; a threshold that is not given is the configuration's.
+    See ``tenet enhance --help``; a threshold that is not given is the configuration's. Time points
+    are enhanced one after the other here, or by the workers of a dask cluster.
 
     Raises
     ------
@@ -58,7 +49,11 @@ def enhance_files(
     sources = find_inputs(inputs, SUFFIXES, is_result)
     config = as_config(config)
     weights = weights_file(checkpoint)
-    model = load_evaluated(weights, config, threshold=threshold, device=device)
+    if dask is not None:
+        require_scheduler(dask)
+    # The workers of a cluster load their own.
+    where = "cpu" if dask else device
+    model = load_evaluated(weights, config, threshold=threshold, device=where)
     require_writable(out)
     known = value_range is not None or model.params.any_scale
     if not known and weights.stem == config.pretrained_model:
@@ -74,49 +69,88 @@ def enhance_files(
         max_memory_gb,
         dtype,
     )
-    work = _Work(
-        config, model, weights, options, out, time_points, selection, sources, overwrite=overwrite
+    enhancer = Enhancer(
+        config, model, weights, options, out, selection, sources, overwrite=overwrite
     )
-    done = run_all(sources, work)
+    work = _Work(enhancer, time_points, knows_range=known, spreads=dask is not None)
+    try:
+        run_all(sources, work)
+    except UserError as failure:
+        if not work.todo:
+            raise
+        work.failures.append(str(failure))
+    if work.todo:
+        setting = EnhanceSetting(
+            config,
+            config.model_dump_json(),
+            weights.resolve(),
+            sha256_of(weights),
+            device,
+            options,
+            out.resolve(),
+            selection,
+            overwrite,
+        )
+        _spread(str(dask), setting, work)
     if not work.enhanced:
         raise UserError(
-            f"{out}: all results exist ({len(done)} inputs): add `overwrite=True` to "
+            f"{out}: all results exist ({len(sources)} inputs): add `overwrite=True` to "
             "replace them, or choose another `out`"
         )
 
 
+def _spread(scheduler: str, setting: EnhanceSetting, work: "_Work") -> None:
+    """Enhance the time points that are left to do on the workers of a cluster."""
+    job = EnhanceJob(setting, tuple((path.resolve(), frame) for path, frame in work.todo))
+    failed = spread_frames(scheduler, job, range(len(job.tasks)), "enhance")
+    made = len(job.tasks) - len(failed)
+    work.enhanced += made
+    say(f"{setting.out}: {made} time points enhanced")
+    if failed:
+        named = []
+        for number, reason in failed.items():
+            path, frame = work.todo[number]
+            where = "" if path.name in reason else f"{path}, time point {frame}: "
+            named.append(f"{where}{reason}")
+        work.failures.append(
+            f"{len(failed)} of {len(job.tasks)} time points failed, the rest is done: "
+            + "; ".join(named)
+        )
+    if work.failures:
+        raise UserError("; ".join(work.failures))
+
+
 class _Work:
-    """Enhances the time points of one file.
+    """Enhances the time points of one file, or gathers them for the workers of a cluster.
 
     Attributes
     ----------
     enhanced
         How many time points were.
+    todo
+        File and time point of those that are left to workers.
+    failures
+        What failed before they began.
     """
 
     def __init__(
         self,
-        config: Config,
-        model: JNet,
-        weights: Path,
-        options: StackOptions,
-        out: Path,
+        enhancer: Enhancer,
         time_points: tuple[int, ...] | None,
-        selection: Selection,
-        sources: list[Path],
         *,
-        overwrite: bool,
+        knows_range: bool,
+        spreads: bool,
     ) -> None:
-        self._config, self._model, self._weights = config, model, weights
-        self._options, self._out, self._time_points = options, out, time_points
-        self._selection, self._sources, self._overwrite = selection, sources, overwrite
+        self._enhancer, self._time_points = enhancer, time_points
+        self._knows_range, self._spreads = knows_range, spreads
         self.enhanced = 0
+        self.todo: list[tuple[Path, int]] = []
+        self.failures: list[str] = []
 
     def __call__(self, path: Path) -> Path:
-        recording = open_recording(path, self._selection)
-        voxel_um, origin = self._voxel(recording)
-        known = self._options.value_range is not None or self._model.params.any_scale
-        if recording.full_scale is not None and not known:
+        opened = self._enhancer.open(path)
+        recording = opened.file
+        if recording.full_scale is not None and not self._knows_range:
             say(
                 f"{path.name}: 0 and {recording.full_scale:g}, the range of its camera, count as 0 "
                 "and 1; name what was recorded with `value_range`, if that is far less"
@@ -126,11 +160,8 @@ class _Work:
             recording.require_time_point(frame)
         failures = []
         for frame in frames:
-            name = stack_stem(path)
-            if recording.n_frames > 1:
-                name += f"_t{frame:0{max(len(str(recording.n_frames - 1)), 3)}d}"
             try:
-                self._one(recording, frame, f"{name}_tenet", voxel_um, origin)
+                self._one(opened, frame)
             except UserError as failure:
                 if len(frames) == 1:
                     raise
@@ -143,67 +174,11 @@ class _Work:
             )
         return path
 
-    def _one(
-        self, recording: RecordingFile, frame: int, name: str, voxel_um: VoxelSize, origin: str
-    ) -> None:
-        out = self._out
-        last = out / f"{name}{ENDINGS[-1]}"
-        require_names(out / name, ENDINGS)
-        noted = self._noted(recording, frame, origin)
-        for ending in ENDINGS:
-            require_no_input(out / f"{name}{ending}", self._sources)
-        if last.exists() and not self._overwrite:
-            require_same_input(out / f"{name}.yaml", last, recording.path)
-            other = ", ".join(_other_settings(out / f"{name}.yaml", noted))
-            say(f"{last} exists{f', made with another {other}' if other else ''}: skipped")
+    def _one(self, opened: OpenRecording, frame: int) -> None:
+        if self._enhancer.is_done(opened, frame):
             return
-        task = StackTask(recording, frame, voxel_um, self._options, noted)
-        with whole_files(out / name, ENDINGS) as folder:
-            require_new(last, overwrite=self._overwrite)  # another run may have finished it
-            enhance_stack(self._model, task, folder)
+        if self._spreads:
+            self.todo.append((opened.file.path, frame))
+            return
+        self._enhancer.enhance(opened, frame)
         self.enhanced += 1
-        say(str(last))
-
-    def _voxel(self, recording: RecordingFile) -> tuple[VoxelSize, str]:
-        """Return the (z, y, x) step of the recording in um, and who tells it."""
-        steps, trained = recording.steps, self._model.recorded_voxel_um
-        told = "the network was not trained for such voxels; resample the stack, or train for it"
-        found = voxel_of(recording.path, steps, trained, told)
-        origin = "the file" if steps.source else "the configuration"
-        unknown = [axis for axis in "zyx" if getattr(steps, f"{axis}_um") is None]
-        if steps.source and unknown:
-            origin += f", {' and '.join(unknown)} from the configuration"
-        return found, origin
-
-    def _noted(self, recording: RecordingFile, frame: int, origin: str) -> dict[str, Any]:
-        options = self._options
-        return {
-            "method": "tenet",
-            "tenet_version": __version__,
-            **input_record(recording.path),
-            "time_point": frame,
-            "recorded_shape": list(recording.shape),
-            "voxel_size_from": origin,
-            "checkpoint": str(self._weights),
-            "configuration": self._config.name,
-            "threshold": options.threshold,
-            "value_range": options.value_range and list(options.value_range),
-            **self._selection.settings(),
-            "dtype": options.dtype,
-            "params": self._model.params.model_dump(mode="json"),
-            "connectivity": CONNECTIVITY,
-            "halo_voxels": list(halo(self._config.params)),
-            "device": str(self._model.device),
-            "torch_version": str(torch.__version__),
-        }
-
-
-def _other_settings(path: Path, settings: dict[str, Any]) -> list[str]:
-    """Return in which of the options that shape results those of a settings file differ."""
-    try:
-        found = read_yaml(path)
-    except UserError:
-        return []
-    names = ["configuration", "checkpoint", "value_range", "threshold", "dtype"]
-    names += ["channel", "position", "frames_are"]
-    return [name for name in names if found.get(name) != settings.get(name)]
