@@ -9,6 +9,7 @@ from scopekit.errors import UserError, options_named
 from scopekit.images.axes import CHANNEL, DEPTH, PAGES, POSITION, TIME, arrange, line_up, stacked
 from scopekit.images.files import Selection, open_frames, open_stack
 
+SEE = " (see docs/formats.md#axes)"
 # Every plane says where it belongs: time, position, channel, plane.
 T, P, C, Z = 3, 2, 2, 4
 VALUES = np.zeros((T, C, Z, 6, 5), np.uint16)
@@ -57,9 +58,9 @@ def test_a_channel_is_refused_or_chosen_by_all_readers(tmp_path, kind):
     WRITERS[kind](path, VALUES.transpose(order), "TZCYX" if kind == ".tif" else "TCZYX")
     with pytest.raises(UserError, match="2 channels") as refused:
         open_stack(path)
-    assert str(refused.value).endswith("choose a channel, 0 to 1, by `channel=N`")
+    assert str(refused.value).endswith("choose a channel, 0 to 1, by `channel=N`" + SEE)
     with options_named():
-        assert str(refused.value).endswith("by --channel N")
+        assert str(refused.value).endswith("by --channel N" + SEE)
     for channel in range(C):
         stack = open_stack(path, Selection(channel=channel))
         assert stack.shape == (T, Z, 6, 5)
@@ -93,7 +94,7 @@ def test_channels_of_one_plane_are_no_planes(tmp_path, kind):
         with pytest.raises(UserError, match="2 channels of one plane each") as refused:
             opened(path)
         assert "choose one, 0 to 1, by `channel=N`" in str(refused.value)
-        assert str(refused.value).endswith("say `frames_are=planes`")
+        assert str(refused.value).endswith("say `frames_are=planes`" + SEE)
     assert places(open_stack(path, Selection(frames_are="planes"))) == [0, 10]
     assert places(open_frames(path, Selection(channel=1))) == [10]
 
@@ -105,7 +106,7 @@ def test_a_movie_is_no_stack_unless_that_is_said(tmp_path, kind):
     with pytest.raises(UserError, match="3 time points of one plane each") as refused:
         open_stack(path)
     with options_named():
-        assert str(refused.value).endswith("say --frames-are planes")
+        assert str(refused.value).endswith("say --frames-are planes" + SEE)
     assert places(open_stack(path, select(None, None, FramesAre.planes))) == [0, 100, 200]
     frames = open_frames(path)
     assert frames.shape == (T, 1, 6, 5)
@@ -158,7 +159,7 @@ def test_images_of_an_ome_file_are_positions(tmp_path):
     with pytest.raises(UserError, match="2 positions; choose a position, 0 to 1") as refused:
         open_stack(path)
     with options_named():
-        assert str(refused.value).endswith("by --position N")
+        assert str(refused.value).endswith("by --position N" + SEE)
     assert places(open_stack(path, Selection(position=1))) == [10, 11, 12, 13]
     with pytest.raises(UserError, match="position 2 was asked for; allowed: 0 to 1"):
         open_stack(path, Selection(position=2))
