@@ -389,5 +389,6 @@ def test_a_wrong_configuration_ends_in_one_line(tenet, config_file):
     refused = tenet("finetune", path)
     assert refused.returncode == 2
     assert refused.stderr == (
-        f"error: {path}: train_loop.lr: allowed: a number above 0 (now 'fast')\n"
+        f"error: {path}: train_loop.lr: allowed: a number above 0 (now 'fast') "
+        "(see docs/configuration.md)\n"
     )
