@@ -111,3 +111,16 @@ def test_an_interrupted_volume_is_told(path):
     write(path, 7, channels(1), "SI.hFastZ.enable = true", "SI.hStackManager.numSlices = 3")
     with pytest.raises(UserError, match=r"7 pages, but its ScanImage header tells .* 3 planes"):
         open_stack(path)
+
+
+def test_sides_without_counts_of_bytes_are_damage(path):
+    write(path, 6, channels(1, 2), "SI.hStackManager.numSlices = 3")
+    with tifffile.TiffFile(path) as tif:
+        tags = tif.pages[0].aspage().tags
+        rows, counts = tags["ImageLength"], tags["StripByteCounts"]
+    content = bytearray(path.read_bytes())
+    content[rows.valueoffset : rows.valueoffset + 4] = (2**28).to_bytes(4, "little")
+    content[counts.offset : counts.offset + 2] = (65000).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged or cut short"):
+        open_stack(path, Selection(channel=0)).read()

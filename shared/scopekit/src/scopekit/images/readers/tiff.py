@@ -346,7 +346,9 @@ def _runs_in_circles(tif: tifffile.TiffFile) -> bool:
 
 def _holds_values(page: tifffile.TiffPage) -> bool:
     """Whether the bytes of a page suffice for its values."""
-    n_bytes, held = -(-page.size * page.bitspersample // 8), sum(page.databytecounts)
+    n_bytes = -(-page.size * page.bitspersample // 8)
+    # Counts that the file does not tell are made of the sides.
+    held = min(sum(page.databytecounts), page.parent.filehandle.size)
     if page.compression == tifffile.COMPRESSION.NONE:
         return n_bytes <= held
     if page.compression in (
