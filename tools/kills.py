@@ -265,11 +265,8 @@ class Reference:
             for name, path in found.items()
             if name in self.contents and content(path) != self.contents[name]
         ]
-        # The lock on a result that had landed, of a run that could not clean up: nobody needs it.
-        killed = number == signal.SIGKILL
-        left = [name for name in hidden(folder) if not (killed and name.endswith(".lock"))]
-        if code == 0 and left:
-            faults.append(f"left after the next run: {left}")
+        if code == 0 and hidden(folder):
+            faults.append(f"left after the next run: {hidden(folder)}")
         return was_hit, faults
 
 

@@ -89,8 +89,11 @@ def test_a_second_run_makes_what_is_missing(datagen, config, made, tmp_path, con
     for name in ("0001_labelz.npy", "0003_labelx.npy"):
         (made / name).unlink()
     whole = (made / "0000_labelx.npy").stat().st_mtime_ns
+    killed = made / ".0000_labelx.npy.lock"  # when the volume was there already
+    killed.touch()
     outcome = datagen("phantoms", config(), "--out", tmp_path / "a")
     assert outcome.code == 0
+    assert not killed.exists()
     for index, named in enumerate((True, False, True, False, True)):
         assert (f"{index:04d}_labelx.npy exists: skipped" in outcome.err) == named
     assert contents(made) == before

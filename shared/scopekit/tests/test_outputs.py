@@ -14,6 +14,7 @@ from scopekit.errors import UserError
 from scopekit.outputs import (
     STAGED,
     claimed,
+    forget_killed,
     make_folder,
     require_names,
     require_new,
@@ -162,6 +163,25 @@ def test_one_run_at_a_time_makes_a_result(tmp_path, end):
     with whole_file(path, overwrite=False) as partial:
         partial.write_text("whole")
     assert [p.name for p in path.parent.iterdir()] == ["result.txt"]
+
+
+def test_the_lock_of_a_killed_run_goes_and_one_that_is_held_stays(tmp_path):
+    path = tmp_path / "result.txt"
+    lock = tmp_path / ".result.txt.lock"
+    forget_killed(path)
+    other = hold(path)
+    try:
+        forget_killed(path)
+        assert is_held(path)
+    finally:
+        other.kill()
+        other.communicate()
+    assert lock.exists()
+    forget_killed(path)
+    assert not lock.exists()
+    with claimed(path):
+        forget_killed(path)
+        assert is_held(path)
 
 
 def is_held(path):

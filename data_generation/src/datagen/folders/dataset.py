@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from scopekit.errors import UserError
-from scopekit.outputs import make_folder, require_space
+from scopekit.outputs import forget_killed, make_folder, require_space
 from scopekit.progress import say
 from scopekit.settings import read_yaml, write_yaml
 
@@ -78,6 +78,8 @@ class Dataset:
         missing = self.missing()
         for i, files in enumerate(self.items):
             if i not in missing:
+                for file in files:
+                    forget_killed(file)
                 say(f"{files[-1]} exists: skipped")
         return missing
 

@@ -273,7 +273,10 @@ def test_finished_inputs_are_skipped(write, source, tmp_path, format_, capsys):
 
     assert pending(source.path, other) == [source.path, other]
     write(format=format_, preview=False)
+    killed = tmp_path / "out" / ".views_made.lock"  # when the result was there already
+    killed.touch()
     assert pending(source.path, other) == [other]
+    assert not killed.exists()
     assert f"views_made{ENDINGS[format_]} exists: skipped" in capsys.readouterr().err
     assert pending(source.path, overwrite=True) == [source.path]
     with pytest.raises(UserError, match=r"exists: add `overwrite=True`.*another `out`"):

@@ -130,9 +130,12 @@ def test_a_series_is_enhanced_point_by_point_but_for_the_bad_one(run, setting, t
         found = tifffile.imread(tmp_path / "out" / f"day_t{point:03d}_tenet_structure.tif")
         np.testing.assert_allclose(found, expected.structure.numpy(), atol=1e-5)
 
+    killed = tmp_path / "out" / ".day_t000_tenet.lock"  # when the results were there already
+    killed.touch()
     again = run("day.npy")
     assert again.returncode == 2
     assert again.stderr.count("exists: skipped") == 2
+    assert not killed.exists()
     wanted = run("day.npy", "--time-points", "2")
     assert "all results exist" in wanted.stderr
     assert run("day.npy", "--time-points", "3").returncode == 2

@@ -166,8 +166,7 @@ def claimed(path: Path) -> Iterator[None]:
     UserError
         If another run is at work on it, or its folder cannot be written to.
     """
-    # One name for each file, whatever links lead to it.
-    claim = Claim(hidden_path(path.parent.resolve() / path.name, "lock"))
+    claim = Claim(_lock_path(path))
     with tidy_folder(path.parent):
         try:
             _take(claim, path)
@@ -178,6 +177,24 @@ def claimed(path: Path) -> Iterator[None]:
             except BaseException:  # a signal that came before it had begun
                 claim.give_back()
                 raise
+
+
+def forget_killed(path: Path) -> None:
+    """Remove the lock that a run left beside a result when it was killed; none that is held.
+
+    A claim on the result takes over such a lock. Where the result is whole, nobody claims it.
+    """
+    lock = _lock_path(path)
+    if lock.exists():
+        claim = Claim(lock)
+        with suppress(BusyError, OSError):
+            claim.take()
+        claim.give_back()
+
+
+def _lock_path(path: Path) -> Path:
+    # One name for each file, whatever links lead to it.
+    return hidden_path(path.parent.resolve() / path.name, "lock")
 
 
 def _take(claim: Claim, path: Path) -> None:

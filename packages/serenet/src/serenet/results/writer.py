@@ -12,7 +12,7 @@ from typing import Any
 from scopekit.errors import UserError
 from scopekit.images.files import PartialVoxelSize, StackFile, is_zarr, stack_stem
 from scopekit.inputs import is_made_from
-from scopekit.outputs import require_names, require_no_input, require_writable
+from scopekit.outputs import forget_killed, require_names, require_no_input, require_writable
 from scopekit.progress import say
 from scopekit.series.pipeline import FrameSolver, run_frames
 from scopekit.series.store import FrameSeries, is_whole
@@ -112,6 +112,7 @@ class ResultWriter:
             )
         for source in sources:
             if source not in pending:
+                forget_killed(self.stem(source))
                 say(f"{self.result(source)} exists: skipped")
         return pending
 

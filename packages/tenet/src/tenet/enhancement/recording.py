@@ -10,7 +10,13 @@ import torch
 from scopekit.errors import UserError
 from scopekit.images.files import WHOLE_FILE, Selection, VoxelSize, stack_stem
 from scopekit.inputs import input_record, require_same_input
-from scopekit.outputs import require_names, require_new, require_no_input, whole_files
+from scopekit.outputs import (
+    forget_killed,
+    require_names,
+    require_new,
+    require_no_input,
+    whole_files,
+)
 from scopekit.progress import say
 from scopekit.settings import read_yaml
 from tenet import __version__
@@ -104,6 +110,7 @@ class Enhancer:
         if self._overwrite or not last.exists():
             return False
         require_same_input(out / f"{name}.yaml", last, opened.file.path)
+        forget_killed(out / name)
         other = ", ".join(_other_settings(out / f"{name}.yaml", self._noted(opened, frame)))
         say(f"{last} exists{f', made with another {other}' if other else ''}: skipped")
         return True
