@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-import torch.nn.functional as F
 
-from tenet.config.files import load_config
 from tenet.config.sections import Params, Scenes
 from tenet.data import scenes
 from tenet.data.scenes import draw_scene
@@ -36,18 +34,6 @@ def test_the_seed_decides():
     assert not np.array_equal(first, other)
 
 
-def test_the_scale_of_objects_is_as_told():
-    params = load_config("demo").params
-    shares = []
-    for factors in ((1.0, 1.0), (2.0, 2.0), (1.0, 2.0)):
-        crops = SceneCrops(Scenes(cropsize=(32, 32, 32), I=1, object_scale=factors), params, 1)
-        found = [crops.draw(rng(seed)).labelx for seed in range(8)]
-        # Voxels of objects that are not at their surface.
-        inner = [-F.max_pool3d(-x, 3, 1, 1) for x in found]
-        shares.append(float(sum(i.sum() for i in inner) / sum(x.sum() for x in found)))
-    assert shares[0] < shares[2] < shares[1]
-
-
 def test_brightness_is_as_told(monkeypatch):
     monkeypatch.setattr(scenes, "_SPREAD", 0.0)
     levels = [draw_scene(rng(seed), SHAPE, brightness=(0.2, 0.4))[1].max() for seed in range(30)]
@@ -65,18 +51,6 @@ def test_every_kind_is_drawn_round_whatever_the_voxels(monkeypatch, kind):
     assert fine.any()
     # The same lengths: as large a share of the volume, whatever the planes.
     assert coarse.mean() == pytest.approx(fine.mean(), rel=0.15)
-
-
-@pytest.mark.parametrize("kind", list(scenes._KINDS))
-def test_a_larger_unit_draws_the_same_scene_on_finer_voxels(monkeypatch, kind):
-    monkeypatch.setattr(scenes, "_KINDS", {kind: (1.0, 30)})
-    monkeypatch.setattr(scenes, "_MOST_KINDS", 1)
-    coarse = draw_scene(rng(5), (32, 64, 64), 2.0)[0] > 0
-    fine = draw_scene(rng(5), (64, 128, 128), 2.0, unit=2.0)[0] > 0
-    again = fine[::2, ::2, ::2]
-    assert coarse.any()
-    assert fine.mean() == pytest.approx(coarse.mean(), rel=0.35 if kind == "speck" else 0.2)
-    assert (again & coarse).sum() > 0.75 * min(again.sum(), coarse.sum())
 
 
 def test_a_ball_has_its_volume():

@@ -1,6 +1,5 @@
 """The kinds of values that the keys of a configuration take, and what is said of wrong ones."""
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -69,19 +68,6 @@ Interval: Any = Annotated[
     tuple[float, float],
     AfterValidator(_rising),
     Field(description="two numbers above 0 and up to 1, the lower first"),
-]
-
-
-def _ordered(value: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < value[0] <= value[1] < math.inf:
-        raise ValueError(f"{value[0]:g} to {value[1]:g}; allowed: rising, above 0")
-    return value
-
-
-Factors: Any = Annotated[
-    tuple[float, float],
-    AfterValidator(_ordered),
-    Field(description="two numbers above 0, the lower first"),
 ]
 
 

@@ -10,7 +10,6 @@ from tenet.config.kinds import (
     Activation,
     Count,
     CountOrZero,
-    Factors,
     Flag,
     Ignored,
     Interval,
@@ -232,9 +231,6 @@ class Scenes(Section):
         The numerical aperture of each crop differs from that of ``params`` by up to this share.
     brightness
         Range of a scene's brightness: recordings of any scale between are understood.
-    object_scale
-        Range of what the sizes of a scene's objects are multiplied by: they are meant for voxels
-        of 0.2 um, radii from 0.2 to 3 um.
     poisson_weight, sig_eps
         Ranges of the noise, see `optics.add_two_photon_noise`.
     """
@@ -245,7 +241,6 @@ class Scenes(Section):
     seed: CountOrZero = 0
     NA_spread: Probability = 0.12
     brightness: Interval = (0.15, 1.0)
-    object_scale: Factors = (1.0, 1.0)
     poisson_weight: Interval = (0.001, 0.1)
     sig_eps: Interval = (0.001, 0.05)
 

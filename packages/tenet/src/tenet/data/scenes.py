@@ -27,7 +27,6 @@ def draw_scene(
     shape: tuple[int, int, int],
     step: float = 1.0,
     brightness: tuple[float, float] = (0.15, 1.0),
-    unit: float = 1.0,
 ) -> tuple[Array, Array]:
     """Draw a scene of one to three kinds of objects.
 
@@ -38,18 +37,17 @@ def draw_scene(
     shape
         (Z, Y, X).
     step
-        Size of voxels along z, as a multiple of that across.
+        Size of voxels along z, as a multiple of that across. Lengths here count in voxels across:
+        radii are 1 to 15.
     brightness
         Range of the scene's brightness; that of its objects differs from it.
-    unit
-        Of all lengths here, in voxels across: radii are 1 to 15 units.
 
     Returns
     -------
     structure, brightness : ndarray
         Of that shape: 1 in objects, else 0; and their brightness, 0 to 1, the brightest on top.
     """
-    spacing = np.array([step, 1.0, 1.0]) / unit
+    spacing = np.array([step, 1.0, 1.0])
     size = np.array(shape) * spacing
     shares = np.array([share for share, _ in _KINDS.values()])
     number = int(rng.integers(1, _MOST_KINDS + 1))
@@ -69,7 +67,7 @@ def draw_scene(
 
 
 class _Canvas:
-    """A volume in which objects of one brightness are drawn."""
+    """A volume in which objects of one brightness are drawn; lengths in voxels across."""
 
     def __init__(self, volume: Array, spacing: _Point, value: float) -> None:
         self.volume, self.spacing, self.value = volume, spacing, value
@@ -105,8 +103,7 @@ class _Canvas:
         axes = [np.arange(-n, n + 1) for n in reach]
         ball = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
         voxels = np.rint(points / self.spacing).astype(int)
-        pixels = np.rint(points / self.spacing[-1])
-        kept = np.r_[True, (np.diff(pixels, axis=0) != 0).any(axis=1)]
+        kept = np.r_[True, (np.diff(np.rint(points), axis=0) != 0).any(axis=1)]
         kept &= ((voxels >= -reach) & (voxels < self.volume.shape + reach)).all(axis=1)
         places = voxels[kept, None] + ball
         distances = np.square(places * self.spacing - points[kept, None]).sum(axis=-1)

@@ -80,9 +80,8 @@ class SceneCrops:
         data = self.data
         planes, rows, columns = (n + 2 * m for n, m in zip(data.cropsize, self.margin, strict=True))
         inner = tuple(slice(m, m + n) for n, m in zip(data.cropsize, self.margin, strict=True))
-        unit = math.exp(rng.uniform(*np.log(data.object_scale)))
         for _ in range(_TRIES):
-            x, z = draw_scene(rng, (planes, rows, columns), self._step, data.brightness, unit)
+            x, z = draw_scene(rng, (planes, rows, columns), self._step, data.brightness)
             if x[inner].any() or rng.random() < _EMPTY_SHARE:
                 break
         a, sigma = (
