@@ -7,11 +7,15 @@ from PIL import Image
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
-from scopekit.images.files import open_stack
+from scopekit.images.files import WHOLE_FILE, open_stack
+from scopekit.images.zarr_writer import create_store, declare_whole, write_frame
 from scopekit.settings import read_yaml, write_yaml
 from serenet.rectification import series as rectification_series
+from serenet.rectification.calibration import calibration_of
 from serenet.rectification.files import rectify_files
+from serenet.rectification.lattice import rectified_lattice
 from serenet.rectification.resampling import rectify_frame
+from serenet.rectification.series import rectified_frames
 from serenet.views.scan import SCAN_ORDER
 
 from .small_camera import N_NUM, SHAPE
@@ -314,3 +318,50 @@ def test_a_store_made_on_a_cluster_of_which_a_worker_is_killed(
     )
     assert died.exists()
     assert np.array_equal(volumes(out), expected)
+
+
+def test_time_points_of_changed_files_are_others(series, files):
+    def source():
+        lattice = rectified_lattice((9, 9), 9)
+        setting = calibration_of(lattice, None, files["dark"])
+        return rectified_frames(series, PRESET, setting, (0,), WHOLE_FILE)
+
+    before = source()
+    assert source() == before
+    for path in (series[1], files["dark"]):
+        tifffile.imwrite(path, tifffile.imread(path)[..., :-1], photometric="minisblack")
+        assert source() != before
+        before = source()
+
+
+def test_a_store_goes_on_only_with_what_is_its_own(series, files, tmp_path, monkeypatch):
+    pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
+    out, kwargs = tmp_path / "views.ome.zarr", {"radiometry": files["radiometry"]}
+    whole = rectification_series._Rectifier.__call__
+
+    def interrupted(self, stack, time_point, target):
+        if time_point == 2:
+            raise KeyboardInterrupt
+        return whole(self, stack, time_point, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rectification_series._Rectifier, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            rectify_files(series, out, PRESET, **kwargs)
+    other = PRESET.model_copy(update={"magnification": 20.0})
+    with pytest.raises(UserError, match="voxel um"):
+        rectify_files(series, out, other, **kwargs)
+    rectify_files(series, out, PRESET, **kwargs)
+    assert len(volumes(out)) == 4
+
+
+def test_a_store_of_raw_frames_is_never_replaced(series, files, tmp_path):
+    pytest.importorskip("zarr", reason="OME-Zarr is an extra: pip install zarr")
+    raw = tmp_path / "raw.ome.zarr"
+    frame = tifffile.imread(files["raw"]).astype(np.float32)
+    create_store(raw, (1, *frame.shape), (1.0, 1.0, 1.0), "raw")
+    write_frame(raw, 0, frame[None])
+    declare_whole(raw, [])
+    with pytest.raises(UserError, match="never replaced"):
+        rectify_files([raw], raw, PRESET, radiometry=files["radiometry"], overwrite=True)
+    assert np.array_equal(open_stack(raw).read()[0], frame)

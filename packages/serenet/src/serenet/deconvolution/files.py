@@ -44,16 +44,15 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
     # The workers of a cluster have their own device.
     setup = set_up(replace(options, device="cpu") if options.dask else options)
     microscope = setup.microscope
-    files = digests(
-        psf=options.psf,
-        virtual_scan=options.virtual_scan and checkpoint_file(options.virtual_scan),
-    )
     settings = {
         "method": "deconvolved",
         "serenet_version": __version__,
         "psf": str(options.psf or "computed from the optics"),
         "virtual_scan": str(options.virtual_scan) if options.virtual_scan else None,
-        **files,
+        **digests(
+            psf=options.psf,
+            virtual_scan=options.virtual_scan and checkpoint_file(options.virtual_scan),
+        ),
         "optics": microscope.model_dump(mode="json"),
         "iterations": options.iterations or FOUND,
         "step_exponent": EXPONENT,
@@ -92,23 +91,23 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
         if earlier is not None:
             tell(earlier)
 
-        def spread(source: StackFile, series: FrameSeries, frames: Sequence[int]) -> dict[int, str]:
+        def spread(stack: StackFile, series: FrameSeries, frames: Sequence[int]) -> dict[int, str]:
             state.begin()
-            work = DeconvolvedFrames(
-                source.path.resolve(),
+            source = DeconvolvedFrames(
+                stack.path.resolve(),
                 absolute_options(options),
                 series.result.resolve(),
                 state.text,
-                str(files),
+                str(settings),
             )
             failures: dict[int, str] = {}
             waiting = list(frames)
             while waiting and options.iterations is None and state.sweeps() is None:
                 # The first finds how many sweeps all have.
                 first = waiting.pop(0)
-                failures |= spread_series(str(options.dask), work, series, [first])
+                failures |= spread_series(str(options.dask), source, series, [first])
             if waiting:
-                failures |= spread_series(str(options.dask), work, series, waiting)
+                failures |= spread_series(str(options.dask), source, series, waiting)
             return failures
 
         result = writer.write(

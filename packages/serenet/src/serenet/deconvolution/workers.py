@@ -27,7 +27,8 @@ class DeconvolvedFrames:
     stamp
         What must be equal to go on with the sweeps of another worker, as `SavedSweeps` keeps it.
     contents
-        What tells the files behind the options apart from earlier ones of the same names.
+        The run's settings, which tell the files behind the options from earlier ones of the same
+        names: digests, the optics.
     """
 
     path: Path

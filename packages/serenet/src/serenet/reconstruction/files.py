@@ -62,7 +62,10 @@ def reconstruct_files(inputs: list[Path], options: ReconstructOptions) -> list[P
 
     def spread(stack: StackFile, series: FrameSeries, frames: Sequence[int]) -> dict[int, str]:
         source = ReconstructedFrames(
-            stack.path.resolve(), absolute_options(options), str(files), str(fingerprint(stack))
+            stack.path.resolve(),
+            absolute_options(options),
+            str(writer.settings),
+            str(fingerprint(stack)),
         )
         return spread_series(str(options.dask), source, series, frames)
 

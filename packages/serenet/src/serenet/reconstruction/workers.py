@@ -22,7 +22,8 @@ class ReconstructedFrames:
     options
         The command's.
     contents
-        What tells the files behind the options apart from earlier ones of the same names.
+        The run's settings, which tell the files behind the options from earlier ones of the same
+        names: digests, the optics.
     input_version
         The same of the view stack.
     """

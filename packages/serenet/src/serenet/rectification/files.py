@@ -19,7 +19,7 @@ from scopekit.images.files import (
     stack_stem,
 )
 from scopekit.images.target import Target
-from scopekit.outputs import require_new
+from scopekit.outputs import require_new, require_no_input
 from scopekit.progress import progress_bar, say
 from scopekit.series.dask import require_scheduler
 from scopekit.settings import write_yaml
@@ -104,6 +104,8 @@ def rectify_files(
             raise UserError(f"`dask`: workers write OME-Zarr; {out}: give a name in .ome.zarr")
         require_scheduler(dask)
     inputs = [path for path in (*raw, radiometry, dark) if path is not None]
+    if as_store:
+        require_no_input(out, inputs)
     for path in (yaml, picture) if as_store else (out, yaml, picture):
         require_new(path, overwrite=overwrite, inputs=inputs)
     order = require_order(scan_order, microscope.scanning)

@@ -40,6 +40,8 @@ class RectifiedFrames:
         The scan position at each exposure of a time point.
     selection
         Channel and position.
+    contents
+        What tells the camera files and the dark frame from earlier ones of the same names.
     """
 
     raw: tuple[Path, ...]
@@ -47,6 +49,7 @@ class RectifiedFrames:
     n_num: int
     order: tuple[int, ...]
     selection: Selection
+    contents: str
 
     @property
     def path(self) -> Path:
@@ -105,12 +108,14 @@ def rectified_frames(
     selection: Selection,
 ) -> RectifiedFrames:
     """Return the time points of camera files, for this process and for others."""
+    files = [path.resolve() for path in (*raw, setting.dark) if path is not None]
     return RectifiedFrames(
         tuple(path.resolve() for path in raw),
         setting.model_dump_json(),
         microscope.n_num,
         tuple(order),
         selection,
+        str([input_record(path) for path in files]),
     )
 
 
@@ -148,7 +153,8 @@ def write_series(
     stamp = {
         "calibration": source.calibration,
         "order": list(source.order),
-        "inputs": [input_record(path) for path in source.raw],
+        "inputs": source.contents,
+        "voxel_um": list(voxel_um),
         **source.selection.settings(),
     }
     series = begin_series(out, shape, voxel_um, stamp, overwrite=overwrite)
