@@ -5,20 +5,10 @@ import pytest
 import tifffile
 import yaml
 
-from optics import phase_space_psf, presets, write_psf
 from scopekit.images.files import open_stack
 from serenet.deconvolution import frame as deconvolution_frame
 
 SCALES = {"counts": 1.0, "tiny numbers": 1e-12}
-
-
-@pytest.fixture(scope="module")
-def psf(tmp_path_factory):
-    whole = presets["nnum13"]
-    scope = whole.with_depths([-2.0, 0.0, 2.0]).with_views(whole.views[:9])
-    path = tmp_path_factory.mktemp("psf") / "small.h5"
-    write_psf(path, phase_space_psf(scope, size=65), scope)
-    return path
 
 
 @pytest.fixture

@@ -6,22 +6,13 @@ import tifffile
 import torch
 import yaml
 
-from optics import LightFieldOperator, phase_space_psf, presets, sample_views, write_psf
+from optics import LightFieldOperator, phase_space_psf, presets, sample_views
 from serenet.deconvolution import frame as deconvolution_frame
 from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.stopping import MOST_SWEEPS, is_enough, told
 from serenet.deconvolution.windows import Window
 
 SIDE = 104
-
-
-@pytest.fixture(scope="module")
-def psf(tmp_path_factory):
-    whole = presets["nnum13"]
-    scope = whole.with_depths([-2.0, 0.0, 2.0]).with_views(whole.views[:9])
-    path = tmp_path_factory.mktemp("psf") / "small.h5"
-    write_psf(path, phase_space_psf(scope, size=65), scope)
-    return path
 
 
 @pytest.fixture(scope="module")

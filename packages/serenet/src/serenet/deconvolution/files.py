@@ -83,7 +83,7 @@ def deconvolve_files(inputs: list[Path], options: DeconvolveOptions) -> list[Pat
     def work(path: Path) -> Path:
         stack, pages = open_views(path, setup.recorded, options.selection)
         warn_of_sampling(stack, microscope, scans=setup.scan is not None)
-        state = SavedSweeps(writer.result(path), writer.stamp(stack))
+        state = SavedSweeps.of_run(writer.result(path), writer.stamp(stack))
         earlier = None if options.overwrite else earlier_result(writer.result(path), settings)
         if earlier is not None and setup.is_smooth:
             say(f"{earlier.path}: smoother than what it was made of, so begun anew")

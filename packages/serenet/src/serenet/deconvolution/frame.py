@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from optics import richardson_lucy, volume_sieve
+from optics import richardson_lucy
 from scopekit.images.files import StackFile
 from scopekit.images.target import Target
 from scopekit.memory import memory_budget
@@ -58,8 +58,7 @@ class FrameDeconvolver:
         earlier: EarlierResult | None = None,
     ) -> None:
         microscope = setup.microscope
-        sieve = volume_sieve(microscope) if setup.is_smooth else None
-        self._operators = ViewOperators(setup.view_psf, microscope, sieve=sieve)
+        self._operators = ViewOperators(setup.view_psf, microscope, sieve=setup.sieve)
         self._microscope, self._options = microscope, setup.options
         self._device, self._scan = setup.device, setup.scan
         self._pages, self._state, self._earlier = pages, state, earlier

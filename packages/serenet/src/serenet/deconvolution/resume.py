@@ -22,38 +22,40 @@ class SavedSweeps:
     ----------
     result
         The volume to be made.
-    stamp
-        What must be equal for a run to go on with the sweeps of another: plain values.
+    text
+        The run's stamp, see `of_run`.
 
     Attributes
     ----------
     folder
         Where they are kept.
-    text
-        The stamp.
     """
 
-    def __init__(self, result: Path, stamp: Mapping[str, Any]) -> None:
-        self._follow(result, yaml.safe_dump(dict(stamp)))
-        if self._stamp.exists() and self._stamp.read_text(encoding="utf-8") == self.text:
-            say(f"{result.name}: going on where an interrupted run stopped")
-        else:
-            self.remove()
-
-    @classmethod
-    def begun(cls, result: Path, text: str) -> "SavedSweeps":
-        """Return those of a run that has begun, by which `text` is told, for another process."""
-        sweeps = cls.__new__(cls)
-        sweeps._follow(result, text)
-        return sweeps
-
-    def _follow(self, result: Path, text: str) -> None:
+    def __init__(self, result: Path, text: str) -> None:
         self.folder = result.with_name(f".{result.stem}.state")
         self.text = text
         self._result = result
         self._has_told = False
         self._stamp = self.folder / "settings.yaml"
         self._sweeps = self.folder / "sweeps.txt"
+
+    @classmethod
+    def of_run(cls, result: Path, stamp: Mapping[str, Any]) -> "SavedSweeps":
+        """Return those of a run that begins: what was left, if by an equal one, or none.
+
+        Parameters
+        ----------
+        result
+            The volume to be made.
+        stamp
+            What must be equal for a run to go on with the sweeps of another: plain values.
+        """
+        sweeps = cls(result, yaml.safe_dump(dict(stamp)))
+        if sweeps._stamp.exists() and sweeps._stamp.read_text(encoding="utf-8") == sweeps.text:
+            say(f"{result.name}: going on where an interrupted run stopped")
+        else:
+            sweeps.remove()
+        return sweeps
 
     def begin(self) -> None:
         """Make the folder, so that several processes may keep sweeps there."""

@@ -1,11 +1,12 @@
 """What all light fields of ``serenet deconvolve`` share: PSF, microscope, virtual scanning."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from optics import LightFieldMicroscope
+from optics import LightFieldMicroscope, Sieve, volume_sieve
 from scopekit.errors import UserError
 from scopekit.images.files import WHOLE_FILE, Selection
 from scopekit.memory import choose_device
@@ -67,6 +68,11 @@ class Setup:
     def is_smooth(self) -> bool:
         """Whether volumes are as smooth as the views tell: those of unscanned light fields."""
         return self.microscope.scanning == 1
+
+    @cached_property
+    def sieve(self) -> Sieve | None:
+        """What makes volumes as smooth, ``None`` where they are not; takes seconds."""
+        return volume_sieve(self.microscope) if self.is_smooth else None
 
     def volume_shape(self, field: tuple[int, ...]) -> tuple[int, int, int]:
         """Return the shape of the volume of views of that height and width."""

@@ -42,7 +42,7 @@ class DeconvolvedFrames:
         setup = _set_up_once(self.options, self.contents)
         stack, pages = open_views(self.path, setup.recorded, self.options.selection)
         shape = setup.volume_shape(stack.shape[-2:])
-        state = SavedSweeps.begun(self.result, self.stamp)
+        state = SavedSweeps(self.result, self.stamp)
         return OpenFrames(stack, shape, FrameDeconvolver(setup, pages, state), state.forget)
 
 

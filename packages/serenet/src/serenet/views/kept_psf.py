@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -52,7 +53,6 @@ class ComputedPSF:
     """
 
     def __init__(self, microscope: LightFieldMicroscope, size: int | None = None) -> None:
-        self._n_views = len(microscope.views)
         size = size or microscope.psf_size
         self._octants = OctantPSF(microscope, microscope.depths_um, microscope.views, size)
         self._octant_of = {
@@ -74,10 +74,9 @@ class ComputedPSF:
 
     def whole(self) -> Tensor:
         """Return the PSF of all views, (A, D, h, w)."""
-        first = self(0)
-        psf = first.new_empty((self._n_views, *first.shape[1:]))
-        for channel, part in enumerate(psf):
-            part.copy_(self(channel)[0])
+        psf = torch.empty((len(self._octant_of), *self(0).shape[1:]))
+        for channel in chain(*self._octants.members):  # each octant's images are read once
+            psf[channel] = self(channel)[0]
         return psf
 
     @property
@@ -104,17 +103,17 @@ class ComputedPSF:
     def _open_or_compute(self) -> IO[bytes] | None:
         """Return the file of all images, ``None`` if there is no room for one."""
         folder = cache_folder("serenet") / "psf"
-        file = _open(folder / self._name, self.n_bytes)
+        path = folder / self._name
+        file = _open(path, self.n_bytes)
         if file is not None:
             return file
         try:
             make_folder(folder)
             _make_room(folder, self.n_bytes)
             require_space(folder, 2 * self.n_bytes)
-            path = folder / self._name
             with whole_file(path, overwrite=True) as partial, partial.open("wb") as writing:
                 self._write(writing)
-            return _open(folder / self._name, self.n_bytes)
+            return _open(path, self.n_bytes)
         except UserError:  # no such folder, no room, or another run is writing it
             return self._nameless()
 
