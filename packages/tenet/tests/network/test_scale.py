@@ -91,6 +91,11 @@ def test_noise_is_not_stretched_into_objects(model, unit):
     assert wide[1] - wide[0] > 3 * (clear[1] - clear[0])
 
 
+def test_a_stack_of_one_column_has_a_scale(model):
+    zero, one = find_scale(model, recorded(model)[:, :, :1])
+    assert zero < one
+
+
 def test_the_border_does_not_count(model):
     image = torch.zeros(1, 1, 20, 48, 48)
     box = inside(model, image)

@@ -152,7 +152,9 @@ def _levels(plane: NDArray[Any]) -> tuple[float, float, float]:
 
 
 def _noise(part: Array) -> float:
-    """Return the standard deviation of the noise, by neighbours in a plane."""
+    """Return the standard deviation of the noise, by neighbours in a plane; 0 without any."""
+    if part.shape[-1] == 1:
+        return 0.0
     across = np.abs(np.diff(part, axis=-1))
     return float(np.quantile(across, _WITHIN_DEVIATION)) / math.sqrt(2)
 
