@@ -351,8 +351,10 @@ def test_time_points_on_a_cluster_of_which_a_worker_is_killed(run, setting, tmp_
         if name.endswith((".tif", ".csv")):
             serial = (tmp_path / "serial" / name).read_bytes()
             assert (tmp_path / "out" / name).read_bytes() == serial, name
-    done = run("cell.tif", "--dask", cluster.address)
-    assert "all results exist" in done.stderr
+    for arguments in (("--dask", cluster.address), ()):
+        done = run("cell.tif", *arguments)
+        assert "all results exist" in done.stderr
+        assert "made with another" not in done.stderr
     (tmp_path / "out" / "cell_tenet_structure.tif").unlink()
     done = run("cell.tif", "--dask", tmp_path / "missing.json")
     assert "no such file" in done.stderr

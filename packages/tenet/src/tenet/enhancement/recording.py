@@ -166,6 +166,11 @@ def _other_settings(path: Path, settings: dict[str, Any]) -> list[str]:
         found = read_yaml(path)
     except UserError:
         return []
+    # Workers note absolute names.
+    found, settings = (
+        {**told, "checkpoint": Path(str(told.get("checkpoint"))).resolve()}
+        for told in (found, settings)
+    )
     names = ["configuration", "checkpoint", "value_range", "threshold", "dtype"]
     names += ["channel", "position", "frames_are"]
     return [name for name in names if found.get(name) != settings.get(name)]
