@@ -47,6 +47,8 @@ def test_time_is_that_of_a_small_stack_times_the_voxels(demo, monkeypatch, own):
     # Seven times 400 000 voxels of the result are looked at, or a little less.
     looking = 7 * 400_000 / (4 * 8 * 48 * 48) if own else 0
     assert seconds == pytest.approx(0.5 * (4 * 5 * 5 + looking), rel=0.02)
+    # Of the next time point nothing is timed again.
+    assert expected_seconds(demo, shape, plan, own=own) == seconds
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, overload
 
 import numpy as np
@@ -200,12 +201,18 @@ def expected_seconds(model: JNet, shape: tuple[int, ...], plan: Plan, *, own: bo
     ratio = made / (model.image.scale * math.prod(_TIMED_SHAPE))
     if model.device.type != "cpu" or ratio < _WORTH_TIMING:
         return 0.0
+    return ratio * _seconds_of_small(model)
+
+
+# All time points of a run are of one model.
+@lru_cache(maxsize=1)
+def _seconds_of_small(model: JNet) -> float:
     image = torch.rand((1, 1, *_TIMED_SHAPE), generator=torch.Generator().manual_seed(0))
     with _evaluating(model):
         model.enhance(image)  # what is first done takes longer
         started = time.perf_counter()
         model.enhance(image)
-    return ratio * (time.perf_counter() - started)
+    return time.perf_counter() - started
 
 
 def enhance_into(
