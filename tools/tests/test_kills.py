@@ -54,13 +54,16 @@ def test_killed_commands_go_on(name):
     assert len(told) == 5 * (seed + 1)
 
 
+def reference_of(name, program, folder, monkeypatch):
+    (folder / f"{name}.py").write_text(program)
+    monkeypatch.syspath_prepend(folder)
+    (folder / "inputs").mkdir()
+    write_inputs(folder / "inputs")
+    return Reference.of(Trial(name, ("work",)), folder / "inputs", folder / "whole")
+
+
 def test_what_is_left_half_is_found(tmp_path, monkeypatch):
-    (tmp_path / "careless.py").write_text(CARELESS)
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "inputs").mkdir()
-    write_inputs(tmp_path / "inputs")
-    trial = Trial("careless", ("work",))
-    reference = Reference.of(trial, tmp_path / "inputs", tmp_path / "whole")
+    reference = reference_of("careless", CARELESS, tmp_path, monkeypatch)
     was_hit, faults = reference.kill(tmp_path / "killed", 0.5, signal.SIGTERM)
     assert was_hit
     assert faults == [
@@ -70,10 +73,5 @@ def test_what_is_left_half_is_found(tmp_path, monkeypatch):
 
 
 def test_what_had_done_all_but_end_is_no_fault(tmp_path, monkeypatch):
-    (tmp_path / "slow_to_end.py").write_text(SLOW_TO_END)
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "inputs").mkdir()
-    write_inputs(tmp_path / "inputs")
-    trial = Trial("slow_to_end", ("work",))
-    reference = Reference.of(trial, tmp_path / "inputs", tmp_path / "whole")
+    reference = reference_of("slow_to_end", SLOW_TO_END, tmp_path, monkeypatch)
     assert reference.kill(tmp_path / "killed", 0.5, signal.SIGKILL) == (True, [])
