@@ -12,9 +12,12 @@ from optics import (
     richardson_lucy,
     volume_sieve,
 )
+from scopekit.memory import MemoryBudget
+from serenet.api import volumes as volumes_of_the_api
 from serenet.api.volumes import deconvolve
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start, split_pedestal
+from serenet.deconvolution.windows import plan_windows
 
 SCOPE = LightFieldMicroscope(
     magnification=60,
@@ -53,13 +56,13 @@ def simulated(psf):
     return truth, torch.poisson(views * (500 / views.max()), generator)
 
 
-def subsets_of(psf, views, *, smooth):
+def subsets_of(psf, views, *, smooth, side=SIDE):
     sieve = volume_sieve(SCOPE) if smooth else None
     operators = ViewOperators(lambda a: psf[a : a + 1], SCOPE, 1e9, sieve)
     pedestal = None
     if smooth:
         views, pedestal = split_pedestal(views)
-    return ViewSubsets(views, operators, (SIDE, SIDE), SCOPE.oblique_first, pedestal)
+    return ViewSubsets(views, operators, (side, side), SCOPE.oblique_first, pedestal)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,53 @@ def test_a_pedestal_changes_little(simulated):
     raised = deconvolve(views + 300, psf, 2, microscope=SCOPE)
     assert float((kept - raised).norm()) < 0.02 * float(kept.norm())
     assert correlation(raised, truth) > 0.7
+
+
+@pytest.fixture(scope="module")
+def part_of_a_sample(psf):
+    """Beads over 20 lenses, bright around the 12 of the field; its views, 500 photons at most."""
+    generator = np.random.default_rng(1)
+    truth = torch.zeros(len(SCOPE.depths_um), 100, 100)
+    for _ in range(60):
+        z, y, x = generator.integers((0, 0, 0), truth.shape)
+        is_inside = max(abs(y - 49.5), abs(x - 49.5)) < 30
+        truth[z, y, x] = generator.uniform(0.5, 1) if is_inside else 4
+    truth = volume_sieve(SCOPE).volume(truth)
+    views = BandLimitedOperator(psf, (100, 100), (20, 20), sampling="point").forward(truth)
+    views = views[:, 4:16, 4:16].clamp(min=0)
+    photons = torch.poisson(views * (500 / views.max()), torch.Generator().manual_seed(0))
+    return truth[:, 20:80, 20:80], photons
+
+
+def test_light_from_beyond_the_field_does_not_gather_at_its_border(psf, part_of_a_sample):
+    truth, views = part_of_a_sample
+    ends = subsets_of(psf, views, smooth=True, side=60)
+    start = flat_start(ends)
+    gathered = ends.volume(richardson_lucy(ends, start, iterations=3, exponent=EXPONENT))
+    volume = deconvolve(views, psf, 3, microscope=SCOPE)
+    assert volume.shape == truth.shape
+    border = torch.ones(60, 60, dtype=torch.bool)
+    border[5:-5, 5:-5] = False
+    found, crowded, true = (v[:, border] for v in (volume, gathered, truth))
+    assert correlation(found, true) > correlation(crowded, true) + 0.1
+    shares = [float(b.mean() / v.mean()) for b, v in ((found, volume), (crowded, gathered))]
+    share = float(true.mean() / truth.mean())
+    assert shares == [pytest.approx(share, rel=0.05), pytest.approx(1.28 * share, rel=0.1)]
+
+
+def test_windows_with_margins_give_the_whole(part_of_a_sample, psf, monkeypatch):
+    views = part_of_a_sample[1].repeat(1, 2, 3)
+    whole = deconvolve(views, psf, 2, microscope=SCOPE)
+    planned = []
+
+    def plan(*arguments, **needs):
+        planned.extend(plan_windows(*arguments[:3], MemoryBudget(*(int(88e6),) * 2), **needs))
+        return planned
+
+    monkeypatch.setattr(volumes_of_the_api, "plan_windows", plan)
+    parts = deconvolve(views, psf, 2, microscope=SCOPE)
+    assert len(planned) > 1
+    assert float((parts - whole).norm()) < 0.005 * float(whole.norm())
 
 
 def test_each_view_has_its_background():

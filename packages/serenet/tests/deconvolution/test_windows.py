@@ -61,6 +61,32 @@ def test_windows_cover_the_field_with_half_a_psf_around(height, width, psf_size,
     assert (covered == 1).all()
 
 
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(100, 300), st.integers(0, 9))
+def test_windows_reach_beyond_the_field_where_it_ends(height, width, megabytes, margin):
+    field, scale = (height, width), SCOPE.lateral_scale
+    within, wide = (
+        plan_windows(field, SCOPE, 61, budget(megabytes * 1e6), tv=False, margin=n)
+        for n in (0, margin)
+    )
+    assert all(window.beyond == ((0, 0), (0, 0)) for window in within)
+    for window in wide:
+        for axis in range(2):
+            views, volume = window.views[axis], window.volume[axis]
+            before, after = window.beyond[axis]
+            assert 0 <= before <= margin * (views.start == 0)
+            assert 0 <= after <= margin * (views.stop == field[axis])
+            assert volume.start == pytest.approx((views.start - before) * scale, abs=0.5)
+            assert volume.stop == pytest.approx((views.stop + after) * scale, abs=0.5)
+            assert 0 <= views.start < views.stop <= field[axis]
+            if window.core_views[axis].start == 0:
+                assert before == margin
+            if window.core_views[axis].stop == field[axis]:
+                assert after == margin
+        rows, columns = window.core
+        part = torch.zeros(1, *window.volume_yx)
+        assert window.crop(part).shape[1:] == (rows.stop - rows.start, columns.stop - columns.start)
+
+
 def test_one_window_if_it_fits_and_more_the_less_memory():
     counts = [
         len(plan_windows((200, 150), WHOLE, 195, budget(gigabytes * 1e9), tv=False))

@@ -69,6 +69,34 @@ def test_adjoint_is_the_transpose(
     assert abs(in_views - in_volume) <= (1e-5 if dtype == torch.float32 else 1e-12) * abs(in_views)
 
 
+ends = st.tuples(st.integers(0, 2), st.integers(0, 2))
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 5), st.integers(2, 5), ends, ends, samplings, bands, st.integers(0, 99))
+def test_views_of_a_volume_that_reaches_beyond_are_the_middle_of_larger_views(
+    height: int,
+    width: int,
+    rows: tuple[int, int],
+    columns: tuple[int, int],
+    sampling: Sampling,
+    band: float,
+    seed: int,
+) -> None:
+    large = (height + sum(rows), width + sum(columns))
+    volume_yx = (3 * large[0], 3 * large[1])
+    psf, volume = random(2, 2, 5, 7, seed=seed), random(2, *volume_yx, seed=seed + 1)
+    wide = BandLimitedOperator(psf, volume_yx, large, sampling=sampling, band=band)
+    operator = BandLimitedOperator(
+        psf, volume_yx, (height, width), sampling=sampling, band=band, beyond=(rows, columns)
+    )
+    inside = (slice(rows[0], rows[0] + height), slice(columns[0], columns[0] + width))
+    torch.testing.assert_close(operator.forward(volume), wide.forward(volume)[:, *inside])
+    views = torch.zeros(2, *large, dtype=torch.float64)
+    views[:, *inside] = random(2, height, width, seed=seed + 2)
+    torch.testing.assert_close(operator.adjoint(views[:, *inside]), wide.adjoint(views))
+
+
 @settings(max_examples=30)
 @given(sides, sides, samplings, bands, st.integers(0, 99))
 def test_projection_is_linear(

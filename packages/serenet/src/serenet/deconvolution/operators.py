@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from optics import BandLimitedOperator, LightFieldMicroscope, Sieve
-from optics.lightfield.band import Sampling
+from optics.lightfield.band import WITHIN, Beyond, Sampling
 from serenet.views.psf import TOGETHER, ViewPSF
 
 Shape = tuple[int, int]
@@ -47,11 +47,14 @@ class ViewOperator(BandLimitedOperator):
         views_yx: Shape,
         microscope: LightFieldMicroscope,
         sieve: Sieve | None = None,
+        beyond: Beyond = WITHIN,
     ) -> None:
         # Without scanning the lens positions are far apart.
         sampling: Sampling = "point" if microscope.scanning == 1 else "mean"
         band = _BAND if sieve is None else _BAND_OF_SIEVE
-        super().__init__(psf, volume_yx, views_yx, sampling=sampling, band=band, sieve=sieve)
+        super().__init__(
+            psf, volume_yx, views_yx, sampling=sampling, band=band, sieve=sieve, beyond=beyond
+        )
         self.volume_bytes = math.prod(self.volume_shape) * self.dtype.itemsize
         self.keeps_sensitivity = False
         self._sensitivity: Tensor | None = None
@@ -87,21 +90,26 @@ class ViewOperators:
     microscope: LightFieldMicroscope
     room: float = 0
     sieve: Sieve | None = None
-    _size: tuple[Shape, Shape, torch.device] | None = None
+    _size: tuple[Shape, Shape, Beyond, torch.device] | None = None
     _kept: dict[tuple[int, ...], ViewOperator] = field(default_factory=dict)
 
     def __call__(
-        self, channels: Sequence[int], volume_yx: Shape, views_yx: Shape, device: torch.device
+        self,
+        channels: Sequence[int],
+        volume_yx: Shape,
+        views_yx: Shape,
+        device: torch.device,
+        beyond: Beyond = WITHIN,
     ) -> ViewOperator:
         """Return the operator of channels for a size of volume and view."""
-        size, wanted = (volume_yx, views_yx, device), tuple(channels)
+        size, wanted = (volume_yx, views_yx, beyond, device), tuple(channels)
         if size != self._size:
             self._size = size
             self._kept.clear()
         if wanted in self._kept:
             return self._kept[wanted]
         psf = (self.view_psf(channel)[0].to(device) for channel in wanted)
-        operator = ViewOperator(psf, volume_yx, views_yx, self.microscope, self.sieve)
+        operator = ViewOperator(psf, volume_yx, views_yx, self.microscope, self.sieve, beyond)
         count = len(self._kept) + 1
         if count * operator.n_bytes <= self.room:
             n_operators = math.ceil(len(self.microscope.views) / len(wanted))

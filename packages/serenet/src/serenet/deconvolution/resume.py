@@ -115,5 +115,6 @@ class SavedSweeps:
 
 
 def _bounds(window: Window) -> list[int]:
-    """Return the first and last rows and columns of a window's views and of what is kept."""
-    return [n for place in (*window.views, *window.core) for n in (place.start, place.stop)]
+    """Return the first and last rows and columns of a window, of its views and of what is kept."""
+    places = (*window.views, *window.volume, *window.core)
+    return [n for place in places for n in (place.start, place.stop)]

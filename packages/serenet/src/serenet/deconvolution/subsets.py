@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from optics import LightFieldMicroscope, Subset
+from optics.lightfield.band import WITHIN, Beyond
 from scopekit.progress import Advance
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.windows import Window
@@ -81,6 +82,8 @@ class ViewSubsets:
         Channels in the order used.
     pedestal
         What is not subtracted from the views, ``None``: nothing, and one subset a view.
+    beyond
+        How far the volume reaches beyond the views, view pixels.
     """
 
     views: Tensor
@@ -88,6 +91,7 @@ class ViewSubsets:
     volume_yx: tuple[int, int]
     order: Sequence[int]
     pedestal: Pedestal | None = None
+    beyond: Beyond = WITHIN
 
     @property
     def microscope(self) -> LightFieldMicroscope:
@@ -104,7 +108,8 @@ class ViewSubsets:
     def subset(self, *channels: int) -> Subset:
         """Return data and operator of a view, or of a few."""
         views_yx = (self.views.shape[-2], self.views.shape[-1])
-        operator = self.operators(channels, self.volume_yx, views_yx, self.views.device)
+        device = self.views.device
+        operator = self.operators(channels, self.volume_yx, views_yx, device, self.beyond)
         measured = self.views[list(channels)]
         if self.pedestal is None:
             return Subset(operator, measured)
@@ -114,7 +119,7 @@ class ViewSubsets:
     def inside(self, window: Window, device: torch.device) -> "ViewSubsets":
         """Return the data of a window of the field, on a device."""
         views = self.views[(slice(None), *window.views)].to(device)
-        return replace(self, views=views, volume_yx=window.volume_yx)
+        return replace(self, views=views, volume_yx=window.volume_yx, beyond=window.beyond)
 
     def volume(self, estimate: Tensor) -> Tensor:
         """Return the volume of an estimate: itself, or what a sieve makes of it."""

@@ -7,9 +7,18 @@ from torch import Tensor
 
 from optics import LightFieldMicroscope
 from optics.convolution import padded_size
+from optics.lightfield.band import WITHIN, Beyond
 from scopekit.errors import Page, UserError
 from scopekit.memory import GB, MemoryBudget
 from serenet.deconvolution.operators import transfer_copies
+
+MARGIN = 2
+"""View pixels by which volumes of unscanned light fields reach beyond the field.
+
+Light from beyond has somewhere to go then, and is cropped. Volumes of simulated samples larger than
+the field (14 lenses, NA 1.2, 27 planes) correlate with the truth by 0.01 to 0.04 more, by no more
+with up to 8.
+"""
 
 # Volumes held at once while a view is used: start, estimate, sensitivity, and with total variation
 # three of its own, less the sensitivity; less the sensitivity while the operator is made.
@@ -32,17 +41,20 @@ class Window:
     views
         Rows and columns of the views, surround included.
     volume
-        The same in the volume.
+        The same in the volume; where the field ends it reaches beyond, from below 0.
     core
         Rows and columns of the volume that are kept.
     core_views
         The same in the views.
+    beyond
+        How far the volume reaches beyond the views, view pixels.
     """
 
     views: tuple[slice, slice]
     volume: tuple[slice, slice]
     core: tuple[slice, slice]
     core_views: tuple[slice, slice]
+    beyond: Beyond = WITHIN
 
     @property
     def volume_yx(self) -> tuple[int, int]:
@@ -73,6 +85,7 @@ def plan_windows(
     *,
     tv: bool,
     compares: bool = False,
+    margin: int = 0,
 ) -> list[Window]:
     """Cut a field into the fewest windows that fit the budget, with half a PSF of surround.
 
@@ -94,12 +107,15 @@ def plan_windows(
         Whether total variation is used, which needs more memory.
     compares
         Whether the volume is compared with that before a sweep, which is held then.
+    margin
+        View pixels by which volumes reach beyond the field, at most the surround of windows.
     """
     scale, step = microscope.lateral_scale, microscope.scanning
     halo = math.ceil(psf_size / 2 / scale / step) * step
+    margin = min(margin, halo)
 
     def needed(core: int) -> float:
-        sides = (max(b - a for _, (a, b) in _cuts(n, core, halo)) for n in field)
+        sides = (max(b - a for _, (a, b) in _cuts(n, core, halo, margin)) for n in field)
         size = tuple(round(side * scale) for side in sides)
         held = _bytes_of_window((size[0], size[1]), microscope, psf_size, tv=tv, compares=compares)
         return held / _PLANNED
@@ -113,8 +129,8 @@ def plan_windows(
             f"{len(microscope.depths_um)} depths; give at least {least / GB + 0.1:.1f}",
             page=Page.memory,
         )
-    rows, columns = (_cuts(n, core, halo) for n in field)
-    return [_window(row, column, scale) for row in rows for column in columns]
+    rows, columns = (_cuts(n, core, halo, margin) for n in field)
+    return [_window(row, column, field, scale) for row in rows for column in columns]
 
 
 def room_beside(
@@ -158,20 +174,30 @@ def _bytes_of_window(
 Span = tuple[int, int]
 
 
-def _cuts(n: int, core: int, halo: int) -> list[tuple[Span, Span]]:
+def _cuts(n: int, core: int, halo: int, margin: int) -> list[tuple[Span, Span]]:
     """Return first and last (exclusive) of every core of an axis, without and with surround."""
     cores = [(a, min(a + core, n)) for a in range(0, n, core)]
-    return [((a, b), (max(a - halo, 0), min(b + halo, n))) for a, b in cores]
+    return [((a, b), (max(a - halo, -margin), min(b + halo, n + margin))) for a, b in cores]
 
 
-def _window(rows: tuple[Span, Span], columns: tuple[Span, Span], scale: float) -> Window:
+def _window(
+    rows: tuple[Span, Span], columns: tuple[Span, Span], field: tuple[int, int], scale: float
+) -> Window:
     def fine(span: Span) -> slice:
         return slice(round(span[0] * scale), round(span[1] * scale))
 
     (row_core, row_all), (column_core, column_all) = rows, columns
+    row_seen, column_seen = (
+        (max(a, 0), min(b, n)) for (a, b), n in zip((row_all, column_all), field, strict=True)
+    )
     return Window(
-        views=(slice(*row_all), slice(*column_all)),
+        views=(slice(*row_seen), slice(*column_seen)),
         volume=(fine(row_all), fine(column_all)),
         core=(fine(row_core), fine(column_core)),
         core_views=(slice(*row_core), slice(*column_core)),
+        beyond=(_outside(row_all, row_seen), _outside(column_all, column_seen)),
     )
+
+
+def _outside(whole: Span, seen: Span) -> Span:
+    return seen[0] - whole[0], whole[1] - seen[1]

@@ -18,6 +18,12 @@ from optics.errors import OpticsError
 
 Shape = tuple[int, int]
 
+Beyond = tuple[tuple[int, int], tuple[int, int]]
+"""View pixels by which a volume reaches beyond the views: above and below, left and right."""
+
+WITHIN: Beyond = ((0, 0), (0, 0))
+"""The volume ends where the views do."""
+
 Sampling = Literal["mean", "cubic", "point"]
 """How a view's pixel is made from the projection on the volume's grid: a mean over its
 surroundings (bilinear, antialiased), `optics.sample_views` (bicubic, antialiased), or the value
@@ -58,6 +64,8 @@ class Band:
         Highest frequency kept, in cycles a view pixel.
     like
         A tensor of the dtype and on the device of the planes.
+    beyond
+        How far planes reach beyond the views.
 
     Attributes
     ----------
@@ -73,7 +81,9 @@ class Band:
         sampling: Sampling,
         width: float,
         like: Tensor,
+        beyond: Beyond = WITHIN,
     ) -> None:
+        sampled = [n + sum(ends) for n, ends in zip(views_yx, beyond, strict=True)]
         self.image = volume_yx
         self.kernel = kernel
         self.dtype = like.dtype.to_complex()
@@ -83,11 +93,13 @@ class Band:
         )
         self.limit = [
             math.floor(period * min(0.5, width * n / source))
-            for period, n, source in zip(self.period, views_yx, volume_yx, strict=True)
+            for period, n, source in zip(self.period, sampled, volume_yx, strict=True)
         ]
         matrices = [
-            sampling_matrix(source, target, sampling)
-            for source, target in zip(volume_yx, views_yx, strict=True)
+            sampling_matrix(source, all_samples, sampling)[before : before + n]
+            for source, all_samples, n, (before, _) in zip(
+                volume_yx, sampled, views_yx, beyond, strict=True
+            )
         ]
         # An even period has no -period / 2 besides its +period / 2.
         self._negative = min(self.limit[0], self.period[0] - 1 - self.limit[0])

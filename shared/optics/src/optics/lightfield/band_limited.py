@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from optics.errors import OpticsError
-from optics.lightfield.band import Band, Sampling, Shape
+from optics.lightfield.band import WITHIN, Band, Beyond, Sampling, Shape
 from optics.lightfield.resolution import Sieve
 
 BAND = 1.0
@@ -52,6 +52,8 @@ class BandLimitedOperator:
         point samples all.
     sieve
         Let the operator take coefficients instead of volumes, see `Sieve`.
+    beyond
+        View pixels by which the volume reaches beyond the views: (above, below), (left, right).
 
     Examples
     --------
@@ -70,6 +72,7 @@ class BandLimitedOperator:
         sampling: Sampling = "mean",
         band: float | None = None,
         sieve: Sieve | None = None,
+        beyond: Beyond = WITHIN,
     ) -> None:
         if isinstance(psf, Tensor) and (psf.dim() != 4 or 0 in psf.shape):
             raise OpticsError(f"psf has shape {tuple(psf.shape)}; expected (A, D, H, W)")
@@ -80,7 +83,7 @@ class BandLimitedOperator:
         for kernels in psf:
             if not self._transfer:
                 size = (kernels.shape[-2], kernels.shape[-1])
-                self._band = Band(volume_yx, views_yx, size, sampling, band, like=kernels)
+                self._band = Band(volume_yx, views_yx, size, sampling, band, kernels, beyond)
                 self._dtype = kernels.dtype
                 self._volume_shape = (len(kernels), *volume_yx)
             transfer = kernels.new_empty(
