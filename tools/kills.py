@@ -78,6 +78,13 @@ TRIALS = (
             *("--value-range", "0", "1000", "--out", "out"),
         ),
     ),
+    Trial(
+        "tenet.cli.app",
+        (
+            *("enhance", "stack.tif", "--config", "demo", "--checkpoint", "demo_pretrain"),
+            *("--value-range", "0", "1000", "--format", "zarr", "--out", "out"),
+        ),
+    ),
     Trial("serenet.cli", ("train", "train.yaml", "--resume", "--out", "out"), grows=True),
     Trial(
         "datagen.cli",

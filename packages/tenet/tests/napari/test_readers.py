@@ -1,7 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from scopekit.images.files import write_volume
+from scopekit.images.zarr_writer import (
+    NewImage,
+    ZarrVolume,
+    create_collection,
+    declare_whole,
+)
 
 pytest.importorskip("napari", reason="napari is not installed: run nox -s napari")
 
@@ -34,6 +42,32 @@ def test_labels_come_with_their_table(viewer, tmp_path):
     assert layer.features["volume_um3"].tolist() == [0.064, 0.064]
     assert np.isnan(layer.features["sphericity"][1])
     assert layer.features["touches_border"].tolist() == [False, True]
+
+
+def test_store_of_a_result_gives_all_its_images_and_labels(viewer, tmp_path):
+    pytest.importorskip("zarr")
+    fine = NewImage((4, 8, 8), (0.2, 0.2, 0.2))
+    images = {
+        "structure": fine,
+        "reconstruction": NewImage((1, 8, 8), (0.8, 0.2, 0.2)),
+        "objects": replace(fine, dtype="uint32", labels_of="structure"),
+    }
+    store = tmp_path / "cell_tenet.ome.zarr"
+    create_collection(store, "cell", images)
+    for number, (name, image) in enumerate(images.items()):
+        ZarrVolume(store / image.folder(name), 0)[:,] = np.full(image.shape, number)
+    declare_whole(store, [])
+    table = "label,volume_um3,touches_border\n2,0.064,False\n"
+    (tmp_path / "cell_tenet_objects.csv").write_text(table)
+    shown(viewer, store)
+    names = [f"cell_tenet_{name}" for name in ("structure", "objects", "reconstruction")]
+    assert [layer.name for layer in viewer.layers] == names
+    structure, objects, reconstruction = viewer.layers
+    assert tuple(reconstruction.scale) == pytest.approx((0.8, 0.2, 0.2))
+    assert (np.asarray(structure.data) == 0).all()
+    assert type(objects).__name__ == "Labels"
+    assert objects.features["volume_um3"].tolist() == [0.064]
+    assert (np.asarray(objects.data) == 2).all()
 
 
 def test_damaged_file_is_told_in_a_line(viewer, tmp_path):

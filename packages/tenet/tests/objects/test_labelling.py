@@ -10,7 +10,7 @@ from scipy.ndimage import label
 
 from scopekit.images.plane_file import PlaneFile
 from tenet.objects import labelling
-from tenet.objects.labelling import label_on_disk
+from tenet.objects.labelling import label_on_disk, plane_slabs
 from tenet.objects.measurements import measure_objects
 from tenet.objects.table import COLUMNS, measured_objects, write_table
 
@@ -19,22 +19,49 @@ VOXEL_UM = (0.5, 0.2, 0.2)
 
 @pytest.fixture
 def labelled(tmp_path, monkeypatch):
-    """Return ``labelled(structure, threshold, slab_voxels)``: mask and labels."""
+    """Return ``labelled(structure, threshold, slab_voxels, ...)``: mask and labels."""
 
-    def call(structure, threshold, slab_voxels):
+    def call(structure, threshold, slab_voxels, *, in_place=False, layer=1):
         monkeypatch.setattr(labelling, "_SLAB_VOXELS", slab_voxels)
-        mask = PlaneFile.create(tmp_path / "mask.tif", structure.shape, np.uint8, VOXEL_UM)
-        path = tmp_path / "labels.tif"
-        return mask, label_on_disk(structure, threshold, mask, path, VOXEL_UM, lambda: None)
+        shape, steps = structure.shape, []
+        mask = PlaneFile.create(tmp_path / "mask.tif", shape, np.uint8, VOXEL_UM)
+        numbers = PlaneFile.create_raw(tmp_path / "numbers.raw", shape, np.int32)
+
+        def final(n_objects):
+            # As OME-Zarr has it, or as TIFF.
+            return numbers if in_place else PlaneFile.create_raw(tmp_path / "f", shape, np.uint16)
+
+        found = label_on_disk(
+            structure,
+            threshold,
+            numbers,
+            final,
+            lambda: steps.append(None),
+            mask=mask,
+            layer=layer,
+        )
+        assert len(steps) == 2 * len(plane_slabs(shape, layer))
+        return mask, found
 
     return call
 
 
+def test_slabs_are_of_whole_layers():
+    assert plane_slabs((20, 1000, 1000), 3) == [
+        slice(0, 6),
+        slice(6, 12),
+        slice(12, 18),
+        slice(18, 20),
+    ]
+    assert plane_slabs((20, 5000, 5000), 16) == [slice(0, 16), slice(16, 20)]
+
+
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
 @pytest.mark.parametrize("slab_voxels", [1, 300, 10**6])
-def test_slabs_give_the_objects_of_the_whole(labelled, share, slab_voxels, tmp_path):
+@pytest.mark.parametrize(("in_place", "layer"), [(False, 1), (True, 4)])
+def test_slabs_give_the_objects_of_the_whole(labelled, share, slab_voxels, in_place, layer):
     structure = np.random.default_rng(0).random((13, 11, 9), dtype=np.float32)
-    mask, found = labelled(structure, 1 - share, slab_voxels)
+    mask, found = labelled(structure, 1 - share, slab_voxels, in_place=in_place, layer=layer)
     inside = structure >= 1 - share
     expected, number = label(inside, np.ones((3, 3, 3)))
     labels = found.volume[:, :, :]
@@ -43,7 +70,6 @@ def test_slabs_give_the_objects_of_the_whole(labelled, share, slab_voxels, tmp_p
     np.testing.assert_array_equal(mask[:, :, :], 255 * inside)
     for index, box in enumerate(found.boxes, start=1):
         assert (labels[box] == index).sum() == (labels == index).sum()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["labels.tif", "mask.tif"]
 
 
 def test_an_empty_volume_has_no_objects(labelled):

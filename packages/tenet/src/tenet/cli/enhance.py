@@ -17,6 +17,7 @@ from scopekit.cli import (
     OutputTypeOption,
     OverwriteOption,
     PositionOption,
+    ResultFormat,
     select,
     whole_numbers,
 )
@@ -53,6 +54,14 @@ def enhance(
     max_memory_gb: MemoryOption = None,
     device: DeviceOption = Device.auto,
     dask: DaskOption = None,
+    format_: Annotated[
+        ResultFormat | None,
+        typer.Option(
+            "--format",
+            help="TIFF, a file for each image; or OME-Zarr, one store a recording.",
+            show_default="that of the input",
+        ),
+    ] = None,
     dtype: OutputTypeOption = OutputType.float32,
     overwrite: OverwriteOption = False,
 ) -> None:
@@ -61,7 +70,8 @@ def enhance(
     Any size: what does not fit the memory is enhanced in chunks, straight to disk. Each time point
     of each recording gives structure, brightness, reconstruction, mask and labels (TIFF, voxel
     size in um), a table of the objects (CSV), a picture and the settings. What is finished is
-    skipped when the same command is given again.
+    skipped when the same command is given again. With **--format zarr** a recording gives one
+    OME-Zarr store, and an interrupted run goes on in the middle of a stack.
 
     Example: **tenet enhance tenet_demo/image.tif --config demo --checkpoint demo_pretrain
     --value-range 0 1 --out enhanced**
@@ -82,5 +92,6 @@ def enhance(
         device=device.value,
         dask=dask,
         dtype=dtype.value,
+        format=format_ and format_.value,
         overwrite=overwrite,
     )

@@ -18,6 +18,7 @@ from scopekit.images.files import (
     VoxelSize,
     is_zarr,
     open_stack,
+    stack_stem,
 )
 from scopekit.images.voxel import Steps
 from scopekit.inputs import files_inside
@@ -33,6 +34,7 @@ Array = NDArray[np.float32]
 _SAME_VOXEL = 0.1
 _TRAINING_SHARE = 0.8
 _RESULT = re.compile(r"(_t\d+)?_tenet_[a-z]+$")
+_STORE = "_tenet"
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,9 @@ def is_result(path: Path, stems: Collection[str]) -> bool:
     stems
         Those of all files of its folder.
     """
+    if is_zarr(path) and stack_stem(path).endswith(_STORE):
+        name = stack_stem(path)
+        return name.removesuffix(_STORE) in stems or path.with_name(f"{name}.yaml").exists()
     found = _RESULT.search(path.stem)
     if found is None:
         return False

@@ -19,6 +19,7 @@ _VALUES_PER_CHANNEL = 6.0
 # off changes the result too little to pay for.
 _HALO_STEPS = 7
 _LARGEST_HALO = 64
+_BLOCK_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Chunk:
 
     covered: tuple[Span, Span, Span]
     core: tuple[Span, Span, Span]
+
+    @property
+    def voxels(self) -> int:
+        """How many voxels of the result it is computed from."""
+        return math.prod(stop - start for start, stop in self.covered)
 
     def place(self) -> tuple[slice, ...]:
         """Return where the part lies in the result."""
@@ -89,8 +95,30 @@ def sees_everything(params: Params) -> bool:
     return any(params.attn_list)
 
 
+def bytes_for(params: Params, voxels: float, device: str) -> float:
+    """Return the memory that a chunk of so many voxels, surround included, takes."""
+    return (voxels * _per_voxel(params) + _WORK_SPACE) / _PLANNED[device]
+
+
+def _per_voxel(params: Params) -> float:
+    return 4 * _VALUES_PER_CHANNEL * params.hidden_channels_list[0]
+
+
+def block(params: Params, side: int) -> tuple[int, int, int]:
+    """Return what results may be stored in blocks of (z, y, x): whole pooling grids.
+
+    A few planes, about ``side`` voxels across.
+    """
+    z, y, x = _steps(params)
+    return z * max(_BLOCK_PLANES // z, 1), math.lcm(y, side), math.lcm(x, side)
+
+
 def plan_chunks(
-    params: Params, shape: tuple[int, int, int], budget: MemoryBudget, device: str
+    params: Params,
+    shape: tuple[int, int, int],
+    budget: MemoryBudget,
+    device: str,
+    blocks: tuple[int, int, int] | None = None,
 ) -> list[Chunk]:
     """Cut a stack into chunks that fit the memory budget, with as little surround as can be.
 
@@ -106,6 +134,8 @@ def plan_chunks(
         What may be allocated.
     device
         ``cpu``, ``cuda`` or ``mps``.
+    blocks
+        What the result is stored in blocks of: chunks are to be made of whole ones.
 
     Raises
     ------
@@ -115,18 +145,17 @@ def plan_chunks(
     """
     z, *lateral = shape
     result = (z * _scale(params), *lateral)
-    halos, steps = halo(params), _steps(params)
+    halos, steps = halo(params), blocks or _steps(params)
     possible = [
         possible_cuts(n, halo, step, step)
         for n, halo, step in zip(result, halos, steps, strict=True)
     ]
     if sees_everything(params):
         possible = [of_axis[:1] for of_axis in possible]
-    per_voxel = 4 * _VALUES_PER_CHANNEL * params.hidden_channels_list[0]
-    largest = (budget.available * _PLANNED[device] - _WORK_SPACE) / per_voxel
+    largest = (budget.available * _PLANNED[device] - _WORK_SPACE) / _per_voxel(params)
     cuts = least_work(possible, largest)
     if cuts is None:
-        least = (smallest_part(possible) * per_voxel + _WORK_SPACE) / _PLANNED[device]
+        least = bytes_for(params, smallest_part(possible), device)
         needed = math.ceil((budget.total - budget.available + least) / GB * 20) / 20
         too_small = f"`max_memory_gb={budget.total / GB:.2f}` is too small for a stack {shape}"
         if sees_everything(params):

@@ -1,20 +1,22 @@
 """``tenet enhance``: recordings on disk to structure, brightness and objects on disk."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from scopekit.errors import UserError, worded
 from scopekit.images.files import SUFFIXES, WHOLE_FILE, Selection
 from scopekit.inputs import find_inputs, run_all, sha256_of
-from scopekit.memory import return_freed_memory
+from scopekit.memory import GB, return_freed_memory
 from scopekit.outputs import require_writable
 from scopekit.progress import say
-from scopekit.series.dask import require_scheduler, spread_frames
+from scopekit.series.dask import require_scheduler, spread_frames, worker_share
 from tenet.config.files import Config, as_config
 from tenet.data.recordings import is_result
 from tenet.data.value_range import ValueRange, require_range
 from tenet.enhancement.recording import Enhancer, OpenRecording
 from tenet.enhancement.results import StackOptions
-from tenet.enhancement.workers import EnhanceJob, EnhanceSetting
+from tenet.enhancement.series import MakeFrames
+from tenet.enhancement.workers import EnhanceJob, EnhanceSetting, make_on_workers
 from tenet.network.weights import load_evaluated, weights_file
 
 
@@ -32,12 +34,14 @@ def enhance_files(
     device: str = "auto",
     dask: str | None = None,
     dtype: str = "float32",
+    format: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Enhance every time point of every recording among the inputs.
 
     See ``tenet enhance --help``; a threshold that is not given is the configuration's. Time points
-    are enhanced one after the other here, or by the workers of a dask cluster.
+    are enhanced one after the other here, or by the workers of a dask cluster. ``format`` is
+    ``tif`` or ``zarr``, by default that of each recording.
 
     Raises
     ------
@@ -68,11 +72,34 @@ def enhance_files(
         value_range,
         max_memory_gb,
         dtype,
+        format,
     )
+    stores = any(map(options.lands_as_zarr, sources))
+    if dtype != "float32" and stores:
+        raise UserError(
+            f"`dtype={dtype}`: the scale is known when all is done, and OME-Zarr is written part "
+            "by part: leave it out, or give `format=tif`"
+        )
+    setting = EnhanceSetting(
+        config,
+        config.model_dump_json(),
+        weights.resolve(),
+        sha256_of(weights),
+        device,
+        options,
+        out.resolve(),
+        selection,
+        overwrite,
+    )
+    make = None if dask is None else make_on_workers(dask, setting, model)
+    if dask is not None and stores and max_memory_gb is None:
+        # Parts are planned here, and made there.
+        share = worker_share(dask)
+        options = replace(options, max_memory_gb=share and share / GB)
     enhancer = Enhancer(
         config, model, weights, options, out, selection, sources, overwrite=overwrite
     )
-    work = _Work(enhancer, time_points, knows_range=known, spreads=dask is not None)
+    work = _Work(enhancer, time_points, make, knows_range=known)
     try:
         run_all(sources, work)
     except UserError as failure:
@@ -80,17 +107,6 @@ def enhance_files(
             raise
         work.failures.append(str(failure))
     if work.todo:
-        setting = EnhanceSetting(
-            config,
-            config.model_dump_json(),
-            weights.resolve(),
-            sha256_of(weights),
-            device,
-            options,
-            out.resolve(),
-            selection,
-            overwrite,
-        )
         _spread(str(dask), setting, work)
     if not work.enhanced:
         raise UserError(
@@ -123,6 +139,8 @@ def _spread(scheduler: str, setting: EnhanceSetting, work: "_Work") -> None:
 class _Work:
     """Enhances the time points of one file, or gathers them for the workers of a cluster.
 
+    Those that become OME-Zarr are made at once, by ``make`` if there is a cluster.
+
     Attributes
     ----------
     enhanced
@@ -137,12 +155,12 @@ class _Work:
         self,
         enhancer: Enhancer,
         time_points: tuple[int, ...] | None,
+        make: MakeFrames | None,
         *,
         knows_range: bool,
-        spreads: bool,
     ) -> None:
-        self._enhancer, self._time_points = enhancer, time_points
-        self._knows_range, self._spreads = knows_range, spreads
+        self._enhancer, self._time_points, self._make = enhancer, time_points, make
+        self._knows_range = knows_range
         self.enhanced = 0
         self.todo: list[tuple[Path, int]] = []
         self.failures: list[str] = []
@@ -158,6 +176,10 @@ class _Work:
         frames = self._time_points or range(recording.n_frames)
         for frame in frames:
             recording.require_time_point(frame)
+        if self._enhancer.options.lands_as_zarr(path):
+            if not self._enhancer.is_series_done(opened):
+                self.enhanced += self._enhancer.enhance_series(opened, frames, self._make)
+            return path
         failures = []
         for frame in frames:
             try:
@@ -177,7 +199,7 @@ class _Work:
     def _one(self, opened: OpenRecording, frame: int) -> None:
         if self._enhancer.is_done(opened, frame):
             return
-        if self._spreads:
+        if self._make is not None:
             self.todo.append((opened.file.path, frame))
             return
         self._enhancer.enhance(opened, frame)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scopekit.cuts import Span, least_work, possible_cuts, smallest_part
+from scopekit.cuts import Span, least_work, possible_cuts, smallest_part, with_surround
 from scopekit.errors import Page, UserError
 from scopekit.images.plane_file import Planes
 from scopekit.memory import GB, MemoryBudget
@@ -24,9 +24,18 @@ _VALUES = 8.0
 
 @dataclass(frozen=True)
 class Window:
-    """First and last (exclusive) voxel of a part of the reconstruction on each axis (z, y, x)."""
+    """A part of the reconstruction.
+
+    Attributes
+    ----------
+    core
+        First and last (exclusive) voxel on each axis (z, y, x).
+    voxels
+        How many there are with the surround that its light comes from.
+    """
 
     core: tuple[Span, Span, Span]
+    voxels: int
 
     def place(self) -> tuple[slice, ...]:
         """Return where the part lies in the reconstruction."""
@@ -40,7 +49,12 @@ def _reach(model: JNet) -> tuple[tuple[int, int], ...]:
     return tuple((before, size - 1 - before) for size, before in axes)
 
 
-def plan_windows(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> list[Window]:
+def plan_windows(
+    model: JNet,
+    shape: tuple[int, ...],
+    budget: MemoryBudget,
+    blocks: tuple[int, int, int] = (1, 1, 1),
+) -> list[Window]:
     """Cut a reconstruction into windows whose blur fits the memory budget.
 
     Parameters
@@ -51,6 +65,8 @@ def plan_windows(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> l
         (Z, Y, X) of the reconstruction.
     budget
         What may be allocated.
+    blocks
+        What the reconstruction is stored in blocks of: windows are to be made of whole ones.
 
     Raises
     ------
@@ -62,23 +78,29 @@ def plan_windows(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> l
     halos = [math.ceil(max(before, behind) / scale), *(max(pair) for pair in lateral)]
     smallest = [max(1, halos[0] // 2), *(max(8, halo // 2) for halo in halos[1:])]
     possible = [
-        possible_cuts(n, halo, 1, least)
-        for n, halo, least in zip(shape, halos, smallest, strict=True)
+        possible_cuts(n, halo, step, max(least, step))
+        for n, halo, step, least in zip(shape, halos, blocks, smallest, strict=True)
     ]
-    per_voxel = 4 * _VALUES * scale
-    cuts = least_work(possible, (budget.available * _PLANNED - _WORK_SPACE) / per_voxel)
+    largest = (budget.available * _PLANNED - _WORK_SPACE) / (4 * _VALUES * scale)
+    cuts = least_work(possible, largest)
     if cuts is None:
-        least = (smallest_part(possible) * per_voxel + _WORK_SPACE) / _PLANNED
+        least = bytes_for_window(model, smallest_part(possible))
         needed = math.ceil((budget.total - budget.available + least) / GB * 20) / 20
         raise UserError(
             f"`max_memory_gb={budget.total / GB:.2f}` is too small for a PSF of "
             f"{model.image.size_zyx} voxels; give at least {needed:.2f}",
             page=Page.memory,
         )
-    return [
-        Window(cores)  # type: ignore[arg-type]
-        for cores in itertools.product(*(cut.cores for cut in cuts))
-    ]
+    windows = []
+    for z, y, x in itertools.product(*(cut.cores for cut in cuts)):
+        spans = map(with_surround, (z, y, x), shape, halos)
+        windows.append(Window((z, y, x), math.prod(stop - start for start, stop in spans)))
+    return windows
+
+
+def bytes_for_window(model: JNet, voxels: float) -> float:
+    """Return the memory that a window of so many voxels, surround included, takes."""
+    return (voxels * 4 * _VALUES * model.image.scale + _WORK_SPACE) / _PLANNED
 
 
 def reimage_window(

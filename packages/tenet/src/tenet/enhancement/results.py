@@ -1,6 +1,6 @@
 """One recorded stack to a folder of results, never more than a part of it in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scopekit.images.files import VoxelSize
-from scopekit.images.plane_file import PlaneFile, scaled_to_uint16
+from scopekit.images.files import VoxelSize, is_zarr, stack_stem
+from scopekit.images.plane_file import PlaneFile, Planes, scaled_to_uint16
 from scopekit.memory import memory_budget
 from scopekit.preview import save_preview
 from scopekit.progress import progress_bar, say, say_time
@@ -18,19 +18,21 @@ from scopekit.settings import write_yaml
 from tenet.data.recordings import RecordingFile
 from tenet.data.value_range import ValueRange, scale_of
 from tenet.enhancement.stack import (
-    enhance_into,
+    Plan,
+    StackWork,
     expected_seconds,
     fine_shape,
     own_range,
     plan_enhancement,
 )
 from tenet.network.jnet import JNet
-from tenet.objects.labelling import Labels, label_on_disk, plane_slabs
+from tenet.objects.labelling import Labels, label_number_type, label_on_disk, plane_slabs
 from tenet.objects.table import measured_objects, write_table
 
 Array = NDArray[np.float32]
 
-_IMAGES = ("structure", "brightness", "reconstruction")
+IMAGES = ("structure", "brightness", "reconstruction")
+"""Names of what a stack becomes."""
 # The structure last: where it is, all results are.
 ENDINGS = (
     ".yaml",
@@ -62,12 +64,19 @@ class StackOptions:
         See `scopekit.memory.memory_budget`.
     dtype
         ``float32`` or ``uint16``.
+    format
+        ``tif`` or ``zarr``; ``None`` is that of the recording.
     """
 
     threshold: float
     value_range: ValueRange | None
     max_memory_gb: float | None
     dtype: str
+    format: str | None = None
+
+    def lands_as_zarr(self, path: Path) -> bool:
+        """Whether the results of a recording are one OME-Zarr store."""
+        return is_zarr(path) if self.format is None else self.format == "zarr"
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,14 @@ class StackTask:
         return str(self.recording.path) + (f", time point {self.frame}" if series else "")
 
 
+def result_name(recording: RecordingFile, frame: int | None = None) -> str:
+    """Return the stem of the results of a recording, or of one of its time points."""
+    name = stack_stem(recording.path)
+    if frame is not None and recording.n_frames > 1:
+        name += f"_t{frame:0{max(len(str(recording.n_frames - 1)), 3)}d}"
+    return f"{name}_tenet"
+
+
 def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
     """Write all results of a stack to a folder, as ``result`` with `ENDINGS`.
 
@@ -114,41 +131,24 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
         If the stack is constant or holds NaN, or if memory or disk are too small.
     """
     options = task.options
-    volume, least, largest = copy_recorded(task.recording, task.frame, folder / "recorded.raw")
-    where, full_scale = task.where, task.recording.full_scale
-    value_range = scale_of(where, least, largest, options.value_range, full_scale)
+    volume, value_range = read_scaled(task, folder / "recorded.raw")
     plan = plan_enhancement(model, volume.shape, memory_budget(model.device, options.max_memory_gb))
-    own = options.value_range is None
-    say_time(task.label, expected_seconds(model, volume.shape, plan, own=own))
-    if own:
-        found = own_range(model, volume)
-        if found is not None:
-            value_range = found
-            say(f"{task.label}: {found[0]:.4g} to {found[1]:.4g} count as 0 to 1")
-    scale = model.image.scale
-    fine_um = (task.voxel_um[0] / scale, *task.voxel_um[1:])
+    tell_time(model, task, plan)
+    value_range = fitting_range(model, task, volume, value_range)
+    scale, fine_um = model.image.scale, fine_voxel_um(model, task)
     fine = fine_shape(model, volume.shape)
     structure, brightness, reconstruction = images = [
         PlaneFile.create(folder / f"result_{name}.tif", shape, np.float32, voxel_um)
         for name, shape, voxel_um in zip(
-            _IMAGES, (fine, fine, volume.shape), (fine_um, fine_um, task.voxel_um), strict=True
+            IMAGES, (fine, fine, volume.shape), (fine_um, fine_um, task.voxel_um), strict=True
         )
     ]
+    work = StackWork(model, volume, value_range, structure, brightness, reconstruction, plan)
     with progress_bar(task.label, plan.steps) as advance:
-        enhance_into(
-            model, volume, value_range, structure, brightness, reconstruction, plan, advance
-        )
+        work.do_all(advance)
     labels = _label(task, structure, folder, fine_um)
-    room = memory_budget(torch.device("cpu"), options.max_memory_gb).available * _OBJECT_SHARE
-    with progress_bar(f"{task.label} objects", len(labels.boxes)) as advance:
-        rows = measured_objects(labels, brightness, volume, scale, fine_um, room)
-        unmeasured = write_table(folder / "result_objects.csv", rows, advance)
-    if unmeasured:
-        say(
-            f"{task.label}: {unmeasured} objects are too large for the memory: no surface, "
-            "sphericity and axial ratio; give more memory, or a higher threshold"
-        )
-    _draw(folder / "result.png", volume, images, fine_um)
+    write_objects(folder / "result_objects.csv", task, labels, brightness, volume, scale, fine_um)
+    draw(folder / "result.png", volume, images, fine_um)
     settings = {
         **task.noted,
         "recorded_range": list(value_range),
@@ -160,6 +160,63 @@ def enhance_stack(model: JNet, task: StackTask, folder: Path) -> None:
     if options.dtype == "uint16":
         settings["uint16_factors"] = _to_uint16(images, task, fine_um)
     write_yaml(folder / "result.yaml", settings, overwrite=True)
+
+
+def fine_voxel_um(model: JNet, task: StackTask) -> VoxelSize:
+    """Return the (z, y, x) step of structure and brightness in um."""
+    z_um, y_um, x_um = task.voxel_um
+    return z_um / model.image.scale, y_um, x_um
+
+
+def read_scaled(task: StackTask, path: Path) -> tuple[PlaneFile, ValueRange]:
+    """Copy a stack to a plain file; return it, and the values that are 0 and 1 unless found.
+
+    Raises
+    ------
+    UserError
+        If it is constant, holds NaN, or lies outside what is to be 0 and 1.
+    """
+    volume, least, largest = copy_recorded(task.recording, task.frame, path)
+    given, full_scale = task.options.value_range, task.recording.full_scale
+    return volume, scale_of(task.where, least, largest, given, full_scale)
+
+
+def tell_time(model: JNet, task: StackTask, plan: Plan) -> None:
+    """Say how long a stack will take, where that is long."""
+    own = task.options.value_range is None
+    say_time(task.label, expected_seconds(model, task.recording.shape, plan, own=own))
+
+
+def fitting_range(
+    model: JNet, task: StackTask, volume: PlaneFile, value_range: ValueRange
+) -> ValueRange:
+    """Return the values that fit the network best, where it finds them, else those given."""
+    found = own_range(model, volume) if task.options.value_range is None else None
+    if found is None:
+        return value_range
+    say(f"{task.label}: {found[0]:.4g} to {found[1]:.4g} count as 0 to 1")
+    return found
+
+
+def write_objects(
+    path: Path,
+    task: StackTask,
+    labels: Labels,
+    brightness: Planes,
+    volume: Planes,
+    scale: int,
+    fine_um: VoxelSize,
+) -> None:
+    """Write the table of the objects; say how many are too large for the memory."""
+    room = memory_budget(torch.device("cpu"), task.options.max_memory_gb).available * _OBJECT_SHARE
+    with progress_bar(f"{task.label} objects", len(labels.boxes)) as advance:
+        rows = measured_objects(labels, brightness, volume, scale, fine_um, room)
+        unmeasured = write_table(path, rows, advance)
+    if unmeasured:
+        say(
+            f"{task.label}: {unmeasured} objects are too large for the memory: no surface, "
+            "sphericity and axial ratio; give more memory, or a higher threshold"
+        )
 
 
 def copy_recorded(
@@ -182,22 +239,37 @@ def copy_recorded(
 
 
 def _label(task: StackTask, structure: PlaneFile, folder: Path, fine_um: VoxelSize) -> Labels:
-    mask = PlaneFile.create(folder / "result_mask.tif", structure.shape, np.uint8, fine_um)
-    path = folder / "result_labels.tif"
-    with progress_bar(f"{task.label} labels", 2 * len(plane_slabs(structure.shape))) as advance:
-        return label_on_disk(structure, task.options.threshold, mask, path, fine_um, advance)
+    shape = structure.shape
+    mask = PlaneFile.create(folder / "result_mask.tif", shape, np.uint8, fine_um)
+    preliminary = PlaneFile.create_raw(folder / "labels.raw", shape, np.int32)
+
+    def final(n_objects: int) -> PlaneFile:
+        kind = label_number_type(n_objects)
+        return PlaneFile.create(folder / "result_labels.tif", shape, kind, fine_um)
+
+    threshold = task.options.threshold
+    with progress_bar(f"{task.label} labels", 2 * len(plane_slabs(shape))) as advance:
+        labels = label_on_disk(structure, threshold, preliminary, final, advance, mask=mask)
+    preliminary.path.unlink()
+    return labels
 
 
-def _draw(path: Path, volume: PlaneFile, images: list[PlaneFile], fine_um: VoxelSize) -> None:
+def draw(
+    path: Path,
+    recorded: Iterable[NDArray[Any]],
+    images: Sequence[Planes],
+    fine_um: VoxelSize,
+) -> None:
+    """Draw a stack and what was made of it: structure, brightness and reconstruction."""
     structure, brightness, reconstruction = images
 
-    def thick(planes: PlaneFile) -> Iterator[Array]:
+    def thick(planes: Iterable[NDArray[Any]]) -> Iterator[Array]:
         for plane in planes:
-            for _ in range(len(structure) // len(volume)):
+            for _ in range(len(structure) // len(reconstruction)):
                 yield plane
 
     panels = {
-        "recorded": thick(volume),
+        "recorded": thick(recorded),
         "reconstruction": thick(reconstruction),
         "structure": iter(structure),
         "structure x brightness": (x * z for x, z in zip(structure, brightness, strict=True)),
@@ -207,7 +279,7 @@ def _draw(path: Path, volume: PlaneFile, images: list[PlaneFile], fine_um: Voxel
 
 def _to_uint16(images: list[PlaneFile], task: StackTask, fine_um: VoxelSize) -> dict[str, float]:
     factors = {}
-    for name, image in zip(_IMAGES, images, strict=True):
+    for name, image in zip(IMAGES, images, strict=True):
         voxel_um = task.voxel_um if name == "reconstruction" else fine_um
         scaled = image.path.with_suffix(".scaled")
         factors[name] = scaled_to_uint16(image, scaled, voxel_um)

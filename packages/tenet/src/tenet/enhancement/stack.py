@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Generic, overload
+from functools import cached_property, lru_cache
+from typing import Any, Generic, Protocol, overload
 
 import numpy as np
 import torch
@@ -22,8 +22,13 @@ from scopekit.progress import OnProgress, counted
 from tenet.array_kinds import Array, Kind, like, to_array
 from tenet.data.recordings import Recording
 from tenet.data.value_range import ValueRange, scale_of
-from tenet.enhancement.chunks import Chunk, plan_chunks
-from tenet.enhancement.reimaging import Window, plan_windows, reimage_window
+from tenet.enhancement.chunks import Chunk, block, bytes_for, plan_chunks
+from tenet.enhancement.reimaging import (
+    Window,
+    bytes_for_window,
+    plan_windows,
+    reimage_window,
+)
 from tenet.network.jnet import JNet, hill
 from tenet.network.scale import find_scale, voxels_looked_at
 
@@ -31,6 +36,9 @@ from tenet.network.scale import find_scale, voxels_looked_at
 _TIMED_SHAPE = (8, 48, 48)
 # Less work than so many times that is soon done.
 _WORTH_TIMING = 20
+# Of blocks that results are stored in, in pixels, the best first: few files, else little memory.
+_BLOCK_SIDES = (128, 64, 32)
+_BLOCK_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -151,26 +159,31 @@ def enhance(
         taken = 2 * structure.nbytes + reconstruction.nbytes
         budget = MemoryBudget(budget.available - taken, budget.total)
     plan = plan_enhancement(model, volume.shape, budget)
-    enhance_into(
-        model,
-        volume,
-        (zero, one),
-        structure,
-        brightness,
-        reconstruction,
-        plan,
-        counted(on_progress, plan.steps),
-        with_hill=with_hill,
-    )
+    volumes = (structure, brightness, reconstruction)
+    work = StackWork(model, volume, (zero, one), *volumes, plan, with_hill)
+    work.do_all(counted(on_progress, plan.steps))
     z_um, y_um, x_um = voxel_um or model.recorded_voxel_um
     made = [like(torch.from_numpy(v), stack) for v in (structure, brightness, reconstruction)]
     fine_um = (z_um / model.image.scale, y_um, x_um)
     return Enhanced(made[0], made[1], made[2], fine_um, (zero, one))
 
 
+class Journal(Protocol):
+    """What remembers which parts of a stack are finished."""
+
+    def finished(self) -> Collection[int]:
+        """Return their numbers."""
+
+    def finish(self, part: int) -> None:
+        """Remember one."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """The parts that a stack is enhanced in, and those that are imaged again."""
+    """The parts that a stack is enhanced in, and those that are imaged again.
+
+    They are numbered in this order.
+    """
 
     chunks: list[Chunk]
     windows: list[Window]
@@ -180,15 +193,58 @@ class Plan:
         """How many parts there are."""
         return len(self.chunks) + len(self.windows)
 
+    def bytes_needed(self, model: JNet) -> float:
+        """Return the memory that the largest part takes."""
+        largest = max(chunk.voxels for chunk in self.chunks)
+        of_chunks = bytes_for(model.params, largest, model.device.type)
+        of_windows = bytes_for_window(model, max(window.voxels for window in self.windows))
+        return max(of_chunks, of_windows)
 
-def plan_enhancement(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> Plan:
+
+@dataclass(frozen=True)
+class Blocks:
+    """What results are stored in blocks of (z, y, x): parts of the work are made of whole ones.
+
+    Attributes
+    ----------
+    fine
+        Those of structure and brightness.
+    recorded
+        Those of the reconstruction.
+    """
+
+    fine: tuple[int, int, int]
+    recorded: tuple[int, int, int]
+
+
+def plan_enhancement(
+    model: JNet, shape: tuple[int, ...], budget: MemoryBudget, blocks: Blocks | None = None
+) -> Plan:
     """Plan work on a stack (Z, Y, X) within a memory budget; raise `UserError` if it is too small.
 
     The results themselves are not part of the budget.
     """
     z, y, x = shape
-    chunks = plan_chunks(model.params, (z, y, x), budget, model.device.type)
-    return Plan(chunks, plan_windows(model, shape, budget))
+    params, device = model.params, model.device.type
+    if blocks is None:
+        chunks = plan_chunks(params, (z, y, x), budget, device)
+        return Plan(chunks, plan_windows(model, shape, budget))
+    chunks = plan_chunks(params, (z, y, x), budget, device, blocks.fine)
+    return Plan(chunks, plan_windows(model, shape, budget, blocks.recorded))
+
+
+def blocks_within(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> Blocks:
+    """Return the largest blocks whose parts fit a memory budget; raise `UserError` if none do."""
+    for side in _BLOCK_SIDES:
+        blocks = Blocks(block(model.params, side), (_BLOCK_PLANES, side, side))
+        try:
+            plan_enhancement(model, shape, budget, blocks)
+        except UserError:
+            if side == _BLOCK_SIDES[-1]:
+                raise
+        else:
+            break
+    return blocks
 
 
 def expected_seconds(model: JNet, shape: tuple[int, ...], plan: Plan, *, own: bool) -> float:
@@ -196,7 +252,7 @@ def expected_seconds(model: JNet, shape: tuple[int, ...], plan: Plan, *, own: bo
 
     0 where that is soon done, or on another device; ``own`` says whether its scale is to be found.
     """
-    made = sum(math.prod(stop - start for start, stop in chunk.covered) for chunk in plan.chunks)
+    made = sum(chunk.voxels for chunk in plan.chunks)
     made += voxels_looked_at(model, shape) if own else 0
     ratio = made / (model.image.scale * math.prod(_TIMED_SHAPE))
     if model.device.type != "cpu" or ratio < _WORTH_TIMING:
@@ -215,21 +271,11 @@ def _seconds_of_small(model: JNet) -> float:
     return time.perf_counter() - started
 
 
-def enhance_into(
-    model: JNet,
-    volume: Planes,
-    value_range: ValueRange,
-    structure: WritablePlanes,
-    brightness: WritablePlanes,
-    reconstruction: WritablePlanes,
-    plan: Plan,
-    advance: Callable[[], None],
-    *,
-    with_hill: bool = True,
-) -> None:
-    """Enhance a stack, part by part, into volumes in memory or on disk.
+@dataclass(frozen=True)
+class StackWork:
+    """A stack that is enhanced part by part, into volumes in memory or on disk.
 
-    Parameters
+    Attributes
     ----------
     model
         The network; it runs in evaluation mode.
@@ -241,25 +287,56 @@ def enhance_into(
         Get the results, see `Enhanced`.
     plan
         From `plan_enhancement`.
-    advance
-        Called after every part.
     with_hill
         See `enhance`.
     """
-    with _evaluating(model):
-        for chunk in plan.chunks:
-            place = chunk.place()
-            found = _enhance_chunk(model, volume, value_range, chunk, with_hill=with_hill)
-            for part in found:
-                require_finite(part)
-            structure[place], brightness[place] = found
+
+    model: JNet
+    volume: Planes
+    value_range: ValueRange
+    structure: WritablePlanes
+    brightness: WritablePlanes
+    reconstruction: WritablePlanes
+    plan: Plan
+    with_hill: bool = True
+
+    def do(self, part: int) -> None:
+        """Make a part; those that are imaged again come after all others."""
+        chunks = self.plan.chunks
+        with _evaluating(self.model):
+            if part < len(chunks):
+                self._enhance(chunks[part])
+            else:
+                self._reimage(self.plan.windows[part - len(chunks)])
+
+    def do_all(self, advance: Callable[[], None], journal: Journal | None = None) -> None:
+        """Make all parts, but those that are finished; tell of each."""
+        finished = journal.finished() if journal else ()
+        for part in range(self.plan.steps):
+            if part not in finished:
+                self.do(part)
+                if journal:
+                    journal.finish(part)
             advance()
-        section = model.image.section()
-        for window in plan.windows:
-            part = reimage_window(model, section, structure, brightness, window)
+
+    def _enhance(self, chunk: Chunk) -> None:
+        place = chunk.place()
+        found = _enhance_chunk(
+            self.model, self.volume, self.value_range, chunk, with_hill=self.with_hill
+        )
+        for part in found:
             require_finite(part)
-            reconstruction[window.place()] = part
-            advance()
+        self.structure[place], self.brightness[place] = found
+
+    def _reimage(self, window: Window) -> None:
+        section = self._section
+        part = reimage_window(self.model, section, self.structure, self.brightness, window)
+        require_finite(part)
+        self.reconstruction[window.place()] = part
+
+    @cached_property
+    def _section(self) -> Tensor:
+        return self.model.image.section()
 
 
 def fine_shape(model: JNet, shape: tuple[int, ...]) -> tuple[int, int, int]:

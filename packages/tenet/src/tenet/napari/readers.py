@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scopekit.images.files import SUFFIXES, is_zarr, open_stack, stack_stem
+from scopekit.images.readers.zarr import images_inside, labels_inside
 from scopekit.napari.layers import LayerData, layer_of, paths_of, values_of
 
 Reader = Callable[[str | Sequence[str]], list[LayerData]]
@@ -23,7 +24,28 @@ def reader_of_stacks(path: str | Sequence[str]) -> Reader | None:
 
 
 def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
-    return [_layer(file) for file in paths_of(path)]
+    return [layer for file in paths_of(path) for layer in _layers(file)]
+
+
+def _layers(path: Path) -> list[LayerData]:
+    """Return the layer of a file, or those of all images and labels of an OME-Zarr store."""
+    images = images_inside(path) if is_zarr(path) else [path]
+    if images == [path]:
+        return [_layer(path)]
+    layers = []
+    for image in images:
+        stack = open_stack(image)
+        layers.append(layer_of(values_of(stack), f"{stack_stem(path)}_{image.name}", stack.steps))
+        layers += [_labels(labels, path) for labels in labels_inside(image)]
+    return layers
+
+
+def _labels(labels: Path, store: Path) -> LayerData:
+    stack, name = open_stack(labels), stack_stem(store)
+    table = store.with_name(f"{name}_objects.csv")
+    more: dict[str, Any] = {"features": read_features(table)} if table.is_file() else {}
+    values = values_of(stack).astype(np.int32)
+    return layer_of(values, f"{name}_{labels.name}", stack.steps, kind="labels", **more)
 
 
 def _layer(path: Path) -> LayerData:

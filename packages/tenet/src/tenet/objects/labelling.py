@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +9,7 @@ from scipy.ndimage import find_objects, label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from scopekit.images.plane_file import PlaneFile, Planes
-from scopekit.images.voxel import VoxelSize
+from scopekit.images.plane_file import Planes, WritablePlanes
 
 # Voxels that share a face, an edge or a corner.
 CONNECTIVITY = 26
@@ -29,29 +27,30 @@ class Labels:
     Attributes
     ----------
     volume
-        0, or the number of the object, from 1 in the order of first planes; uint16, or float32
-        where there are more than 65535.
+        0, or the number of the object, from 1 in the order of first planes.
     boxes
         Of each object, in order.
     """
 
-    volume: PlaneFile
+    volume: Planes
     boxes: list[Box]
 
 
-def plane_slabs(shape: tuple[int, ...]) -> list[slice]:
-    """Return the planes of a volume in slabs of a few million voxels."""
-    step = max(_SLAB_VOXELS // (shape[1] * shape[2]), 1)
+def plane_slabs(shape: tuple[int, ...], layer: int = 1) -> list[slice]:
+    """Return the planes of a volume in slabs of a few million voxels, of whole layers of planes."""
+    step = max(_SLAB_VOXELS // (shape[1] * shape[2] * layer), 1) * layer
     return [slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
 
 
 def label_on_disk(
     structure: Planes,
     threshold: float,
-    mask: PlaneFile,
-    path: Path,
-    voxel_um: VoxelSize,
+    preliminary: WritablePlanes,
+    final: Callable[[int], WritablePlanes],
     advance: Callable[[], None],
+    *,
+    mask: WritablePlanes | None = None,
+    layer: int = 1,
 ) -> Labels:
     """Label what is at or above a threshold; objects touch by faces, edges or corners (26).
 
@@ -61,23 +60,24 @@ def label_on_disk(
         (Z, Y, X).
     threshold
         What counts as an object.
+    preliminary
+        Gets preliminary numbers, integers of 32 bits.
+    final
+        Given the number of objects, returns what gets the labels; it may be ``preliminary``.
+    advance
+        Called after each of ``2 len(plane_slabs(shape, layer))`` steps.
     mask
         Gets 255 in objects, else 0.
-    path
-        The TIFF of labels to make; beside it lies a file of preliminary numbers meanwhile.
-    voxel_um
-        (z, y, x) step in um.
-    advance
-        Called after each of ``2 len(plane_slabs(shape))`` steps.
+    layer
+        How many planes of a volume are stored together.
     """
-    z, y, x = structure.shape
-    parts = plane_slabs(structure.shape)
-    preliminary = PlaneFile.create_raw(path.with_suffix(".raw"), (z, y, x), np.int32)
+    parts = plane_slabs(structure.shape, layer)
     n_found, pairs = 0, []
     last: NDArray | None = None
     for part in parts:
         found = structure[part,] >= threshold
-        mask[part,] = found * np.uint8(255)
+        if mask is not None:
+            mask[part,] = found * np.uint8(255)
         numbers, n = label(found, _NEIGHBOURS, output=np.int32)
         numbers[found] += n_found
         n_found += n
@@ -87,8 +87,7 @@ def label_on_disk(
         preliminary[part,] = numbers
         advance()
     merged, n_objects = _merged(n_found, pairs)
-    kind = np.uint16 if n_objects <= _LARGEST_UINT16 else np.float32
-    volume = PlaneFile.create(path, (z, y, x), kind, voxel_um)
+    volume = final(n_objects)
     boxes: list[Box | None] = [None] * n_objects
     for part in parts:
         numbers = merged[preliminary[part,]]
@@ -98,8 +97,12 @@ def label_on_disk(
                 planes, *lateral = box
                 boxes[index] = _around(boxes[index], (_moved(planes, part.start), *lateral))
         advance()
-    preliminary.path.unlink()
     return Labels(volume, [box for box in boxes if box is not None])
+
+
+def label_number_type(n_objects: int) -> type[np.generic]:
+    """Return the number type, of those that ImageJ knows, for labels of so many objects."""
+    return np.uint16 if n_objects <= _LARGEST_UINT16 else np.float32
 
 
 def _touching(before: NDArray, behind: NDArray) -> NDArray:

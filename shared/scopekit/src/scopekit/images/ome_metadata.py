@@ -39,10 +39,13 @@ class ImageAxes:
         return known_steps(path, "OME-Zarr metadata", z=z, y=told["y"], x=told["x"])
 
 
-def multiscales(name: str, n_axes: int, voxel_um: PartialVoxelSize) -> dict[str, Any]:
+def multiscales(
+    name: str, n_axes: int, voxel_um: PartialVoxelSize, *, is_labels: bool = False
+) -> dict[str, Any]:
     """Return the attributes of a group with one array, ``0``, of axes (T,) Z, Y, X.
 
-    Steps that are unknown have no unit, and count as 1. Source: OME-NGFF 0.5, "multiscales".
+    Steps that are unknown have no unit, and count as 1. Labels belong to the image two groups up.
+    Source: OME-NGFF 0.5, "multiscales" and "labels metadata".
     """
     axes: list[dict[str, str]] = [
         {"name": axis, "type": "space"} | ({"unit": "micrometer"} if step else {})
@@ -53,12 +56,26 @@ def multiscales(name: str, n_axes: int, voxel_um: PartialVoxelSize) -> dict[str,
         axes = [{"name": "t", "type": "time"}, *axes]
         scale = [1.0, *scale]
     dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-    return {
-        "ome": {
-            "version": VERSION,
-            "multiscales": [{"name": name, "axes": axes, "datasets": [dataset]}],
-        }
-    }
+    told: dict[str, Any] = {"multiscales": [{"name": name, "axes": axes, "datasets": [dataset]}]}
+    if is_labels:
+        told["image-label"] = {"source": {"image": "../../"}}
+    return {"ome": {"version": VERSION, **told}}
+
+
+def collection(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the attributes of a store of several images, and those of its group ``OME``.
+
+    Source: OME-NGFF 0.5, "bioformats2raw.layout".
+    """
+    return (
+        {"ome": {"version": VERSION, "bioformats2raw.layout": 3}},
+        {"ome": {"version": VERSION, "series": list(names)}},
+    )
+
+
+def labels_group(names: Sequence[str]) -> dict[str, Any]:
+    """Return the attributes of the group ``labels`` of an image. Source: "labels metadata"."""
+    return {"ome": {"version": VERSION, "labels": list(names)}}
 
 
 def read_multiscales(attributes: Mapping[str, Any], number: int = 0) -> ImageAxes:

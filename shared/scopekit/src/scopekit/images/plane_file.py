@@ -26,6 +26,12 @@ class Planes(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Return (Z, Y, X)."""
 
+    def __len__(self) -> int:
+        """Return how many planes there are."""
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Yield the planes."""
+
     def __getitem__(self, place: Place, /) -> NDArray[Any]:
         """Return a part."""
 

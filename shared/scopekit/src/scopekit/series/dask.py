@@ -62,12 +62,7 @@ def spread_frames(
     distributed = _distributed()
     failures: dict[int, str] = {}
     with _connected(distributed, scheduler) as client:
-        if not client.scheduler_info(n_workers=-1)["workers"]:
-            say(
-                f"{scheduler}: waiting for workers; start one: dask worker "
-                + (scheduler if "://" in scheduler else f"--scheduler-file {scheduler}")
-            )
-        client.wait_for_workers(1)
+        _await_worker(client, scheduler)
         todo = list(frames)
         waiting = iter(todo)
         # No more than the workers can start on, so that none is given all and others nothing.
@@ -149,6 +144,15 @@ def require_scheduler(scheduler: str) -> None:
         pass
 
 
+def worker_share(scheduler: str) -> float | None:
+    """Return the memory in bytes that any worker of a cluster plans with, ``None`` if unlimited."""
+    with _connected(_distributed(), scheduler) as client:
+        _await_worker(client, scheduler)
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+    return _SHARE_OF_WORKER * min(limits) if limits else None
+
+
 def take_worker_share() -> None:
     """Take the threads that this dask worker was given (``--nthreads``), and its memory."""
     worker = _distributed().get_worker()
@@ -156,6 +160,15 @@ def take_worker_share() -> None:
     limit = worker.memory_manager.memory_limit
     if limit:  # of its nanny, which ends it when it takes 95 % of that
         take_share(_SHARE_OF_WORKER * limit)
+
+
+def _await_worker(client: Any, scheduler: str) -> None:
+    if not client.scheduler_info(n_workers=-1)["workers"]:
+        say(
+            f"{scheduler}: waiting for workers; start one: dask worker "
+            + (scheduler if "://" in scheduler else f"--scheduler-file {scheduler}")
+        )
+    client.wait_for_workers(1)
 
 
 def _outcome(future: Any) -> str | None:

@@ -2,12 +2,13 @@
 
 The store is written beside its final name. A frame counts as finished when its record lies in the
 state folder, which happens after all its chunks are written; so whatever kills the run, the next
-one repeats the frame that was being written, and no other.
+one repeats the frame that was being written, and no other. Of frames that are made part by part it
+repeats the part.
 """
 
 import json
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,15 @@ from scopekit.images.plane_file import release_pages
 from scopekit.images.readers.zarr import EMPTY_FRAMES
 from scopekit.images.target import Target
 from scopekit.images.voxel import PartialVoxelSize
-from scopekit.images.zarr_writer import create_store, declare_whole, write_frame
+from scopekit.images.zarr_writer import (
+    create_store,
+    declare_whole,
+    remove_halves,
+    write_frame,
+)
 from scopekit.outputs import make_folder, partial_path, whole_file
 from scopekit.progress import say
+from scopekit.series.parts import FrameParts
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,25 @@ class FrameSeries:
         """Write a frame, then its record, which marks it as finished."""
         write_frame(self.store, frame, volume.array)
         release_pages(volume.array)
+        self.note(frame, record)
+
+    def note(self, frame: int, record: Mapping[str, Any]) -> None:
+        """Mark a frame as finished, all chunks of which are written."""
         with whole_file(self.state / f"{frame}.json", overwrite=True) as partial:
             partial.write_text(json.dumps(dict(record)), encoding="utf-8")
+        shutil.rmtree(self.parts(frame).folder, ignore_errors=True)
+
+    def parts(self, frame: int) -> FrameParts:
+        """Return the parts of a frame that is made part by part."""
+        return FrameParts(self.state / f"{frame}.parts")
+
+    def done(self) -> str:
+        """Say what of the series is done, in words; empty if nothing is."""
+        records = self.records()
+        if records:
+            return f"{len(records)} finished frames"
+        begun = (FrameParts(folder).finished() for folder in self.state.glob("*.parts"))
+        return "a frame done in part" if any(begun) else ""
 
     def records(self) -> dict[int, dict[str, Any]]:
         """Return the records of the finished frames, in order."""
@@ -86,18 +110,38 @@ def begin_series(
     *,
     overwrite: bool,
 ) -> FrameSeries:
+    """Start a series of one image, see `begin_store`.
+
+    Parameters
+    ----------
+    result, stamp, overwrite
+        See there.
+    shape
+        (Z, Y, X) or (T, Z, Y, X).
+    voxel_um
+        (z, y, x) step in um.
+    """
+    name = result.name.removesuffix(".zarr").removesuffix(".ome")
+
+    def create(path: Path) -> None:
+        create_store(path, shape, voxel_um, name)
+
+    return begin_store(result, {**stamp, "shape": list(shape)}, create, overwrite=overwrite)
+
+
+def begin_store(
+    result: Path, stamp: Mapping[str, Any], create: Callable[[Path], None], *, overwrite: bool
+) -> FrameSeries:
     """Start a series, or go on with one that was interrupted, or with its missing frames.
 
     Parameters
     ----------
     result
         The store to make, ``NAME.ome.zarr``.
-    shape
-        (Z, Y, X) or (T, Z, Y, X).
-    voxel_um
-        (z, y, x) step in um.
     stamp
         What must be equal for a run to go on with the frames of another: plain values.
+    create
+        Makes the store, without values, in the folder that it is given.
     overwrite
         Whether an existing store may be replaced.
 
@@ -108,7 +152,7 @@ def begin_series(
         otherwise, and ``overwrite`` is false.
     """
     partial, state = partial_path(result), _state(result)
-    text = yaml.safe_dump({**stamp, "shape": list(shape)})
+    text = yaml.safe_dump(dict(stamp))
     stamped = state / "settings.yaml"
     same = stamped.exists() and stamped.read_text(encoding="utf-8") == text
     if result.exists() and not overwrite:
@@ -118,23 +162,24 @@ def begin_series(
                 "`overwrite=True` to replace it, or choose another `out`"
             )
         say(f"{result.name}: making the frames that it lacks")
+        remove_halves(result)
         return FrameSeries(result, result)
     unfinished = FrameSeries(result, partial)
-    n_finished = len(unfinished.records()) if partial.is_dir() else 0
+    done = unfinished.done() if partial.is_dir() else ""
     if same and partial.is_dir():
-        if n_finished:
+        if done:
             say(f"{result.name}: going on where an interrupted run stopped")
+        remove_halves(partial)
         return unfinished
-    if n_finished and not overwrite:
+    if done and not overwrite:
         raise UserError(
-            f"{result.name}: an interrupted run left {n_finished} finished frames of other input "
+            f"{result.name}: an interrupted run left {done} of other input "
             f"or settings ({_differing(stamped, text)}): give the same command to go on, "
             "`overwrite=True` to start anew, or another `out`"
         )
     shutil.rmtree(state, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)
-    name = result.name.removesuffix(".zarr").removesuffix(".ome")
-    create_store(partial, shape, voxel_um, name)
+    create(partial)
     make_folder(state)
     with whole_file(stamped, overwrite=True) as landing:
         landing.write_text(text, encoding="utf-8")

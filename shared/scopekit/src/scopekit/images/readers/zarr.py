@@ -265,11 +265,47 @@ def _choose_image(path: Path, group: Any, selection: Selection) -> tuple[Any, in
             return group, choose(path, POSITION, count, wanted), True
         return group, 0, False
     if "bioformats2raw.layout" in described:
-        names = sorted((name for name in group.group_keys() if name.isdigit()), key=int)
+        names = _series(group)
     elif isinstance(well := described.get("well"), Mapping):
         names = [str(image["path"]) for image in well["images"]]
     else:
         names = []
     if not names:
         return group, 0, False
-    return group[names[choose(path, POSITION, len(names), wanted)]], 0, True
+    found = "" if all(name.isdigit() for name in names) else f"images {', '.join(names)}"
+    return group[names[choose(path, POSITION, len(names), wanted, found)]], 0, True
+
+
+def _series(group: Any) -> list[str]:
+    """Return the names of the images of a store, as its group ``OME`` tells, else the numbers."""
+    told: Any = None
+    if "OME" in group:
+        attributes = dict(group["OME"].attrs)
+        told = attributes.get("ome", attributes).get("series")
+    if isinstance(told, list):
+        return [str(name) for name in told]
+    return sorted((name for name in group.group_keys() if name.isdigit()), key=int)
+
+
+def images_inside(path: Path) -> list[Path]:
+    """Return the folders of the images of an OME-Zarr store, itself if it is one.
+
+    Raises
+    ------
+    UserError
+        If it is no Zarr store.
+    """
+    with explained(path):
+        group = zarr().open(path, mode="r")
+        described = group.attrs.get("ome", group.attrs)
+        if "bioformats2raw.layout" not in described:
+            return [path]
+        return [path / name for name in _series(group)]
+
+
+def labels_inside(image: Path) -> list[Path]:
+    """Return the folders of the label images that belong to an OME-Zarr image."""
+    with explained(image):
+        group = zarr().open(image, mode="r")
+        names = group["labels"].attrs.get("ome", {}).get("labels", []) if "labels" in group else []
+        return [image / "labels" / str(name) for name in names]
