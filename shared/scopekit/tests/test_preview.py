@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from scopekit.errors import UserError
-from scopekit.preview import draw_scale_bar, orthogonal_projections, save_preview
+from scopekit.preview import draw_scale_bar, orthogonal_projections, save_preview, sections
 
 VOLUME = np.random.default_rng(0).random((5, 20, 30), dtype=np.float32)
 
@@ -22,6 +22,42 @@ def test_planes_may_come_one_by_one():
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="at least one plane"):
         orthogonal_projections([])
+
+
+def test_sections_meet_in_the_brightest_object_not_in_a_hot_voxel():
+    volume = 0.1 * VOLUME
+    volume[3, 8:13, 20:25] += 1
+    volume[1, 4, 4] = 9
+    asked = []
+
+    def planes():
+        asked.append(True)
+        return iter(volume)
+
+    cut = sections(planes)
+    assert cut.place == (3, 10, 22)
+    assert len(asked) == 2
+    for panel, true in zip(cut.panels, (volume[3], volume[:, 10], volume[:, :, 22].T), strict=True):
+        np.testing.assert_array_equal(panel, true)
+    with pytest.raises(ValueError, match="at least one plane"):
+        sections(list)
+
+
+def test_sections_show_what_projections_hide(tmp_path):
+    shell = np.zeros((20, 20, 30), np.float32)
+    shell[2:18, 4:16, 4:26] = 1
+    shell[4:16, 6:14, 6:24] = 0
+    shell[9:11, 4:9, 4:9] = 2  # the brightest object, in the middle planes
+    shown = {"maxima": shell, "cut": sections(lambda: iter(shell))}
+    save_preview(tmp_path / "a.png", shown, (1, 1, 1), overwrite=False)
+    grey = picture(tmp_path / "a.png")
+    per_um = (grey.shape[1] - 3 * 0.15 * 160) / 2 / (30 + 0.6 + 20)
+    top = grey.shape[0] - (20 + 0.6 + 20) * per_um
+    middle = round(top + 10 * per_um)
+    left = [(0.15 * (n + 1)) * 160 + n * (30 + 0.6 + 20) * per_um for n in (0, 1)]
+    inside = [grey[middle, round(x + 15 * per_um)] for x in left]
+    assert inside[0] > 100
+    assert inside[1] < 20
 
 
 def picture(path):

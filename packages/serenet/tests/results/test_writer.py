@@ -102,7 +102,7 @@ def test_the_picture_is_of_the_first_frame(write, source, format_):
     seen = []
 
     def draw(picture, title, stack, planes, voxel_um):
-        seen.append((title, stack.path, np.stack(list(planes)), voxel_um))
+        seen.append((title, stack.path, np.stack(list(planes())), voxel_um))
         picture.write_bytes(b"drawn")
 
     write(format=format_, draw=draw)

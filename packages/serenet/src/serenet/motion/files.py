@@ -1,7 +1,7 @@
 """``serenet correct-motion``: scanned view stacks on disk to still ones."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -45,12 +45,16 @@ class MotionOptions(ResultOptions):
 
 
 def _draw_middle_view(
-    picture: Path, title: str, source: StackFile, planes: Planes, voxel_um: PartialVoxelSize
+    picture: Path,
+    title: str,
+    source: StackFile,
+    planes: Callable[[], Planes],
+    voxel_um: PartialVoxelSize,
 ) -> None:
     """Draw the central view of the first frame before and after, and the difference."""
     middle = source.shape[-3] // 2
     (before,) = source.read_window([middle], _ALL, _ALL)
-    (after,) = islice(planes, middle, middle + 1)
+    (after,) = islice(planes(), middle, middle + 1)
     save_motion_picture(picture, before, after, voxel_um)
 
 

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from scopekit.images.files import PartialVoxelSize, StackFile
 from scopekit.inputs import input_record, require_same_input
-from scopekit.preview import save_preview
+from scopekit.preview import Sections, save_preview, sections
 
 Planes = Iterable[NDArray[np.float32]]
-Draw = Callable[[Path, str, StackFile, Planes, PartialVoxelSize], None]
-"""``draw(picture, title, source, planes, voxel_um)`` draws the first frame's result."""
+Draw = Callable[[Path, str, StackFile, Callable[[], Planes], PartialVoxelSize], None]
+"""``draw(picture, title, source, planes, voxel_um)`` draws the first frame's result.
+
+``planes()`` gives its planes, as often as they are wanted.
+"""
 
 FinishFrame = Callable[[Path, int, int, dict[str, Any]], None]
 """``finish(stem, frame, n_frames, record)`` writes what belongs to a frame beside its result.
@@ -24,10 +27,21 @@ FinishFrame = Callable[[Path, int, int, dict[str, Any]], None]
 
 
 def draw_volume(
-    picture: Path, title: str, source: StackFile, planes: Planes, voxel_um: PartialVoxelSize
+    picture: Path,
+    title: str,
+    source: StackFile,
+    planes: Callable[[], Planes],
+    voxel_um: PartialVoxelSize,
 ) -> None:
-    """Draw orthogonal projections of a volume."""
-    save_preview(picture, {title: planes}, voxel_um, overwrite=True)
+    """Draw sections of a volume through its brightest object, beside orthogonal projections."""
+    cut = sections(planes)
+    z, y, x = cut.place
+    captions = ("maximum projections", f"plane {z}, row {y}, column {x} (from 0)")
+    shown: dict[str, Planes | Sections] = {
+        title: planes(),
+        "sections through the brightest object": cut,
+    }
+    save_preview(picture, shown, voxel_um, overwrite=True, captions=captions)
 
 
 def finish_nothing(stem: Path, frame: int, n_frames: int, record: dict[str, Any]) -> None:
@@ -94,7 +108,7 @@ class Landing:
             "volume_shape": list(self.shape),
         }
 
-    def save_picture(self, path: Path, planes: Planes) -> None:
+    def save_picture(self, path: Path, planes: Callable[[], Planes]) -> None:
         """Draw the first frame's result, if a picture is wanted."""
         if self.draw is not None:
             self.draw(path, self.stem.name, self.source, planes, self.voxel_um)

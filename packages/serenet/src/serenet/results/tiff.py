@@ -41,7 +41,7 @@ def _write(landing: Landing, volume: Path, solve: FrameSolver) -> dict[str, Any]
                 records[frame] = solve(source, frame, Target(frames[frame]))
                 if advance is not None:
                     advance()
-        landing.save_picture(volume.with_suffix(".png"), Target(frames[0]).planes())
+        landing.save_picture(volume.with_suffix(".png"), Target(frames[0]).planes)
         del frames
     if landing.dtype == "uint16":
         settings["uint16_factor"] = scale_to_uint16(volume, landing.voxel_um)

@@ -63,7 +63,8 @@ def _write(landing: Landing, stamp: Mapping[str, Any], make: MakeFrames) -> Path
         settings["failed_frames"] = failures
     picture = landing.named(".png")
     picture.unlink(missing_ok=True)  # of an earlier result
-    landing.save_picture(picture, _planes(open_stack(series.store), next(iter(records))))
+    stack, first = open_stack(series.store), next(iter(records))
+    landing.save_picture(picture, lambda: _planes(stack, first))
     write_yaml(landing.named(".yaml"), settings, overwrite=True)
     series.land(sorted(failures))
     say(str(result))

@@ -1,5 +1,6 @@
 """``serenet reconstruct`` with a vsnet: unscanned view stacks on disk to scanned ones on disk."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -69,7 +70,11 @@ def scan_files(inputs: list[Path], model: VsNet, options: ScanOptions) -> list[P
     }
 
     def draw(
-        picture: Path, title: str, source: StackFile, planes: Planes, voxel_um: PartialVoxelSize
+        picture: Path,
+        title: str,
+        source: StackFile,
+        planes: Callable[[], Planes],
+        voxel_um: PartialVoxelSize,
     ) -> None:
         """Draw the central view of the first frame before and after."""
         whole, middle = slice(None), microscope.central_view
@@ -77,7 +82,7 @@ def scan_files(inputs: list[Path], model: VsNet, options: ScanOptions) -> list[P
         recorded = recorded.repeat(model.factor, axis=1).repeat(model.factor, axis=2)
         views: dict[str, Planes] = {
             "central view, recorded": recorded,
-            title: islice(planes, middle, middle + 1),
+            title: islice(planes(), middle, middle + 1),
         }
         save_preview(picture, views, voxel_um, overwrite=True)
 
