@@ -13,10 +13,12 @@ import yaml
 import serenet
 import tenet
 from datagen.cli import app as datagen_app
+from pages import resolution_curve
 from pages.gallery import cells, example_page, example_scripts, gallery, notebook
 from pages.reference import PACKAGES, ROOT, TRAINING, api_page, command_page, homes_of, section_page
 from scopekit.errors import Page
 from serenet.cli import app as serenet_app
+from serenet.simulation.psf_files import expected_detail
 from tenet.cli.app import app as tenet_app
 
 APPS = {"serenet": serenet_app, "tenet": tenet_app, "datagen": datagen_app}
@@ -124,6 +126,17 @@ def test_examples_are_notebooks_too():
     code = "\n".join(cell["source"] for cell in content if cell["cell_type"] == "code")
     compile(code, script.name, "exec")
     assert not re.search(r"^# %%", code, re.MULTILINE)
+
+
+def test_curves_of_resolution_are_what_the_command_prints(monkeypatch):
+    monkeypatch.setattr(resolution_curve, "STEPS", 3)
+    scanned, once, _ = resolution_curve.microscopes().values()
+    assert (scanned.scanning, once.scanning) == (3, 1)
+    depths, periods = resolution_curve.curve(scanned)
+    assert depths == [-10, 0, 10]
+    printed = expected_detail(scanned.with_depths(depths))
+    assert printed == f"{periods[1]:.2g} at 0, {periods[0]:.2g} at 10"
+    assert periods[1] < 0.6 * resolution_curve.curve(once)[1][1]
 
 
 def test_links_between_pages_lead_somewhere():
