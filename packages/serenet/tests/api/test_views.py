@@ -79,6 +79,8 @@ def test_frames_that_do_not_fit_are_named(camera, scope):
     raw, flat, dark = camera
     for call, message in (
         (lambda: serenet.rectify(raw[:4], flat, scope), "a multiple of the 9 scan positions"),
+        (lambda: serenet.rectify(raw, raw[0], scope), "raw: the radiometry frame is this very"),
+        (lambda: serenet.rectify(raw, raw.mean(0), scope), "raw: the radiometry frame is this"),
         (lambda: serenet.rectify(raw[:, 1:], flat, scope), "raw: frames of"),
         (lambda: serenet.rectify(raw, flat, scope, dark=dark[1:]), "dark: frames of"),
         (lambda: serenet.rectify(raw, dark, scope), "no microlens lattice"),

@@ -324,6 +324,18 @@ def test_the_pixels_tell_whether_a_light_field_is_scanned(
     assert "49 views; all 169 of this microscope are needed" in reconstruct(few, *virtual).error
 
 
+def test_uniform_views_are_told(reconstruct, tmp_path):
+    level = 100 + np.arange(49, dtype=np.float32)[:, None, None]
+    flat = level * (1 + 1e-7 * np.random.default_rng(0).standard_normal((49, 6, 6)))
+    tifffile.imwrite(tmp_path / "flat.tif", flat.astype(np.float32))
+    assert f"warning: {tmp_path / 'flat.tif'}: every view is of one brightness" in (
+        reconstruct(tmp_path / "flat.tif").err
+    )
+    noisy = np.random.default_rng(0).poisson(np.broadcast_to(level, (49, 6, 6)))
+    tifffile.imwrite(tmp_path / "noisy.tif", noisy.astype(np.float32))
+    assert "of one brightness" not in reconstruct(tmp_path / "noisy.tif").err
+
+
 def test_dark_views_are_told(reconstruct, tmp_path):
     tifffile.imwrite(tmp_path / "dark.tif", np.zeros((49, 6, 6), np.float32))
     outcome = reconstruct(tmp_path / "dark.tif")

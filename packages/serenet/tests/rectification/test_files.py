@@ -67,6 +67,25 @@ def test_files(files, tmp_path):
     np.testing.assert_array_equal(open_stack(again).read(), expected)
 
 
+def test_the_radiometry_frame_is_no_sample(files, frames, tmp_path):
+    """Divided by itself it would be uniform views, which look like a result."""
+    flat = files["radiometry"]
+    copy, stored_otherwise = tmp_path / "copy.tif", tmp_path / "packed.tif"
+    copy.write_bytes(flat.read_bytes())
+    tifffile.imwrite(stored_otherwise, tifffile.imread(flat), compression="zlib")
+    series = tmp_path / "series.tif"
+    tifffile.imwrite(series, np.stack([frames["raw"], frames["radiometry"]]).astype(np.uint16))
+    out = tmp_path / "views.tif"
+    for raw, radiometry in ((flat, flat), (copy, flat), (stored_otherwise, flat), (series, series)):
+        with pytest.raises(UserError, match=f"{raw}: the radiometry frame is this very frame"):
+            rectify_files([raw], out, PRESET, radiometry=radiometry)
+    rectify_files([files["raw"]], out, PRESET, radiometry=flat)
+    calibration = out.with_name("views_calibration.yaml")
+    with pytest.raises(UserError, match="this very frame"):
+        rectify_files([copy], tmp_path / "again.tif", PRESET, calibration=calibration)
+    assert not (tmp_path / "again.tif").exists()
+
+
 def test_a_scanned_series_from_files_of_any_length(files, frames, tmp_path):
     series = frames["raw"] + 10 * np.arange(9)[:, None, None]
     tifffile.imwrite(tmp_path / "a.tif", series[0].astype(np.uint16))

@@ -18,6 +18,7 @@ from serenet.rectification.resampling import (
     flat_field,
     rectify_series,
     require_fit,
+    require_other_frame,
 )
 from serenet.views import brightness, refocusing
 from serenet.views.scan import require_order
@@ -316,7 +317,7 @@ def rectify(
     ------
     UserError
         If the radiometry frame shows no lattice, or one that does not fit the microscope, or the
-        frames no whole scan.
+        frames no whole scan, or are the radiometry frame itself.
 
     Examples
     --------
@@ -324,7 +325,7 @@ def rectify(
     >>> microscope = serenet.load_microscope("nnum13")
     >>> y, x = np.mgrid[:160, :160]
     >>> light = 100 * np.cos(np.pi * (y - 8) / 13) ** 2 * np.cos(np.pi * (x - 8) / 13) ** 2
-    >>> serenet.rectify(np.stack([light] * 9), light, microscope).shape
+    >>> serenet.rectify(np.stack([light * (y > 80)] * 9), light, microscope).shape
     (169, 36, 36)
     """
     frames = as_tensor(raw).detach().cpu().numpy()
@@ -343,6 +344,8 @@ def rectify(
             raise UserError(
                 f"{name}: frames of {frame.shape[-2:]}, the radiometry frame has {lit.shape}"
             )
+    if bright is not None:
+        require_other_frame(frames, bright, "raw")
     order = require_order(scan_order, microscope.scanning)
     if lattice is None:
         lattice = find_lattice(lit if black is None else lit - black)

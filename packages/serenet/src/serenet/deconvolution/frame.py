@@ -25,7 +25,7 @@ from serenet.deconvolution.subsets import (
 )
 from serenet.deconvolution.windows import MARGIN, Window, plan_windows, room_beside
 from serenet.views.brightness import exact_gain, subtract_background
-from serenet.views.files import read_views, warn_if_dark
+from serenet.views.files import read_views, warn_if_dark, warn_if_uniform
 from serenet.virtual_scanning.frame import scanned
 
 
@@ -67,6 +67,7 @@ class FrameDeconvolver:
     def __call__(self, stack: StackFile, frame: int, target: Target) -> dict[str, Any]:
         """Fill ``target``, (D, H, W), from one frame, see `scopekit.series.pipeline`."""
         recorded = read_views(stack, self._pages, frame)
+        warn_if_uniform(stack, recorded)
         views = subtract_background(recorded, self._options.background)
         warn_if_dark(stack, views)
         gain = exact_gain(views)

@@ -30,7 +30,7 @@ from serenet.views.brightness import (
     exact_gain,
     subtract_background,
 )
-from serenet.views.files import read_views, warn_if_dark
+from serenet.views.files import read_views, warn_if_dark, warn_if_uniform
 from serenet.views.psf import psf_of_views
 from serenet.virtual_scanning.frame import scanned
 
@@ -68,6 +68,7 @@ class FrameReconstructor:
         label = stack.frame_name(frame)
         record: dict[str, Any] = {"frame": frame}
         views = read_views(stack, self._pages, frame)
+        warn_if_uniform(stack, views)
         if self._setup.subtracts_background:
             views = subtract_background(views, self._options.background)
         views = views.float()

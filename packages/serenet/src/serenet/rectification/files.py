@@ -13,12 +13,14 @@ from scopekit.images.files import (
     WHOLE_FILE,
     PartialVoxelSize,
     Selection,
+    StackFile,
     VolumeWriter,
     is_zarr,
     open_frames,
     stack_stem,
 )
 from scopekit.images.target import Target
+from scopekit.inputs import sha256_of
 from scopekit.outputs import require_new, require_no_input
 from scopekit.progress import progress_bar, say
 from scopekit.series.dask import require_scheduler
@@ -32,7 +34,7 @@ from serenet.rectification.calibration import (
 )
 from serenet.rectification.lattice import Lattice, find_lattice, rectified_lattice
 from serenet.rectification.picture import save_lattice_picture
-from serenet.rectification.resampling import require_fit
+from serenet.rectification.resampling import require_fit, require_other_frame
 from serenet.rectification.series import RectifiedFrames, rectified_frames, write_series
 from serenet.views.files import require_tiff
 from serenet.views.scan import require_order
@@ -93,7 +95,8 @@ def rectify_files(
     Raises
     ------
     UserError
-        If a file is unfit, the lattice is missing or not the microscope's, or a result exists.
+        If a file is unfit or is the radiometry frame, the lattice is missing or not the
+        microscope's, or a result exists.
     """
     stem, as_store = stack_stem(out), is_zarr(out)
     yaml, picture = (out.with_name(stem + end) for end in ("_calibration.yaml", "_lattice.png"))
@@ -118,6 +121,8 @@ def rectify_files(
     stacks = [open_frames(path, selection) for path in raw]
     for stack in stacks:
         require_shape(stack, lattice.frame_shape)
+    if setting.radiometry is not None:
+        _require_other_frames(raw, stacks, setting.radiometry, still)
     n_frames, n_scan = sum(stack.n_frames for stack in stacks), microscope.scanning**2
     if n_frames == 0 or n_frames % n_scan:
         raise UserError(
@@ -141,6 +146,18 @@ def rectify_files(
     write_yaml(yaml, setting.model_dump(mode="json"), overwrite=overwrite)
     save_lattice_picture(picture, drawn, lattice, overwrite=overwrite)
     return lattice
+
+
+def _require_other_frames(
+    raw: Sequence[Path], stacks: Sequence[StackFile], radiometry: Path, still: Selection
+) -> None:
+    """Refuse camera files that are the radiometry frame, or begin with it."""
+    bright, size = mean_frame(radiometry, still), radiometry.stat().st_size
+    for path, stack in zip(raw, stacks, strict=True):
+        # A long series would take long to be averaged, or to be read at all.
+        is_one = path.is_file() and path.stat().st_size == size
+        is_one = is_one and sha256_of(path) == sha256_of(radiometry)
+        require_other_frame(bright if is_one else stack.read(0), bright, str(path))
 
 
 def _write_tiff(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from optics import LightFieldMicroscope
-from scopekit.errors import UserError
+from scopekit.errors import Page, UserError
 from scopekit.progress import Advance, no_progress, say
 from serenet.rectification.lattice import Lattice
 from serenet.views.scan import SCAN_ORDER
@@ -186,6 +186,33 @@ def require_fit(lattice: Lattice, microscope: LightFieldMicroscope, source: str)
             f"{source}: {pitch:.2f} pixels a microlens are averaged to the {n_num} views of the "
             f"optics: directions are told {pitch / n_num:.1f} times more coarsely than with n_num "
             f"{lattice.nearest_odd}"
+        )
+
+
+def require_other_frame(raw: Frame, radiometry: Frame, name: str) -> None:
+    """Refuse a raw frame, of this name, that is the radiometry frame: its views would be uniform.
+
+    Parameters
+    ----------
+    raw
+        (T, Y, X) or (Y, X), camera counts.
+    radiometry
+        (Y, X), of the same camera.
+    name
+        Of the raw frames, for the message.
+
+    Raises
+    ------
+    UserError
+        If the first of the raw frames, or their mean, is the radiometry frame.
+    """
+    frames = raw.reshape(-1, *raw.shape[-2:])
+    means = (frames[0], frames.mean(0, dtype=np.float64))
+    if any(np.array_equal(mean.astype(np.float32), radiometry) for mean in means):
+        raise UserError(
+            f"{name}: the radiometry frame is this very frame, and divided by itself it holds "
+            "nothing; give the frame of homogeneous fluorescence as the radiometry frame",
+            page=Page.rectifying,
         )
 
 

@@ -28,6 +28,8 @@ from serenet.views.scan import check_scanned
 # Of cameras. Programs write pages that they know nothing about as channels: as many as the
 # microscope has views, and more than these, can be nothing else.
 _MOST_CHANNELS = 7
+# Relative range of a view that holds nothing but rounding; noise alone is more.
+_UNIFORM = 1e-5
 
 
 def find_stacks(inputs: Iterable[Path], *, folders_are_series: bool = False) -> list[Path]:
@@ -139,6 +141,16 @@ def warn_if_dark(stack: StackFile, views: Tensor) -> None:
     """Say so if nothing is left of views after their background was subtracted."""
     if float(views.max()) <= 0:
         say(f"warning: {stack.path}: no view is brighter than the background; nothing to be seen")
+
+
+def warn_if_uniform(stack: StackFile, views: Tensor) -> None:
+    """Say so if recorded views (A, h, w) hold nothing: every one is of one brightness all over."""
+    least, most = views.amin((1, 2)), views.amax((1, 2))
+    if float(most.max()) > 0 and bool((most - least <= _UNIFORM * most.abs()).all()):
+        say(
+            f"warning: {stack.path}: every view is of one brightness all over; a radiometry frame "
+            "rectified as if it were a sample?"
+        )
 
 
 def read_views(stack: StackFile, pages: list[int], frame: int = 0) -> Tensor:
