@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("guv"), help="folder of the volumes")
     parser.add_argument("--checkpoint", help="run of serenet train my_microscope: a network too")
     parser.add_argument("--microscope", type=Path, default=OPTICS)
-    parser.add_argument("--iterations", default="3")
+    parser.add_argument("--iterations", help="default: until a sweep gains little")
     parser.add_argument("--tv", default="0")
     parser.add_argument("--picture", type=Path, default=ROOT / "docs/guv.png")
     arguments = parser.parse_args()
@@ -188,7 +188,9 @@ def main() -> None:
     rectify += ["--radiometry", arguments.folder / "radiometry_frame.tif"]
     serenet(*rectify, "--microscope", arguments.microscope, "--out", views)
     deconvolve = ["deconvolve", views, "--microscope", arguments.microscope]
-    deconvolve += ["--iterations", arguments.iterations, "--tv", arguments.tv]
+    deconvolve += ["--tv", arguments.tv]
+    if arguments.iterations:
+        deconvolve += ["--iterations", arguments.iterations]
     serenet(*deconvolve, "--out", arguments.out)
     files = {"deconvolution": arguments.out / "guv_deconvolved.tif"}
     if arguments.checkpoint:

@@ -26,7 +26,7 @@ ROOMS = {
     " lightfield __init__",
     "scopekit": "__init__ errors signals progress claims outputs downloads memory cuts metrics"
     " timm_import settings checkpoints images inspection cli inputs preview series training napari",
-    "serenet": "options samples views networks results rectification aberrations motion"
+    "serenet": "options samples views networks results rectification refocusing aberrations motion"
     " virtual_scanning deconvolution simulation reconstruction comparison inspection api training"
     " demo __init__ napari cli __main__",
     "tenet": "array_kinds metrics config alignment data microscope network objects"

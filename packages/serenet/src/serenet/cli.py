@@ -25,6 +25,7 @@ from serenet.motion.command import correct_motion
 from serenet.networks.command import weights
 from serenet.reconstruction.command import reconstruct
 from serenet.rectification.command import calibrate, rectify
+from serenet.refocusing.command import refocus
 from serenet.samples.command import samples
 from serenet.simulation.command import project, psf
 from serenet.training.command import train
@@ -41,7 +42,8 @@ serenet makes volumes of light fields. What do you have?
                     serenet samples get guv           a recorded camera frame to try all with
   a file            serenet check FILE                what it is, and which command comes next
   camera frames     serenet rectify raw.tif --radiometry flat.tif --microscope my.yaml --out v.tif
-  views             serenet deconvolve views.tif --microscope my.yaml --out results
+  views             serenet refocus views.tif --microscope my.yaml --out look      a quick look
+                    serenet deconvolve views.tif --microscope my.yaml --out results
   and a network     serenet reconstruct views.tif --checkpoint serenet_nnum13 --out results
   no network yet    serenet train my_microscope --microscope my.yaml --minutes 20 --out my_run
 
@@ -89,6 +91,7 @@ for command in (
     reconstruct,
     deconvolve,
     rectify,
+    refocus,
     calibrate,
     compare,
     correct_motion,

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optics import phase_space_psf, presets, psf_shift
 from serenet import decompose, subtract_background
-from serenet.views.refocusing import decompose_window
+from serenet.views.refocusing import decompose_window, ray_shift, refocus
 
 
 def test_published_decomposition(reference):
@@ -90,3 +91,24 @@ def test_background_of_tiny_views(shape):
     views = torch.full(shape, 7.0)
     assert not subtract_background(views).any()
     assert (views == 7).all()  # the input is left as it was
+
+
+@pytest.mark.parametrize("direction", ["away", "towards"])
+def test_rays_go_where_the_psf_has_its_middle(direction):
+    scope = presets["nnum13"].with_depths([-6.0, -2.0, 4.0])
+    scope = scope.model_validate(scope.model_dump() | {"z_direction": direction})
+    scope = scope.with_views([scope.views[n] for n in (0, 20, 40, 48)])
+    waves = psf_shift(phase_space_psf(scope)) * scope.pixel_um
+    rays = ray_shift(scope, scope.depths_um).float()
+    assert float(waves.abs().max()) > 2
+    torch.testing.assert_close(rays, waves, rtol=0.05, atol=0.1)
+
+
+def test_refocused_views_add_up_where_their_shifts_say():
+    views = torch.zeros(2, 9, 9)
+    views[0, 4, 6], views[1, 4, 2] = 1, 1
+    shift = torch.tensor([[[0.0, 0.0], [0.0, 2.0]], [[0.0, 0.0], [0.0, -2.0]]])
+    apart, together = refocus(views, shift, 3)
+    assert apart.shape == (27, 27)
+    assert int(together.argmax()) == 13 * 27 + 13
+    assert float(together.max()) == pytest.approx(2 * float(apart.max()))
