@@ -15,7 +15,7 @@ from tenet.config.loops import SceneLosses
 from tenet.microscope.bank import section_bank, with_na
 from tenet.network.jnet import hill
 from tenet.network.weights import load_model
-from tenet.training.losses import LIGHT_UNIT, scene_losses
+from tenet.training.losses import LIGHT_FLOOR, LIGHT_UNIT, scene_losses
 from tenet.training.pretraining import new_model, pretrain
 from tenet.training.scene_pretraining import ScenePretraining
 
@@ -53,7 +53,9 @@ def test_terms_are_their_definitions():
     bce = -(bx * np.log(x) + (1 - bx) * np.log(1 - x)).mean()
     dice = 1 - (2 * (x * bx).sum() + 1) / (x.sum() + bx.sum() + 1)
     brightness = (bx * (z - bz) ** 2).sum() / bx.sum()
-    light = ((found - again) ** 2).mean() / LIGHT_UNIT**2
+    roots = [(v.double().numpy() + LIGHT_FLOOR) ** 0.5 / LIGHT_UNIT for v in (found, again)]
+    off = np.abs(roots[0] - roots[1])
+    light = np.where(off < 1, off**2 / 2, off - 0.5).mean()
     expected = {"bce": 2 * bce, "dice": 0.3 * dice, "brightness": 0.7 * brightness}
     expected["light"] = 0.1 * float(light)
     assert {n: t.item() for n, t in terms.items()} == pytest.approx(expected, rel=1e-5)

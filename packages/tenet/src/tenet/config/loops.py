@@ -30,8 +30,7 @@ class SceneLosses(Section):
     brightness
         Squared error per voxel of objects.
     light
-        Squared error of the image that structure and brightness explain, in units of
-        `tenet.training.losses.LIGHT_UNIT`.
+        Of the image that structure and brightness explain.
     """
 
     bce: Weight = 1.0

@@ -9,7 +9,9 @@ from torch import Tensor
 from tenet.config.loops import SceneLosses
 
 LIGHT_UNIT = 0.03
-"""What counts as an error of 1 in an image's light."""
+"""What counts as an error of 1 in the square root of an image."""
+LIGHT_FLOOR = 0.005
+"""What is added to images before the root: below it nothing but noise is seen."""
 
 _LUMINANCE_SCALE = 100
 
@@ -59,8 +61,10 @@ def scene_losses(
 
     With structure x, brightness z, and the truth X and Z: the cross-entropy of x; 1 less the
     Dice coefficient ``(2 sum x X + 1) / (sum x + sum X + 1)``; ``sum X (z - Z)^2 / sum X``, which
-    unlike the mean over all voxels does not fade where objects are few; and the mean squared
-    difference of images, over `LIGHT_UNIT` squared.
+    unlike the mean over all voxels does not fade where objects are few; and the smooth L1 norm of
+    the difference of the square roots of images and `LIGHT_FLOOR`, in `LIGHT_UNIT`. The root lets
+    dim objects count beside bright bodies; the linear part keeps the first steps from learning
+    nothing else.
 
     Parameters
     ----------
@@ -81,5 +85,6 @@ def scene_losses(
         "brightness": weights.brightness * error,
     }
     if light is not None:
-        terms["light"] = weights.light * F.mse_loss(*light) / LIGHT_UNIT**2
+        found, true = ((image.clamp(min=0) + LIGHT_FLOOR).sqrt() for image in light)
+        terms["light"] = weights.light * F.smooth_l1_loss(found / LIGHT_UNIT, true / LIGHT_UNIT)
     return terms
