@@ -105,11 +105,11 @@ def test_every_image_is_measured_once(work, monkeypatch, kind):
     infer = getattr(package, f"{kind}Inference")("tuned.json", **CPU)
     results = infer.get_result(2)
     calls = Counter()
-    for name in ("fitted_array", "label_beads", "label_objects", "scores_of"):
+    for name in ("fit_of", "find_beads", "find_objects", "scores_of"):
         monkeypatch.setattr(kinds, name, counted(getattr(kinds, name), calls, name))
     infer.evaluate(results)
-    shapes = {"Beads": "label_beads", "Microglia": "label_objects", "Simulation": "scores_of"}
-    assert calls == dict.fromkeys(["fitted_array", shapes[kind]], len(results))
+    shapes = {"Beads": "find_beads", "Microglia": "find_objects", "Simulation": "scores_of"}
+    assert calls == dict.fromkeys(["fit_of", shapes[kind]], len(results))
 
 
 def counted(function, calls, name):

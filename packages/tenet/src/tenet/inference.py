@@ -19,6 +19,7 @@ from tenet.evaluation.methods import Methods
 from tenet.evaluation.pictures import draw_psf, draw_results
 from tenet.evaluation.samples import (
     label_files,
+    names_of,
     recorded_crops,
     recorded_samples,
     recording_files,
@@ -147,7 +148,8 @@ class Inference:
         """Whether slices are aligned when they are read: whole stacks tell more than crops."""
         return self.with_align and not self.is_vibrate
 
-    def _recorded(self, files: Sequence[Path]) -> list[Sample]:
+    def _recorded(self, files: Sequence[Path]) -> Iterator[Sample]:
+        names_of(files)
         return recorded_samples(
             files,
             self.config.params,

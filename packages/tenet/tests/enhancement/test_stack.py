@@ -10,7 +10,8 @@ from tenet.data.small_phantom import tubes_and_solids
 from tenet.demo import image_of
 from tenet.enhancement import chunks, reimaging
 from tenet.enhancement import stack as enhancement
-from tenet.enhancement.stack import enhance, expected_seconds, plan_enhancement
+from tenet.enhancement.plan import plan_enhancement
+from tenet.enhancement.stack import enhance, expected_seconds
 from tenet.network.jnet import JNet, hill
 from tenet.network.weights import load_model
 

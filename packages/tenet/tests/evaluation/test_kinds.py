@@ -14,7 +14,8 @@ from tenet.evaluation.kinds import (
     reconstruction_mse,
 )
 from tenet.evaluation.scores import Record, Result
-from tenet.objects.selection import label_beads, label_objects
+from tenet.objects.found import Search, find_beads, find_objects
+from tenet.objects.selection import label_objects
 
 
 def ball(shape, centre, radius):
@@ -33,37 +34,49 @@ def measured(kind, one, threshold=0.5):
     return kind.measure(one, threshold, kind.errors(one))
 
 
+def search(volume):
+    numbers = np.empty(volume.shape, np.int32)
+    return Search(volume, 0.5, None, (1.0, 1.0, 1.0), numbers, math.inf)
+
+
+def beads_of(volume):
+    """Return the beads, in voxels."""
+    return find_beads(search(volume))[0]
+
+
 def test_beads_are_neither_specks_nor_cut_by_the_border():
     volume = ball((30, 30, 60), (15, 15, 15), 8) + ball((30, 30, 60), (15, 15, 45), 7)
     volume[2, 2, 2] = 1
     volume += ball((30, 30, 60), (15, 29, 30), 4)
-    labels = label_beads(volume, 0.5)
-    assert labels.max() == 2
-    assert set(np.unique(labels[:, :, :25])) == {0, 1}
-    assert set(np.unique(labels[:, :, 36:])) == {0, 2}
-    assert label_objects(volume, 0.5).max() == 3  # the speck is too small for an object, too
-    assert label_beads(np.zeros((4, 4, 4)), 0.5).max() == 0
-    assert label_beads(np.ones((4, 4, 4)), 0.5).max() == 0  # no bead, all is background
+    first, second = beads_of(volume)
+    assert (first.label, second.label) == (1, 2)
+    assert first.centroid_um == pytest.approx((15, 15, 15))
+    assert second.centroid_um == pytest.approx((15, 15, 45))
+    # The speck is too small for an object, too.
+    assert label_objects(volume, 0.5).max() == len(find_objects(search(volume))) == 3
+    assert find_beads(search(np.zeros((4, 4, 4)))) == ([], 0)
+    assert find_beads(search(np.ones((4, 4, 4)))) == ([], 1)  # no bead, all is background
 
 
 def test_a_bead_alone_counts_though_it_touches_the_border():
     """As published, where a region of interest is cut out for each bead."""
     alone = ball((30, 30, 30), (15, 15, 27), 8)
     alone[2, 2, 2] = 1  # a speck is no second object
-    assert label_beads(alone, 0.5).sum() == alone.sum() - 1
+    assert beads_of(alone)[0].volume_um3 == alone.sum() - 1
     kind = Beads(true_volume_um3=2.0)
     record = measured(kind, result(alone))
     (bead,) = record.objects
     assert bead.touches_border
     assert bead.volume_um3 == pytest.approx((alone.sum() - 1) * 1e-3)
     two = alone + ball((30, 30, 30), (15, 15, 10), 7)
-    assert label_beads(two, 0.5).sum() == ball((30, 30, 30), (15, 15, 10), 7).sum()
+    (inner,) = beads_of(two)
+    assert inner.volume_um3 == ball((30, 30, 30), (15, 15, 10), 7).sum()
 
 
 def test_corners_that_touch_are_of_one_object():
     volume = np.zeros((12, 12, 12))
     volume[2:5, 2:5, 2:5] = volume[5:8, 5:8, 5:8] = 1
-    assert label_beads(volume, 0.5).max() == 1
+    assert len(beads_of(volume)) == 1
 
 
 def test_beads():

@@ -110,7 +110,7 @@ def test_simulations_of_other_programs(tenet, work):
 def test_what_is_missing_is_told_before_anything_is_computed(
     tenet, work, monkeypatch, kind, made, message
 ):
-    monkeypatch.setattr("tenet.evaluation.methods.enhance", None)
+    monkeypatch.setattr("tenet.evaluation.methods.enhance_into", None)
     if made is not None:
         write_beads(work / "care", names=made)
     refused = tenet("evaluate", *kind, *HOW, "--volumes", "CARE=care")

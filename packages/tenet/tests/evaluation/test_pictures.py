@@ -10,7 +10,7 @@ from tenet.config.files import load_config
 from tenet.config.sections import Visualization
 from tenet.evaluation.pictures import Windows, draw_psf, draw_results, draw_sweep
 from tenet.evaluation.statistics import Statistics
-from tenet.metrics import fitted_array
+from tenet.metrics import fit_of
 from tenet.network.jnet import JNet
 
 from .made import result
@@ -32,7 +32,8 @@ def projections(volume, project=np.max):
 def test_every_column_shows_what_its_title_says():
     first, other = result(), result("RL-TV", seed=10, brightness=False)
     columns = drawn(draw_results([first, other], 0.5))
-    fitted = fitted_array(first.reconstruction, first.image)
+    gain, offset = fit_of(first.reconstruction, first.image)
+    fitted = gain * first.reconstruction + offset
     expected = {
         "image": projections(first.image),
         "truth": projections(first.truth),
@@ -90,7 +91,7 @@ def test_windows_stay_inside():
     assert Windows.of(None, (6, 20, 8)).y == (0, 1)
     volume = np.zeros((24, 20, 8), np.float32)
     volume[3, 4, 5] = 1
-    xy, xz, yz = Windows.of(None, (6, 20, 8)).views(volume, np.max)
+    xy, xz, yz = Windows.of(None, (6, 20, 8)).views(volume)
     assert (xy[4, 5], xz[3, 5], yz[3, 4]) == (1, 1, 1)
     assert (xy.sum(), xz.sum(), yz.sum()) == (1, 1, 1)
 

@@ -187,12 +187,12 @@ def test_other_voxels_are_told(work, capsys):
     recording = np.random.default_rng(0).random((6, 20, 20)).astype(np.float32)
     write_volume(path, recording, (1.0, 0.2, 0.2), overwrite=False)
     params = load_config("tuned.json").params
-    recorded_samples([path], params)
+    list(recorded_samples([path], params))
     told = " ".join(capsys.readouterr().err.split())
     assert "s.tif: voxels of 1 x 0.2 x 0.2 um" in told
     assert "the configuration has 0.8 x" in told
     write_volume(path, recording, (0.8, 0.2, 0.2), overwrite=True)
-    recorded_samples([path], params)
+    list(recorded_samples([path], params))
     assert "voxels of" not in capsys.readouterr().err
 
 

@@ -1,7 +1,7 @@
 """Recorded stacks: on disk, read some planes at a time; and in memory, from 0 to 1."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from scopekit.images.files import (
     open_stack,
     stack_stem,
 )
+from scopekit.images.plane_file import release_pages
 from scopekit.images.voxel import Steps
 from scopekit.inputs import files_inside
 from scopekit.progress import say
@@ -30,6 +31,8 @@ from tenet.config.sections import StackCrops
 from tenet.data.value_range import ValueRange, require_range, scale_of
 
 Array = NDArray[np.float32]
+# Read at once: a compressed file is unpacked anew each time.
+_READ_BYTES = 400_000_000
 # Relative difference between two voxel sizes that is worth a warning.
 _SAME_VOXEL = 0.1
 _TRAINING_SHARE = 0.8
@@ -85,6 +88,12 @@ class RecordingFile:
         """Read planes, (n, Y, X), of type `dtype`: offsets are not taken off yet."""
         pages = self.stack.stored(range(first, end), frame=time_point)
         return np.stack([page.astype(self.dtype) for page in pages])
+
+    def slabs(self) -> list[slice]:
+        """Return the planes in parts to be read at once, one after the other."""
+        depth, height, width = self.shape
+        step = max(_READ_BYTES // (self.dtype.itemsize * height * width), 1)
+        return [slice(start, min(start + step, depth)) for start in range(0, depth, step)]
 
     def require_time_point(self, time_point: int) -> None:
         """Raise `UserError` if there is no such time point."""
@@ -232,17 +241,30 @@ def read_selected(
     selection: Selection,
     time_point: int = 0,
     value_range: ValueRange | None = None,
+    make: Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]] = np.empty,
 ) -> Recording:
-    """Read a stack, see `read_recording`."""
+    """Read a stack, see `read_recording`; ``make`` makes room for it, of a shape and a type."""
     require_range(value_range)
     file = open_recording(path, selection)
     file.require_time_point(time_point)
-    volume = file.planes(time_point, 0, file.shape[0])
-    least, largest = float(volume.min()), float(volume.max())
+    recorded, lows, highs = make(file.shape, file.dtype), [], []
+    for part in file.slabs():
+        planes = file.planes(time_point, part.start, part.stop)
+        lows.append(planes.min())
+        highs.append(planes.max())
+        recorded[part] = planes
+        release_pages(recorded)
+    least, largest = float(np.min(lows)), float(np.max(highs))
     zero, one = scale_of(str(path), least, largest, value_range, file.full_scale)
-    # In the precision of the values: an offset may be far larger than what it is added to.
-    scaled = (volume - volume.dtype.type(zero)) / volume.dtype.type(one - zero)
-    volume = scaled.clip(0, 1).astype(np.float32)
+    single = recorded.dtype == np.float32
+    volume = recorded if single else make(file.shape, np.dtype(np.float32))
+    kind = recorded.dtype.type
+    for part in file.slabs():
+        # In the precision of the values: an offset may be far larger than what it is added to.
+        scaled = (recorded[part] - kind(zero)) / kind(one - zero)
+        volume[part] = scaled.clip(0, 1)
+        for array in (recorded, volume):
+            release_pages(array)
     return Recording(path, volume, file.steps, file.n_frames, value_range is None)
 
 

@@ -17,13 +17,12 @@ from scopekit.progress import progress_bar, say, say_time
 from scopekit.settings import write_yaml
 from tenet.data.recordings import RecordingFile
 from tenet.data.value_range import ValueRange, scale_of
+from tenet.enhancement.plan import Plan, plan_enhancement
 from tenet.enhancement.stack import (
-    Plan,
     StackWork,
     expected_seconds,
     fine_shape,
     own_range,
-    plan_enhancement,
 )
 from tenet.network.jnet import JNet
 from tenet.objects.labelling import Labels, label_number_type, label_on_disk, plane_slabs
@@ -44,8 +43,6 @@ ENDINGS = (
     "_brightness.tif",
     "_structure.tif",
 )
-# Read at once: a compressed file is unpacked anew each time.
-_READ_BYTES = 400_000_000
 # Share of the memory that measuring one object may take.
 _OBJECT_SHARE = 0.8
 
@@ -227,14 +224,12 @@ def copy_recorded(
     Those are NaN or infinite if any value is.
     """
     volume = PlaneFile.create_raw(path, recording.shape, recording.dtype)
-    depth, height, width = recording.shape
-    step = max(_READ_BYTES // (recording.dtype.itemsize * height * width), 1)
     lows, highs = [], []
-    for start in range(0, depth, step):
-        planes = recording.planes(frame, start, min(start + step, depth))
+    for part in recording.slabs():
+        planes = recording.planes(frame, part.start, part.stop)
         lows.append(planes.min())
         highs.append(planes.max())
-        volume[start : start + step,] = planes
+        volume[part,] = planes
     return volume, float(np.min(lows)), float(np.max(highs))
 
 

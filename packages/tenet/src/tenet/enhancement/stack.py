@@ -22,13 +22,9 @@ from scopekit.progress import OnProgress, counted
 from tenet.array_kinds import Array, Kind, like, to_array
 from tenet.data.recordings import Recording
 from tenet.data.value_range import ValueRange, scale_of
-from tenet.enhancement.chunks import Chunk, block, bytes_for, plan_chunks
-from tenet.enhancement.reimaging import (
-    Window,
-    bytes_for_window,
-    plan_windows,
-    reimage_window,
-)
+from tenet.enhancement.chunks import Chunk
+from tenet.enhancement.plan import Plan, plan_enhancement
+from tenet.enhancement.reimaging import Window, reimage_window
 from tenet.network.jnet import JNet, hill
 from tenet.network.scale import find_scale, voxels_looked_at
 
@@ -36,9 +32,6 @@ from tenet.network.scale import find_scale, voxels_looked_at
 _TIMED_SHAPE = (8, 48, 48)
 # Less work than so many times that is soon done.
 _WORTH_TIMING = 20
-# Of blocks that results are stored in, in pixels, the best first: few files, else little memory.
-_BLOCK_SIDES = (128, 64, 32)
-_BLOCK_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -154,14 +147,16 @@ def enhance(
     fine = fine_shape(model, volume.shape)
     structure, brightness = (np.empty(fine, np.float32) for _ in range(2))
     reconstruction = np.empty(volume.shape, np.float32)
-    budget = memory_budget(model.device, max_memory_gb)
-    if model.device.type == "cpu":
-        taken = 2 * structure.nbytes + reconstruction.nbytes
-        budget = MemoryBudget(budget.available - taken, budget.total)
-    plan = plan_enhancement(model, volume.shape, budget)
-    volumes = (structure, brightness, reconstruction)
-    work = StackWork(model, volume, (zero, one), *volumes, plan, with_hill)
-    work.do_all(counted(on_progress, plan.steps))
+    enhance_into(
+        model,
+        volume,
+        (zero, one),
+        (structure, brightness, reconstruction),
+        with_hill=with_hill,
+        max_memory_gb=max_memory_gb,
+        held=2 * structure.nbytes + reconstruction.nbytes,
+        on_progress=on_progress,
+    )
     z_um, y_um, x_um = voxel_um or model.recorded_voxel_um
     made = [like(torch.from_numpy(v), stack) for v in (structure, brightness, reconstruction)]
     fine_um = (z_um / model.image.scale, y_um, x_um)
@@ -178,73 +173,27 @@ class Journal(Protocol):
         """Remember one."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The parts that a stack is enhanced in, and those that are imaged again.
+def enhance_into(
+    model: JNet,
+    volume: Planes,
+    value_range: ValueRange,
+    results: tuple[WritablePlanes, WritablePlanes, WritablePlanes],
+    *,
+    with_hill: bool = True,
+    max_memory_gb: float | None = None,
+    held: int = 0,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Enhance a stack (Z, Y, X) into structure, brightness and reconstruction, see `enhance`.
 
-    They are numbered in this order.
+    ``held`` is what these take of the memory, in bytes, which need not be taken yet.
     """
-
-    chunks: list[Chunk]
-    windows: list[Window]
-
-    @property
-    def steps(self) -> int:
-        """How many parts there are."""
-        return len(self.chunks) + len(self.windows)
-
-    def bytes_needed(self, model: JNet) -> float:
-        """Return the memory that the largest part takes."""
-        largest = max(chunk.voxels for chunk in self.chunks)
-        of_chunks = bytes_for(model.params, largest, model.device.type)
-        of_windows = bytes_for_window(model, max(window.voxels for window in self.windows))
-        return max(of_chunks, of_windows)
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """What results are stored in blocks of (z, y, x): parts of the work are made of whole ones.
-
-    Attributes
-    ----------
-    fine
-        Those of structure and brightness.
-    recorded
-        Those of the reconstruction.
-    """
-
-    fine: tuple[int, int, int]
-    recorded: tuple[int, int, int]
-
-
-def plan_enhancement(
-    model: JNet, shape: tuple[int, ...], budget: MemoryBudget, blocks: Blocks | None = None
-) -> Plan:
-    """Plan work on a stack (Z, Y, X) within a memory budget; raise `UserError` if it is too small.
-
-    The results themselves are not part of the budget.
-    """
-    z, y, x = shape
-    params, device = model.params, model.device.type
-    if blocks is None:
-        chunks = plan_chunks(params, (z, y, x), budget, device)
-        return Plan(chunks, plan_windows(model, shape, budget))
-    chunks = plan_chunks(params, (z, y, x), budget, device, blocks.fine)
-    return Plan(chunks, plan_windows(model, shape, budget, blocks.recorded))
-
-
-def blocks_within(model: JNet, shape: tuple[int, ...], budget: MemoryBudget) -> Blocks:
-    """Return the largest blocks whose parts fit a memory budget; raise `UserError` if none do."""
-    for side in _BLOCK_SIDES:
-        blocks = Blocks(block(model.params, side), (_BLOCK_PLANES, side, side))
-        try:
-            plan_enhancement(model, shape, budget, blocks)
-        except UserError:
-            if side == _BLOCK_SIDES[-1]:
-                raise
-        else:
-            break
-    return blocks
+    budget = memory_budget(model.device, max_memory_gb)
+    if model.device.type == "cpu":
+        budget = MemoryBudget(budget.available - held, budget.total)
+    plan = plan_enhancement(model, volume.shape, budget)
+    work = StackWork(model, volume, value_range, *results, plan, with_hill)
+    work.do_all(counted(on_progress, plan.steps))
 
 
 def expected_seconds(model: JNet, shape: tuple[int, ...], plan: Plan, *, own: bool) -> float:

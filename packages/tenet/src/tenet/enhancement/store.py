@@ -13,6 +13,7 @@ from scopekit.progress import progress_bar
 from scopekit.series.parts import FrameParts
 from scopekit.series.store import FrameSeries
 from tenet.data.value_range import ValueRange
+from tenet.enhancement.plan import Blocks, Plan, blocks_within, plan_enhancement
 from tenet.enhancement.results import (
     IMAGES,
     StackTask,
@@ -22,14 +23,7 @@ from tenet.enhancement.results import (
     tell_time,
     write_objects,
 )
-from tenet.enhancement.stack import (
-    Blocks,
-    Plan,
-    StackWork,
-    blocks_within,
-    fine_shape,
-    plan_enhancement,
-)
+from tenet.enhancement.stack import StackWork, fine_shape
 from tenet.network.jnet import JNet
 from tenet.objects.labelling import Labels, label_on_disk, plane_slabs
 

@@ -12,10 +12,10 @@ from scopekit.series.dask import WorkerJob, spread_frames
 from scopekit.series.parts import FrameParts
 from scopekit.series.store import FrameSeries
 from tenet.config.files import Config
+from tenet.enhancement.plan import Plan
 from tenet.enhancement.recording import Enhancer
 from tenet.enhancement.results import StackOptions, StackTask
 from tenet.enhancement.series import MakeFrames, make_each
-from tenet.enhancement.stack import Plan
 from tenet.enhancement.store import make_frame, planned_work
 from tenet.network.jnet import JNet
 from tenet.network.weights import load_evaluated

@@ -14,16 +14,29 @@ from torch import Tensor
 from scopekit.errors import UserError
 from tenet.array_kinds import Array
 from tenet.evaluation.scores import SCORES, Record, Result, Summary
+from tenet.evaluation.scratch import IN_MEMORY, Parts, Scratch
 from tenet.evaluation.statistics import statistics_of
-from tenet.metrics import fitted_array, scores_of
-from tenet.objects.measurements import measure_objects
-from tenet.objects.selection import count_objects, label_beads, label_objects
+from tenet.metrics import fit_of, mean_of, scores_of, slabs
+from tenet.objects.found import Search, find_beads, find_objects
 
 
 def reconstruction_mse(result: Result) -> float:
     """Return the mean squared error of the reconstruction, its gain and offset fitted."""
-    fitted = fitted_array(result.reconstruction, result.image)
-    return float(np.square(fitted - result.image).mean())
+    gain, offset = (np.float32(n) for n in fit_of(result.reconstruction, result.image))
+
+    def error(again: Array, image: Array) -> Array:
+        difference: Array = gain * again + offset - image
+        return np.square(difference)
+
+    return mean_of(error, result.reconstruction, result.image)
+
+
+def search_of(result: Result, threshold: float, scratch: Scratch) -> Search:
+    """Return where to look for the objects of a result."""
+    numbers = scratch.room(result.structure.shape, np.int32)
+    bright = None if result.brightness is None else Parts(result.brightness)
+    structure, limit = Parts(result.structure), scratch.object_bytes()
+    return Search(structure, threshold, bright, result.voxel_um, Parts(numbers), limit)
 
 
 class Kind(ABC):
@@ -65,7 +78,13 @@ class Kind(ABC):
         return {"reconstruction_mse": reconstruction_mse(result)}
 
     @abstractmethod
-    def measure(self, result: Result, threshold: float, errors: Mapping[str, float]) -> Record:
+    def measure(
+        self,
+        result: Result,
+        threshold: float,
+        errors: Mapping[str, float],
+        scratch: Scratch = IN_MEMORY,
+    ) -> Record:
         """Measure a result at a threshold; ``errors`` are those of the result."""
 
     def numbers(self, records: Sequence[Record]) -> dict[str, list[float]]:
@@ -110,17 +129,23 @@ class Beads(Kind):
         true = self.true_volume_um3
         return ({} if true is None else {"volume_um3": true}) | dict(super().ideals)
 
-    def measure(self, result: Result, threshold: float, errors: Mapping[str, float]) -> Record:
+    def measure(
+        self,
+        result: Result,
+        threshold: float,
+        errors: Mapping[str, float],
+        scratch: Scratch = IN_MEMORY,
+    ) -> Record:
         """Measure the beads of an image."""
-        labels = label_beads(result.structure, threshold)
-        beads = measure_objects(labels, result.voxel_um, result.brightness)
-        left_out = 0 if beads else count_objects(result.structure, threshold)
+        beads, left_out = find_beads(search_of(result, threshold, scratch))
         return Record(result.name, result.method, threshold, errors, beads, left_out)
 
     def numbers(self, records: Sequence[Record]) -> dict[str, list[float]]:
         """Return the shapes of all beads; of the errors, those of the images."""
         beads = [bead for record in records for bead in record.objects]
         shapes = {name: [getattr(bead, name) for bead in beads] for name in self.scanned}
+        # Those too large for the memory have none.
+        shapes = {name: [v for v in values if not math.isnan(v)] for name, values in shapes.items()}
         return shapes | super().numbers(records)
 
     def miss(self, summary: Summary) -> float | None:
@@ -138,12 +163,17 @@ class Microglia(Kind):
     name = "microglia"
     compared = ("segmented_fraction", "objects", "reconstruction_mse")
 
-    def measure(self, result: Result, threshold: float, errors: Mapping[str, float]) -> Record:
+    def measure(
+        self,
+        result: Result,
+        threshold: float,
+        errors: Mapping[str, float],
+        scratch: Scratch = IN_MEMORY,
+    ) -> Record:
         """Measure the objects of an image, and the share of it that they take."""
-        labels = label_objects(result.structure, threshold)
-        objects = measure_objects(labels, result.voxel_um, result.brightness)
+        objects = find_objects(search_of(result, threshold, scratch))
         values = {
-            "segmented_fraction": float((result.structure >= threshold).mean()),
+            "segmented_fraction": mean_of(lambda part: part >= threshold, result.structure),
             "objects": float(len(objects)),
             **errors,
         }
@@ -171,13 +201,18 @@ class Simulation(Kind):
         pre-training: where there is none, no brightness is right or wrong. NaN where one of them
         is not known.
         """
-        errors = _errors("", result.structure, _truth(result))
-        bright = result.brightness
-        within = None if bright is None else bright * _truth(result)
-        errors |= _errors("_z", within, result.truth_brightness)
+        truth = _truth(result)
+        errors = _errors("", result.structure, truth)
+        errors |= _errors("_z", result.brightness, result.truth_brightness, within=truth)
         return errors | super().errors(result)
 
-    def measure(self, result: Result, threshold: float, errors: Mapping[str, float]) -> Record:
+    def measure(
+        self,
+        result: Result,
+        threshold: float,
+        errors: Mapping[str, float],
+        scratch: Scratch = IN_MEMORY,
+    ) -> Record:
         """Compare structure and truth."""
         values = {**scores_of(result.structure, _truth(result), threshold), **errors}
         return Record(result.name, result.method, threshold, values)
@@ -187,16 +222,25 @@ class Simulation(Kind):
         return 1 - summary["iou"].mean
 
 
-def _errors(ending: str, found: Array | None, truth: Array | None) -> dict[str, float]:
-    """Return mean squared error and cross-entropy; NaN without a volume or its truth."""
-    measures: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+def _errors(
+    ending: str, found: Array | None, truth: Array | None, within: Array | None = None
+) -> dict[str, float]:
+    """Return mean squared error and cross-entropy; NaN without a volume or its truth.
+
+    Those of the volume times ``within``, if that is given.
+    """
+    measures: dict[str, Callable[..., Tensor]] = {
         "mse": F.mse_loss,
         "bce": F.binary_cross_entropy,
     }
     if found is None or truth is None:
         return {f"{name}{ending}": math.nan for name in measures}
-    pair = torch.from_numpy(found), torch.from_numpy(truth)
-    return {f"{name}{ending}": float(measure(*pair)) for name, measure in measures.items()}
+    totals = dict.fromkeys(measures, 0.0)
+    for one, true, *mask in slabs(found, truth, *(() if within is None else (within,))):
+        pair = torch.from_numpy(math.prod(mask, start=one)), torch.from_numpy(true)
+        for name, measure in measures.items():
+            totals[name] += float(measure(*pair, reduction="sum"))
+    return {f"{name}{ending}": total / found.size for name, total in totals.items()}
 
 
 def _truth(result: Result) -> Array:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tenet.array_kinds import Array, to_array
-from tenet.enhancement.stack import enhance, fine_shape, own_range
+from tenet.enhancement.stack import enhance_into, fine_shape, own_range
 from tenet.evaluation.baselines import (
     ITERATIONS,
     TV_WEIGHT,
@@ -18,6 +18,7 @@ from tenet.evaluation.baselines import (
 )
 from tenet.evaluation.other_volumes import OtherVolumes
 from tenet.evaluation.scores import Result, Sample
+from tenet.evaluation.scratch import IN_MEMORY, Parts, Scratch, is_mapped
 from tenet.network.jnet import JNet
 
 TENET, RL_TV, INTERPOLATION = "tenet", "RL-TV", "interpolation"
@@ -42,6 +43,8 @@ class Methods:
         Other networks for the same voxels, and their names.
     volumes
         What other programs made of the images.
+    scratch
+        Where large results of networks lie.
     """
 
     model: JNet
@@ -52,6 +55,7 @@ class Methods:
     with_hill: bool = True
     models: tuple[tuple[str, JNet], ...] = ()
     volumes: tuple[OtherVolumes, ...] = ()
+    scratch: Scratch = IN_MEMORY
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,17 +100,22 @@ class Methods:
             report(1.0)
 
     def _enhanced(self, name: str, model: JNet, sample: Sample, report: Progress) -> Result:
-        image = sample.image
-        found_range = own_range(model, image) if sample.own_scale else None
+        image, room = sample.image, self.scratch.room
+        found_range = own_range(model, Parts(image)) if sample.own_scale else None
         if found_range is not None:
             zero, one = (np.float32(level) for level in found_range)
-            image = ((image - zero) / (one - zero)).clip(0, 1)
-        found = enhance(
+            image = self.scratch.made(lambda part: ((part - zero) / (one - zero)).clip(0, 1), image)
+        fine = fine_shape(model, image.shape)
+        structure, brightness, reconstruction = room(fine), room(fine), room(image.shape)
+        volumes = (structure, brightness, reconstruction)
+        enhance_into(
             model,
-            image,
-            value_range=(0.0, 1.0),
+            Parts(image),
+            (0.0, 1.0),
+            (Parts(structure), Parts(brightness), Parts(reconstruction)),
             with_hill=self.with_hill,
             max_memory_gb=self.max_memory_gb,
+            held=sum(volume.nbytes for volume in volumes if not is_mapped(volume)),
             on_progress=lambda done, total: report(done / total),
         )
         params = model.params
@@ -114,9 +123,9 @@ class Methods:
             sample.name,
             name,
             image,
-            found.structure,
-            found.brightness,
-            found.reconstruction,
+            structure,
+            brightness,
+            reconstruction,
             model.voxel_um,
             sample.truth,
             sample.truth_brightness,
@@ -127,3 +136,26 @@ class Methods:
 def _unit_range(volume: Array) -> Array:
     low, high = float(volume.min()), float(volume.max())
     return ((volume - np.float32(low)) / np.float32(max(high - low, 1e-30))).astype(np.float32)
+
+
+class Steps:
+    """Turns the share that is done of one method after another into steps of a bar.
+
+    Parameters
+    ----------
+    advance
+        Told how many steps were made.
+    """
+
+    of_method = 100
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance, self._done = advance, 0
+
+    def __call__(self, share: float) -> None:
+        """Take the share of the current method that is done."""
+        wanted = round(share * self.of_method)
+        if wanted < self._done:
+            self._done = 0
+        self._advance(wanted - self._done)
+        self._done = 0 if wanted == self.of_method else wanted

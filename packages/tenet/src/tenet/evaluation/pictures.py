@@ -16,14 +16,16 @@ from tenet.config.files import Config
 from tenet.config.sections import Visualization
 from tenet.evaluation.scores import SCORES, Result, Summary
 from tenet.evaluation.statistics import Statistics
-from tenet.metrics import fitted_array
+from tenet.metrics import fit_of, slabs
 from tenet.microscope.psf import Profiles, draw_sections
 from tenet.network.jnet import JNet
 from tenet.network.weights import load_model, pretrained_file
 
 Views = tuple[Array, Array, Array]
+Combine = Callable[..., Array]
 _COLUMN_INCHES, _SPACE_INCHES, _HEADER_INCHES = 1.9, 0.1, 0.72
 _PERCENTILE = 99.9
+_LOOKED_AT = 2_000_000  # voxels
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,43 @@ class Windows:
             shares.append((first / n, (first + width) / n))
         return cls(*shares)
 
-    def views(self, volume: Array, project: Callable[..., Array] = np.max) -> Views:
-        """Return the projections (Y, X), (Z, X) and (Z, Y) of a volume."""
-        found = []
-        for axis, (low, high) in enumerate((self.z, self.y, self.x)):
-            n = volume.shape[axis]
-            first = round(low * n)
-            part = volume.take(range(first, max(round(high * n), first + 1)), axis=axis)
-            found.append(project(part, axis=axis))
-        return found[0], found[1], found[2]
+    def views(
+        self, *volumes: Array, combine: Combine = lambda volume: volume, mean: bool = False
+    ) -> Views:
+        """Return the projections (Y, X), (Z, X) and (Z, Y) of a volume, of maxima or means.
+
+        It is what is made of the same parts of all volumes, some planes at a time.
+        """
+        project, join = (np.mean, np.add) if mean else (np.max, np.maximum)
+        depth, height, width = volumes[0].shape
+        first, end = _places(self.z, depth)
+        rows, columns = (slice(*_places(s, n)) for s, n in ((self.y, height), (self.x, width)))
+        zx, zy, start = [], [], 0
+        xy = np.full((height, width), 0 if mean else -np.inf, np.float32)
+        for parts in slabs(*volumes):
+            part = combine(*parts)
+            inside = part[max(first - start, 0) : max(end - start, 0)]
+            for plane in inside:
+                join(xy, plane, out=xy)
+            zx.append(project(part[:, rows], axis=1))
+            zy.append(project(part[:, :, columns], axis=2))
+            start += len(part)
+        if mean:
+            xy /= end - first
+        return xy, np.concatenate(zx), np.concatenate(zy)
+
+
+def _places(share: tuple[float, float], n: int) -> tuple[int, int]:
+    """Return first and last (exclusive) of those places of an axis."""
+    first = round(share[0] * n)
+    return first, max(round(share[1] * n), first + 1)
+
+
+def _high(volume: Array) -> float:
+    """Return nearly the largest value of a volume, of a large one by some of its voxels."""
+    step = -(-volume.size // _LOOKED_AT)
+    found = np.concatenate([part.ravel()[::step] for (part,) in slabs(volume)])
+    return max(float(np.percentile(found, _PERCENTILE)), 1e-6)
 
 
 @dataclass(frozen=True)
@@ -90,18 +120,22 @@ class _Column:
 def _columns(results: Sequence[Result], threshold: float, windows: Windows) -> list[_Column]:
     """Return what `draw_results` draws, from left to right."""
     first, *others = results
-    fitted = fitted_array(first.reconstruction, first.image)
-    recorded = (0, max(float(np.percentile(first.image, _PERCENTILE)), 1e-6))
+    again, image = first.reconstruction, first.image
+    gain, offset = (np.float32(n) for n in fit_of(again, image))
+    recorded = (0, _high(image))
     columns = [_Column("image", windows.views(first.image), recorded)]
     if first.truth is not None:
         columns.append(_Column("truth", windows.views(first.truth)))
     structure = windows.views(first.structure)
     columns.append(_Column("structure", structure, outlined_at=threshold))
     if first.brightness is not None:
-        bright = windows.views(first.structure * first.brightness)
+        bright = windows.views(first.structure, first.brightness, combine=np.multiply)
         columns.append(_Column("structure × brightness", bright))
-    columns.append(_Column("reconstruction", windows.views(fitted), recorded))
-    difference = windows.views(fitted - first.image, np.mean)
+    fitted = windows.views(again, combine=lambda part: gain * part + offset)
+    columns.append(_Column("reconstruction", fitted, recorded))
+    difference = windows.views(
+        again, image, combine=lambda part, shown: gain * part + offset - shown, mean=True
+    )
     most = max(*(float(np.abs(view).max()) for view in difference), 1e-6)
     title = f"difference\n± {most:.2g} of the peak"
     columns.append(_Column(title, difference, (-most, most), "RdBu_r"))

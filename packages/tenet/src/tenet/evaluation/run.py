@@ -18,13 +18,14 @@ from tenet.config.sections import LabelCrops
 from tenet.data.recordings import fold_folder, held_out_recordings
 from tenet.data.value_range import ValueRange, require_range
 from tenet.evaluation.kinds import Kind, Simulation, best_threshold
-from tenet.evaluation.methods import TENET
+from tenet.evaluation.methods import TENET, Steps
 from tenet.evaluation.pictures import draw_psf, draw_results, draw_sweep
 from tenet.evaluation.report import report
 from tenet.evaluation.samples import (
     Failures,
     label_files,
     label_name,
+    names_of,
     recorded_samples,
     recording_files,
     simulated_crops,
@@ -37,7 +38,6 @@ from tenet.evaluation.violins import draw_violins
 
 THRESHOLDS = (0.01, 0.02, *(round(0.05 * n, 2) for n in range(1, 20)), 0.98)
 _LARGEST_IN_REPORT = 12  # pictures
-_STEPS = 100  # of the progress bar, for a method
 
 Summaries = Mapping[str, Mapping[float, Summary]]
 
@@ -71,11 +71,14 @@ class Part:
         What to try, and where results go.
     samples, number
         Images, and how many.
+    failures
+        Those that could not be used.
     """
 
     setting: Setting
     samples: Iterable[Sample]
     number: int
+    failures: Failures
 
 
 def evaluate_recordings(
@@ -117,6 +120,7 @@ def evaluate_recordings(
     alignment = alignment_of(settings[0].config) if aligned else None
     parts = []
     for setting, own in zip(settings, files, strict=True):
+        setting.require_volumes(names_of(own))
         samples = recorded_samples(
             own,
             setting.model.params,
@@ -125,12 +129,9 @@ def evaluate_recordings(
             value_range=value_range,
             selection=options.selection,
             failures=failures,
+            scratch=setting.scratch,
         )
-        setting.require_volumes([sample.name for sample in samples])
-        if samples:
-            parts.append(Part(setting, samples, len(samples)))
-    if not parts:
-        failures.require_none()
+        parts.append(Part(setting, samples, len(own), failures))
     told = {} if value_range is None else {"value_range": list(value_range)}
     rows = evaluate(kind, parts, told)
     return Outcome(rows, settings[0].file(kind, "_report.html"), failures)
@@ -199,12 +200,13 @@ def evaluate_simulation(
             value_range=value_range,
             selection=options.selection,
             failures=failures,
+            scratch=setting.scratch,
         )
     else:
         number = setting.config.section("pretrain_val_dataset", LabelCrops).I
         samples = simulated_crops(setting.config, setting.model, None)
     told = {} if value_range is None else {"value_range": list(value_range)}
-    rows = evaluate(kind, [Part(setting, samples, number)], told)
+    rows = evaluate(kind, [Part(setting, samples, number, failures)], told)
     return Outcome(rows, setting.file(kind, "_report.html"), failures)
 
 
@@ -304,7 +306,7 @@ def _evaluate(kind: Kind, parts: Sequence[Part], told: Mapping[str, Any]) -> lis
 def _measure(kind: Kind, parts: Sequence[Part], thresholds: Sequence[float]) -> _Measured:
     names = parts[0].setting.methods.names
     measured = _Measured({method: {t: [] for t in thresholds} for method in names})
-    total = sum(part.number for part in parts) * len(names) * _STEPS
+    total = sum(part.number for part in parts) * len(names) * Steps.of_method
     with progress_bar(f"evaluating {kind.name}", total) as advance:
         for part in parts:
             setting, fold = part.setting, part.setting.options.fold
@@ -316,11 +318,11 @@ def _measure(kind: Kind, parts: Sequence[Part], thresholds: Sequence[float]) -> 
             for sample in part.samples:
                 name = sample.name if fold is None else f"fold{fold}_{sample.name}"
                 results = []
-                for found in setting.methods.apply(sample, _Steps(advance)):
+                for found in setting.methods.apply(sample, Steps(advance)):
                     result = replace(found, name=name)
                     errors = kind.errors(result)
                     for t in thresholds:
-                        record = kind.measure(result, t, errors)
+                        record = kind.measure(result, t, errors, setting.scratch)
                         measured.records[result.method][t].append(record)
                         if own is not None and result.method == TENET:
                             own[t].append(record)
@@ -328,6 +330,8 @@ def _measure(kind: Kind, parts: Sequence[Part], thresholds: Sequence[float]) -> 
                 figure = draw_results(results, setting.threshold, setting.visualization)
                 measured.pictures[name] = _png(figure)
     if not measured.pictures:
+        for part in parts:
+            part.failures.require_none()
         raise UserError("no image to evaluate; give one or more")
     return measured
 
@@ -377,20 +381,6 @@ def _at_the_end(method: str, kind: Kind) -> str:
         return note
     where = f"{kind.images} may be in another scale than in training"
     return worded(f"{note}: {where}, see `value_range`")
-
-
-class _Steps:
-    """Turns the share that is done of one method after another into steps of a bar."""
-
-    def __init__(self, advance: Any) -> None:
-        self._advance, self._done = advance, 0
-
-    def __call__(self, share: float) -> None:
-        wanted = round(share * _STEPS)
-        if wanted < self._done:
-            self._done = 0
-        self._advance(wanted - self._done)
-        self._done = 0 if wanted == _STEPS else wanted
 
 
 def _png(figure: Figure) -> bytes:

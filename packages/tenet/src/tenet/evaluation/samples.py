@@ -29,6 +29,7 @@ from tenet.data.recordings import (
 )
 from tenet.data.value_range import ValueRange, require_range
 from tenet.evaluation.scores import Sample
+from tenet.evaluation.scratch import IN_MEMORY, Scratch
 from tenet.microscope.imaging import Microscope
 from tenet.network.jnet import JNet
 
@@ -88,8 +89,9 @@ def recorded_samples(
     value_range: ValueRange | None = None,
     selection: Selection = WHOLE_FILE,
     failures: Failures | None = None,
-) -> list[Sample]:
-    """Read stacks, of series the first time point; with ``aligned``, align their slices.
+    scratch: Scratch = IN_MEMORY,
+) -> Iterator[Sample]:
+    """Yield stacks, of series the first time point; with ``aligned``, align their slices.
 
     Tells of series and of files without a voxel size, and warns of voxels that are not those of
     the configuration.
@@ -109,31 +111,39 @@ def recorded_samples(
     failures
         Gets the files that cannot be used.
 
+    scratch
+        Where large stacks lie.
+
     Raises
     ------
     UserError
         If a file cannot be used and there is no ``failures``, or if two have the same name.
     """
     require_range(value_range)
-    names = [path.stem for path in files]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"{name}: two files of that name; rename one of them")
-    samples = []
     if aligned:
         alignment = alignment or shipped_alignment()
     for path in files:
         try:
-            recording = read_selected(path, selection, value_range=value_range)
+            recording = read_selected(path, selection, value_range=value_range, make=scratch.room)
             tell_voxels(recording, params, "by which it is measured")
             if aligned:
                 recording = align_recording(recording, alignment)
-            samples.append(_sample(recording))
+            sample = _sample(recording)
         except UserError as failure:
             if failures is None:
                 raise
             failures.add(path, failure)
-    return samples
+            continue
+        yield sample
+
+
+def names_of(files: Sequence[Path]) -> list[str]:
+    """Return the names of recorded images; raise `UserError` if two have the same."""
+    names = [path.stem for path in files]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{name}: two files of that name; rename one of them")
+    return names
 
 
 def _sample(recording: Recording) -> Sample:
@@ -204,11 +214,12 @@ def simulated_samples(
     value_range: ValueRange | None = None,
     selection: Selection = WHOLE_FILE,
     failures: Failures | None = None,
+    scratch: Scratch = IN_MEMORY,
 ) -> Iterator[Sample]:
     """Yield images of labels, by the configuration's PSF and noise; or those of ``images``.
 
     Planes that do not fill one of the image are left out. ``value_range`` and ``selection``
-    are of ``images``, see `recorded_samples`, as for ``failures``.
+    are of ``images``, see `recorded_samples`, as for ``failures`` and ``scratch``.
 
     Raises
     ------
@@ -218,10 +229,12 @@ def simulated_samples(
     for number, path in enumerate(files):
         try:
             if images:
-                image = read_selected(images[number], selection, value_range=value_range)
-                sample = _labelled(path, image, model.image.scale)
+                image = read_selected(
+                    images[number], selection, value_range=value_range, make=scratch.room
+                )
+                sample = _labelled(path, image, model.image.scale, scratch)
             else:
-                sample = _simulated(path, model, seed + number)
+                sample = _simulated(path, model, seed + number, scratch)
         except UserError as failure:
             if failures is None:
                 raise
@@ -230,24 +243,28 @@ def simulated_samples(
         yield sample
 
 
-def _whole_planes(path: Path, scale: int) -> Array:
-    labelx = np.array(open_label(path), dtype=np.float32)
-    return labelx[: len(labelx) // scale * scale]
+def _whole_planes(path: Path, scale: int, scratch: Scratch) -> Array:
+    label = open_label(path)
+    return scratch.made(_single, label[: len(label) // scale * scale])
 
 
-def _labelled(path: Path, image: Recording, scale: int) -> Sample:
-    labelx = _whole_planes(path, scale)
+def _single(part: Array) -> Array:
+    return part.astype(np.float32)
+
+
+def _labelled(path: Path, image: Recording, scale: int, scratch: Scratch) -> Sample:
+    labelx = _whole_planes(path, scale, scratch)
     sample = _sample(image)
     shape = (len(labelx) // scale, *labelx.shape[1:])
     if sample.image.shape != shape:
         raise UserError(f"{image.path}: {sample.image.shape}, {path} gives {shape}")
-    labelz = _labelz(path, labelx) if _partner(path).is_file() else None
+    labelz = _labelz(path, labelx, scratch) if _partner(path).is_file() else None
     return replace(sample, truth=labelx, truth_brightness=labelz)
 
 
-def _simulated(path: Path, model: JNet, seed: int) -> Sample:
-    labelx = _whole_planes(path, model.image.scale)
-    labelz = _labelz(path, labelx)
+def _simulated(path: Path, model: JNet, seed: int, scratch: Scratch) -> Sample:
+    labelx = _whole_planes(path, model.image.scale, scratch)
+    labelz = _labelz(path, labelx, scratch)
     return Sample(label_name(path), _image_of(labelz, model, seed), labelx, labelz)
 
 
@@ -260,8 +277,8 @@ def _partner(path: Path) -> Path:
     return path.with_name(label_name(path) + _LABEL.replace("x.", "z."))
 
 
-def _labelz(path: Path, labelx: Array) -> Array:
-    labelz: Array = np.array(open_label(_partner(path)), dtype=np.float32)[: len(labelx)]
+def _labelz(path: Path, labelx: Array, scratch: Scratch) -> Array:
+    labelz = scratch.made(_single, open_label(_partner(path))[: len(labelx)])
     if labelz.shape != labelx.shape:
         raise UserError(f"{path}: {labelx.shape}, its labelz {labelz.shape}; make both anew")
     return labelz

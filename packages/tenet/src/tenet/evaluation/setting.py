@@ -13,6 +13,7 @@ from tenet.evaluation.baselines import ITERATIONS, TV_WEIGHT
 from tenet.evaluation.kinds import Kind
 from tenet.evaluation.methods import Methods
 from tenet.evaluation.other_volumes import OtherVolumes
+from tenet.evaluation.scratch import Scratch
 from tenet.network.jnet import JNet
 from tenet.network.weights import best_weights, load_evaluated, weights_file, weights_of
 
@@ -122,7 +123,13 @@ class Setting:
             options.with_hill,
             tuple((name, model) for name, _, model in self.others),
             options.volumes,
+            self.scratch,
         )
+
+    @property
+    def scratch(self) -> Scratch:
+        """Where large volumes lie meanwhile: in the folder of the results, which must be there."""
+        return Scratch(self.options.out, self.options.max_memory_gb)
 
     @property
     def visualization(self) -> Visualization | None:

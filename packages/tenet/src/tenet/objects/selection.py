@@ -1,4 +1,4 @@
-"""Which connected parts of a structure are objects: beads, or all but specks."""
+"""All connected parts of a structure but specks, labelled in memory."""
 
 from typing import Any, overload
 
@@ -8,41 +8,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from tenet.array_kinds import Array, to_array
+from tenet.array_kinds import to_array
 
 Numbers = NDArray[np.int32]
 _TOUCHING = np.ones((3, 3, 3), bool)  # voxels that share a corner are of one object
-# Objects smaller than this share of the largest in their image are noise, not beads.
-_SMALLEST_BEAD = 0.1
-_SMALLEST_OBJECT = 10  # voxels
-
-
-def label_beads(structure: Array, threshold: float) -> Numbers:
-    """Label the beads of a volume.
-
-    Specks of less than a tenth of the largest object are left out. So are, of several objects,
-    those that touch the border, which may cut them; one alone is the bead that the volume was cut
-    out for, and counts wherever it lies, unless it reaches all six sides: then it is no bead.
-    """
-    labels = _labels(structure, threshold)
-    if not labels.any():
-        return labels
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    keep = sizes >= _SMALLEST_BEAD * sizes.max()
-    at_the_sides = [
-        np.unique(labels.take(end, axis=axis)) for axis in range(labels.ndim) for end in (0, -1)
-    ]
-    if keep.sum() > 1:
-        keep[np.concatenate(at_the_sides)] = False
-    elif all(keep[numbers].any() for numbers in at_the_sides):
-        keep[:] = False
-    return _kept(labels, keep)
-
-
-def count_objects(structure: Array, threshold: float) -> int:
-    """Return how many objects there are, of whatever size and place."""
-    return int(_labels(structure, threshold).max(initial=0))
+SMALLEST_OBJECT = 10
+"""Voxels of an object."""
 
 
 @overload
@@ -73,7 +44,7 @@ def label_objects(structure: NDArray[Any] | Tensor, threshold: float = 0.5) -> N
     2
     """
     labels = _labels(to_array(structure), threshold)
-    keep = np.bincount(labels.ravel()) >= _SMALLEST_OBJECT
+    keep = np.bincount(labels.ravel()) >= SMALLEST_OBJECT
     keep[0] = False
     kept = _kept(labels, keep)
     return torch.from_numpy(kept).to(structure.device) if isinstance(structure, Tensor) else kept

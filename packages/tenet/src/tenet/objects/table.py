@@ -2,11 +2,13 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scopekit.images.plane_file import Planes
 from scopekit.images.voxel import VoxelSize
@@ -52,56 +54,91 @@ def measured_objects(
     max_bytes
         Objects whose box takes more get no surface, sphericity and axial ratio: NaN.
     """
-    shape = labels.volume.shape
+
+    def light(box: Box) -> NDArray[Any]:
+        return brightness[box]
+
+    def counts(box: Box) -> NDArray[Any]:
+        return _recorded(recorded, box, scale)
+
     for number, box in enumerate(labels.boxes, start=1):
-        size = math.prod(side.stop - side.start for side in box)
-        if size * _BYTES_PER_VOXEL > max_bytes:
-            yield _large_object(number, box, labels, brightness, recorded, scale, voxel_um)
-            continue
-        mask = labels.volume[box] == number
-        bright = brightness[box]
-        (found,) = measure_objects(mask.astype(np.uint8), voxel_um, bright)
-        measured = replace(
-            found,
-            label=number,
-            centroid_um=_shifted(found.centroid_um, box, voxel_um),
-            touches_border=_touches(box, shape),
+        found, (_, mean_recorded) = measured_object(
+            labels.volume, number, box, (light, counts), voxel_um, max_bytes
         )
-        yield MeasuredObject(measured, float(_recorded(recorded, box, scale)[mask].mean()))
+        yield MeasuredObject(found, mean_recorded)
+
+
+def measured_object(
+    labels: Planes,
+    number: int,
+    box: Box,
+    images: Sequence[Callable[[Box], NDArray[Any]]],
+    voxel_um: VoxelSize,
+    max_bytes: float,
+) -> tuple[ObjectMeasurement, list[float]]:
+    """Measure an object within its box; return its measures and its mean in each image.
+
+    Parameters
+    ----------
+    labels
+        (Z, Y, X).
+    number, box
+        The object.
+    images
+        Each read by box; the first is its intensity.
+    voxel_um
+        (z, y, x) step in um.
+    max_bytes
+        If its box takes more, there is no surface, sphericity and axial ratio: NaN.
+    """
+    size = math.prod(side.stop - side.start for side in box)
+    if size * _BYTES_PER_VOXEL > max_bytes:
+        return _large_object(labels, number, box, images, voxel_um)
+    mask = labels[box] == number
+    means = [float(read(box)[mask].mean()) for read in images]
+    (found,) = measure_objects(mask.astype(np.uint8), voxel_um)
+    measured = replace(
+        found,
+        label=number,
+        centroid_um=_shifted(found.centroid_um, box, voxel_um),
+        mean_intensity=means[0] if means else None,
+        touches_border=touches(box, labels.shape),
+    )
+    return measured, means
 
 
 def _large_object(
+    labels: Planes,
     number: int,
     box: Box,
-    labels: Labels,
-    brightness: Planes,
-    recorded: Planes,
-    scale: int,
+    images: Sequence[Callable[[Box], NDArray[Any]]],
     voxel_um: VoxelSize,
-) -> MeasuredObject:
-    count, light, counts, places = 0, 0.0, 0.0, np.zeros(3)
+) -> tuple[ObjectMeasurement, list[float]]:
+    count, sums, places = 0, [0.0] * len(images), np.zeros(3)
     planes, *lateral = box
     for part in plane_slabs((planes.stop - planes.start, *(s.stop - s.start for s in lateral))):
-        here = (slice(planes.start + part.start, planes.start + part.stop), *lateral)
-        mask = labels.volume[here] == number
+        y, x = lateral
+        here = (slice(planes.start + part.start, planes.start + part.stop), y, x)
+        mask = labels[here] == number
         count += int(mask.sum())
-        light += float(brightness[here][mask].sum(dtype=np.float64))
-        counts += float(_recorded(recorded, here, scale)[mask].sum(dtype=np.float64))
+        for index, read in enumerate(images):
+            sums[index] += float(read(here)[mask].sum(dtype=np.float64))
         for axis, side in enumerate(here):
             others = tuple(n for n in range(3) if n != axis)
             places[axis] += float(mask.sum(axis=others) @ np.arange(side.start, side.stop))
-    z, y, x = places / count * voxel_um
+    z_um, y_um, x_um = places / count * voxel_um
+    means = [total / count for total in sums]
     measured = ObjectMeasurement(
         label=number,
-        centroid_um=(float(z), float(y), float(x)),
+        centroid_um=(float(z_um), float(y_um), float(x_um)),
         volume_um3=count * math.prod(voxel_um),
         surface_um2=math.nan,
         sphericity=math.nan,
         z_xy_ratio=math.nan,
-        mean_intensity=light / count,
-        touches_border=_touches(box, labels.volume.shape),
+        mean_intensity=means[0] if means else None,
+        touches_border=touches(box, labels.shape),
     )
-    return MeasuredObject(measured, counts / count)
+    return measured, means
 
 
 def _recorded(recorded: Planes, box: tuple[slice, ...], scale: int) -> np.ndarray:
@@ -121,7 +158,8 @@ def _shifted(
     return z, y, x
 
 
-def _touches(box: Box, shape: tuple[int, ...]) -> bool:
+def touches(box: Box, shape: tuple[int, ...]) -> bool:
+    """Whether a box reaches the border of a volume."""
     return any(side.start == 0 or side.stop == n for side, n in zip(box, shape, strict=True))
 
 
