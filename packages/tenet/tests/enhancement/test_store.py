@@ -188,6 +188,8 @@ def test_a_killed_run_goes_on_within_the_stack(run, little, large, tmp_path, mon
     assert killed.returncode == -9, killed.stderr
     halves = tmp_path / "out" / ".cell_tenet.ome.zarr.partial" / "structure" / "0"
     (halves / "0.1f2e.partial").touch()  # of a chunk that was being written
+    more = MemoryBudget(10**9, 10**9)  # in which it would be cut otherwise
+    monkeypatch.setattr(enhanced_store, "memory_budget", lambda *_: more)
     done = []
     do = StackWork.do
     monkeypatch.setattr(StackWork, "do", lambda self, part: done.append(part) or do(self, part))
