@@ -238,6 +238,19 @@ def test_a_network_of_the_same_name_is_another(interrupted, run, large, tmp_path
     assert "(checkpoint sha256)" in refused.stderr
 
 
+def test_parts_stay_those_of_the_device_that_they_were_planned_for(
+    interrupted, run, large, tmp_path
+):
+    """Less of the memory of a GPU is planned with: here too little for any part."""
+    (path,) = (tmp_path / "out").glob(".*.state/0.parts/plan.json")
+    noted = json.loads(path.read_text())
+    assert noted["device"] == "cpu"
+    path.write_text(json.dumps(noted | {"device": "cuda"}))
+    refused = run(large)
+    assert refused.returncode == 2
+    assert "too small for a stack" in refused.stderr
+
+
 def test_parts_that_no_longer_fit_the_memory_are_told(interrupted, run, large, monkeypatch):
     less = MemoryBudget(BUDGET.available - 20_000_000, 10**9)
     monkeypatch.setattr(enhanced_store, "memory_budget", lambda *_: less)

@@ -86,8 +86,12 @@ class RecordingFile:
 
     def planes(self, time_point: int, first: int, end: int) -> NDArray[Any]:
         """Read planes, (n, Y, X), of type `dtype`: offsets are not taken off yet."""
-        pages = self.stack.stored(range(first, end), frame=time_point)
-        return np.stack([page.astype(self.dtype) for page in pages])
+        found = np.empty((end - first, *self.shape[1:]), self.dtype)
+        for plane, page in zip(
+            found, self.stack.stored(range(first, end), frame=time_point), strict=True
+        ):
+            plane[...] = page
+        return found
 
     def slabs(self) -> list[slice]:
         """Return the planes in parts to be read at once, one after the other."""
@@ -259,10 +263,9 @@ def read_selected(
     single = recorded.dtype == np.float32
     volume = recorded if single else make(file.shape, np.dtype(np.float32))
     kind = recorded.dtype.type
-    for part in file.slabs():
+    for target, plane in zip(volume, recorded, strict=True):
         # In the precision of the values: an offset may be far larger than what it is added to.
-        scaled = (recorded[part] - kind(zero)) / kind(one - zero)
-        volume[part] = scaled.clip(0, 1)
+        target[...] = ((plane - kind(zero)) / kind(one - zero)).clip(0, 1)
         for array in (recorded, volume):
             release_pages(array)
     return Recording(path, volume, file.steps, file.n_frames, value_range is None)

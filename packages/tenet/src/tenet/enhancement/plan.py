@@ -53,14 +53,19 @@ class Blocks:
 
 
 def plan_enhancement(
-    model: JNet, shape: tuple[int, ...], budget: MemoryBudget, blocks: Blocks | None = None
+    model: JNet,
+    shape: tuple[int, ...],
+    budget: MemoryBudget,
+    blocks: Blocks | None = None,
+    device: str | None = None,
 ) -> Plan:
     """Plan work on a stack (Z, Y, X) within a memory budget; raise `UserError` if it is too small.
 
-    The results themselves are not part of the budget.
+    The results themselves are not part of the budget. ``device`` is the kind that it is planned
+    for, by default that of the model.
     """
     z, y, x = shape
-    params, device = model.params, model.device.type
+    params, device = model.params, device or model.device.type
     if blocks is None:
         chunks = plan_chunks(params, (z, y, x), budget, device)
         return Plan(chunks, plan_windows(model, shape, budget))

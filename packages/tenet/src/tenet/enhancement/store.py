@@ -124,11 +124,14 @@ def _plan(
         plan = plan_enhancement(model, volume.shape, budget, blocks)
         tell_time(model, task, plan)
         found = fitting_range(model, task, volume, value_range)
-        return {"budget_bytes": budget.available, "recorded_range": list(found)}
+        return {
+            "budget_bytes": budget.available,
+            "device": model.device.type,
+            "recorded_range": list(found),
+        }
 
-    noted = parts.plan(make)
-    as_noted = MemoryBudget(noted["budget_bytes"], budget.total)
-    _require_memory(model, task, plan_enhancement(model, volume.shape, as_noted, blocks), budget)
+    parts.plan(make)
+    _require_memory(model, task, _noted_plan(model, task, series), budget)
 
 
 def planned_work(model: JNet, task: StackTask, series: FrameSeries) -> StackWork:
@@ -136,11 +139,18 @@ def planned_work(model: JNet, task: StackTask, series: FrameSeries) -> StackWork
     parts, recording = series.parts(task.frame), task.recording
     noted = parts.noted()
     volume = PlaneFile(parts.folder / _RECORDED, recording.shape, recording.dtype)
-    budget = MemoryBudget(noted["budget_bytes"], noted["budget_bytes"])
-    plan = plan_enhancement(model, volume.shape, budget, _blocks(series.store))
+    plan = _noted_plan(model, task, series)
     low, high = noted["recorded_range"]
     structure, brightness, reconstruction = open_images(series.store, task.frame)
     return StackWork(model, volume, (low, high), structure, brightness, reconstruction, plan)
+
+
+def _noted_plan(model: JNet, task: StackTask, series: FrameSeries) -> Plan:
+    """Return the parts as they were planned, for another device perhaps."""
+    noted = series.parts(task.frame).noted()
+    budget = MemoryBudget(noted["budget_bytes"], noted["budget_bytes"])
+    shape, blocks = task.recording.shape, _blocks(series.store)
+    return plan_enhancement(model, shape, budget, blocks, noted["device"])
 
 
 def _blocks(store: Path) -> Blocks:
