@@ -25,8 +25,9 @@ from optics import (
     sample_views,
 )
 from scopekit.metrics import correlation
-from scopekit.training.loop import fitting_epochs, train
+from scopekit.training.loop import train
 from scopekit.training.processes import World
+from scopekit.training.trial import fitting_epochs
 from serenet import build_model, reconstruct, subtract_background
 from serenet.simulation.scenes import tubes_and_bubbles
 from serenet.training.build import build_recipe
@@ -123,7 +124,7 @@ def learn(name: str, bench: Bench, folder: Path) -> Curve:
     epochs = 2
     if not bench.tiny:
         loop = dataclasses.replace(settings.loop(), validate_every=10**9)
-        epochs = fitting_epochs(recipe, loop, world, 60 * bench.minutes)
+        epochs, _ = fitting_epochs(recipe, loop, world, 60 * bench.minutes)
     settings = settings.model_copy(update={"epochs": epochs})
 
     def examine(epoch: int) -> None:

@@ -28,7 +28,9 @@ def train(
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Train for about so long, scenes included.", show_default="by CONFIG"
+            min=0.1,
+            help="Train for about so long, scenes and earlier starts included; at least an epoch.",
+            show_default="by CONFIG",
         ),
     ] = None,
     list_presets: Annotated[

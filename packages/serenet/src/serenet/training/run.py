@@ -11,9 +11,12 @@ from scopekit.errors import UserError
 from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.progress import say
 from scopekit.settings import read_yaml
-from scopekit.training.loop import fitting_epochs, train
+from scopekit.training.loop import train
 from scopekit.training.processes import World, process_group
+from scopekit.training.recipe import Loop
 from scopekit.training.run_folder import RunFolder, claimed_run, read_last
+from scopekit.training.timetable import Timetable
+from scopekit.training.trial import fitting_epochs
 from serenet import __version__
 from serenet.training.build import build_recipe
 from serenet.training.settings import TrainingSettings, load_settings
@@ -42,7 +45,7 @@ def train_method(
     microscope
         Instead of the settings' optics: a microscope's name or YAML.
     minutes
-        How long to train, scenes included, instead of the settings' epochs.
+        How long to train, scenes and earlier starts included, instead of the settings' epochs.
     device
         ``auto``, ``cpu`` or ``cuda``.
     resume
@@ -64,18 +67,28 @@ def train_method(
             folder = RunFolder(out, _content(settings), resume=resume, overwrite=overwrite)
         last = read_last(out) if resume else None
         recipe = build_recipe(settings, name_or_file, out, world, resume=resume)
-        if minutes is not None and last is None:
-            left = 60 * minutes - (time.perf_counter() - started)
-            epochs = fitting_epochs(recipe, settings.loop(), world, left)
-            settings = settings.model_copy(update={"epochs": epochs})
+
+        def of(epochs: int) -> TrainingSettings:
+            return settings.model_copy(update={"epochs": epochs})
+
+        def loop_of(epochs: int) -> Loop:
+            return replace(of(epochs).loop(), on_epoch=recipe.begin_epoch)
+
+        def settle(epochs: int) -> None:
             if folder is not None:
-                say(f"{epochs} epochs of {recipe.n_samples} samples take about {minutes:g} minutes")
-                folder.settle(_content(settings))
+                folder.settle(_content(of(epochs)))
+
+        loop, timetable = loop_of(settings.epochs), None
+        if minutes is not None:
+            samples = f"{recipe.n_samples} samples"
+            settles = settle if world.is_first else None
+            timetable = Timetable(60 * minutes, started, loop_of, settles, samples)
+            if last is None:
+                loop = timetable.plan(*fitting_epochs(recipe, loop, world, timetable.left()))
         if folder is not None:
             folder.begin()
         world.wait()
-        loop = replace(settings.loop(), on_epoch=recipe.begin_epoch)
-        train(recipe, loop, folder, world, last)
+        train(recipe, loop, folder, world, last, timetable=timetable)
     if world.is_first:
         best = out / "checkpoints" / "best.pt"
         say(f"{best}: use it with serenet {_USES.get(settings.method, 'reconstruct --checkpoint')}")

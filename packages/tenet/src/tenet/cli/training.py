@@ -30,7 +30,8 @@ MinutesOption = Annotated[
     float | None,
     typer.Option(
         min=0.1,
-        help="How long to train, instead of the configuration's n_epochs: as many as fit.",
+        help="How long to train, earlier starts included, instead of the configuration's n_epochs: "
+        "as many as fit, at least one.",
         show_default=False,
     ),
 ]

@@ -15,11 +15,13 @@ from scopekit.memory import choose_device, keep_freed_memory
 from scopekit.outputs import make_folder, require_new, require_writable
 from scopekit.progress import say
 from scopekit.settings import read_yaml
-from scopekit.training.loop import fitting_epochs, train
+from scopekit.training.loop import train
 from scopekit.training.plateau import EarlyStop, Plateau
 from scopekit.training.processes import World, process_group
 from scopekit.training.recipe import Loop, Moments, Recipe, Sample
 from scopekit.training.run_folder import RunFolder, claimed_run, read_last
+from scopekit.training.timetable import Timetable
+from scopekit.training.trial import fitting_epochs
 from tenet import __version__
 from tenet.config.files import Config
 from tenet.config.loops import PretrainLoop, TrainLoop
@@ -68,7 +70,7 @@ class RunOptions:
     overwrite
         Start anew where there is a run.
     minutes
-        How long to train, instead of the configuration's epochs.
+        How long to train, earlier starts included, instead of the configuration's epochs.
     """
 
     device: str = "auto"
@@ -144,24 +146,32 @@ def execute(
             )
         last = read_last(execution.folder) if options.resume else None
         recipe = make_recipe(world)
-        loop = replace(_loop(config, execution, options), epochs=epochs)
-        loop = replace(loop, on_epoch=recipe.crops.begin_epoch)
-        if options.minutes is not None and last is None:
-            left = 60 * options.minutes - (time.perf_counter() - started)
-            loop = replace(loop, epochs=fitting_epochs(recipe, loop, world, left))
+
+        def loop_of(epochs: int) -> Loop:
+            loop = replace(_loop(config, execution, options), epochs=epochs, save_every=epochs)
+            if execution.loop.recipe == "fast":
+                loop = replace(loop, schedule=_cosine(epochs))
+            often = max(epochs // _PICTURES, 1)
+            return replace(loop, on_epoch=recipe.crops.begin_epoch, validate_every=often)
+
+        def settle(epochs: int) -> None:
             if folder is not None:
-                n, minutes = recipe.n_samples, options.minutes
-                say(f"{loop.epochs} epochs of {n} crops take about {minutes:g} minutes")
-                folder.settle(_resolved(config, execution, options, loop.epochs))
-        if execution.loop.recipe == "fast":
-            loop = replace(loop, schedule=_cosine(loop.epochs))
-        loop = replace(loop, validate_every=max(loop.epochs // _PICTURES, 1))
-        loop = replace(loop, save_every=loop.epochs)
+                folder.settle(_resolved(config, execution, options, epochs))
+
+        loop, timetable = loop_of(epochs), None
+        if options.minutes is not None:
+            samples = f"{recipe.n_samples} crops"
+            settles = settle if world.is_first else None
+            timetable = Timetable(60 * options.minutes, started, loop_of, settles, samples)
+            if last is None:
+                often = replace(loop, validate_every=_PICTURES)
+                loop = timetable.plan(*fitting_epochs(recipe, often, world, timetable.left()))
         if folder is not None:
             folder.begin()
             make_folder(target.parent)
         world.wait()
-        train(recipe, loop, folder, world, last, moments() if last is None else None)
+        first = moments() if last is None else None
+        train(recipe, loop, folder, world, last, first, timetable)
         if world.is_first:
             best = read_checkpoint(execution.folder / "checkpoints" / "best.pt")
             beside = {"moments": best["training"]["moments"], "params": best.get("params")}

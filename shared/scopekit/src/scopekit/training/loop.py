@@ -5,7 +5,6 @@ of the step alone. So a run that was killed and resumed equals one that was not,
 processes equal one with as many times the batch.
 """
 
-import copy
 import math
 import time
 from collections.abc import Mapping
@@ -20,16 +19,13 @@ from scopekit.checkpoints import write_checkpoint
 from scopekit.errors import Page, UserError
 from scopekit.progress import Advance, console, no_progress, progress_bar, say, say_progress
 from scopekit.signals import EndedBySignal
-from scopekit.training.muon import MuonAdam
+from scopekit.training.muon import optimizer_of
 from scopekit.training.plateau import PlateauRate
 from scopekit.training.processes import World
 from scopekit.training.recipe import Loop, Moments, Recipe, Validation
 from scopekit.training.run_folder import History, RunFolder
 from scopekit.training.samples import SampleStream
-
-# Steps, and share of the time, in which the speed of a training is measured.
-_TIMED_STEPS = 20
-_TIMED_SHARE = 0.05
+from scopekit.training.timetable import Timetable
 
 
 def train(
@@ -39,6 +35,7 @@ def train(
     world: World,
     last: Mapping[str, Any] | None = None,
     moments: Moments | None = None,
+    timetable: Timetable | None = None,
 ) -> None:
     """Train a model and leave its checkpoints, log and pictures in the run's folder.
 
@@ -56,13 +53,15 @@ def train(
         Content of ``last.pt`` of the run to go on with.
     moments
         Of the optimizer, by the parameters' names, to start with.
+    timetable
+        Counts the epochs anew while they run, so that they fill a given time.
 
     Raises
     ------
     UserError
         If the loss is not finite, or the memory does not suffice; ``last.pt`` is kept.
     """
-    trainer = _Trainer(recipe, loop, folder, world)
+    trainer = Trainer(recipe, loop, folder, world, timetable)
     if moments is not None:
         trainer.take_moments(moments)
     if last is not None:
@@ -70,52 +69,22 @@ def train(
     trainer.run()
 
 
-def fitting_epochs(recipe: Recipe[Any], loop: Loop, world: World, seconds: float) -> int:
-    """Return how many epochs take about so long here, validations included; at least 1.
+class Trainer:
+    """A training, step by step, see `train`."""
 
-    The first steps and one validation are timed, then undone: a training that follows is the same
-    with and without it.
-
-    Parameters
-    ----------
-    recipe, loop
-        What is to be trained; ``loop.epochs`` does not matter.
-    world
-        The processes that share the work; all get the same number.
-    seconds
-        Time for the training.
-    """
-    state = copy.deepcopy(recipe.model.state_dict())
-    trainer = _Trainer(recipe, loop, None, world)
-    steps = min(trainer.steps_per_epoch, _TIMED_STEPS)
-    started, a_step = time.perf_counter(), 0.0
-    recipe.model.train()
-    batches = trainer.stream.ahead(range(steps), world.rank)
-    for done, batch in enumerate(batches, start=1):
-        trainer.try_step(batch)
-        if done == 1:  # the first also waits for files and makes plans
-            first, started = time.perf_counter() - started, time.perf_counter()
-            a_step = first
-        else:
-            a_step = (time.perf_counter() - started) / (done - 1)
-        if time.perf_counter() - started > _TIMED_SHARE * seconds:
-            break
-    started = time.perf_counter()
-    trainer.validate()
-    a_validation = time.perf_counter() - started
-    recipe.model.load_state_dict(state)
-    an_epoch = a_step * trainer.steps_per_epoch + a_validation / loop.validate_every
-    return int(world.agree(max(round((seconds - a_validation) / an_epoch), 1)))
-
-
-class _Trainer:
     def __init__(
-        self, recipe: Recipe[Any], loop: Loop, folder: RunFolder | None, world: World
+        self,
+        recipe: Recipe[Any],
+        loop: Loop,
+        folder: RunFolder | None,
+        world: World,
+        timetable: Timetable | None = None,
     ) -> None:
+        self.timetable = timetable
         self.recipe, self.loop, self.folder, self.world = recipe, loop, folder, world
         self.parallel = DistributedDataParallel(recipe.model) if world.size > 1 else None
         self.parameters = [p for p in recipe.model.parameters() if p.requires_grad]
-        self.optimizer = _optimizer(recipe.model, loop)
+        self.optimizer = optimizer_of(recipe.model, loop)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=loop.precision == "float16")
         self.rate = None if loop.plateau is None else PlateauRate(self.optimizer, loop.plateau)
         mine = loop.batch_size * loop.accumulate
@@ -140,20 +109,23 @@ class _Trainer:
         return stopped or self.epoch >= self.loop.epochs
 
     def run(self) -> None:
+        """Train until all epochs are done."""
         self.recipe.model.train()
+        if self.epoch:
+            self._count_epochs_anew()
         if self.is_done():
             why = "to train on"
             if self.epoch < self.loop.epochs:
                 why = "has no effect: the validation had stopped improving"
             raise UserError(
-                f"this run has its {self.epoch} epochs: raise {self.loop.epochs_key} {why}"
+                f"this run has its {self.epoch} epochs: raise "
+                f"{'minutes' if self.timetable else self.loop.epochs_key} {why}"
             )
-        n_steps = (self.loop.epochs - self.epoch) * self.steps_per_epoch
-        bar = progress_bar("training", n_steps) if self.folder else nullcontext(no_progress)
+        if self.timetable is not None:
+            self.timetable.begin()
         try:
-            with bar as advance:
-                while not self.is_done():
-                    self._run_epoch(advance)
+            while not self.is_done():
+                self._run_as_planned()
         except (KeyboardInterrupt, EndedBySignal):
             if self.folder is not None:
                 say(f"stopped in epoch {self.epoch + 1}{self._kept(self.epoch)}")
@@ -163,6 +135,22 @@ class _Trainer:
                 self.folder.close()
         if self.folder is not None and self.epoch < self.loop.epochs:
             say(f"ended after epoch {self.epoch}: the validation has stopped improving")
+
+    def _run_as_planned(self) -> None:
+        """Run the epochs until they are done, or are counted anew."""
+        planned = self.loop.epochs
+        n_steps = (planned - self.epoch) * self.steps_per_epoch
+        bar = progress_bar("training", n_steps) if self.folder else nullcontext(no_progress)
+        with bar as advance:
+            while not self.is_done() and self.loop.epochs == planned:
+                self._run_epoch(advance)
+
+    def _count_epochs_anew(self) -> None:
+        if self.timetable is not None:
+            epochs = self.timetable.fitting(self.epoch, self.loop.epochs)
+            epochs = int(self.world.agree(epochs))
+            if epochs != self.loop.epochs:
+                self.loop = self.timetable.plan(epochs)
 
     def _run_epoch(self, advance: Advance) -> None:
         first = self.epoch * self.steps_per_epoch
@@ -190,6 +178,9 @@ class _Trainer:
             **totals,
         }
         self.history.append(row)
+        if self.timetable is not None:
+            self.timetable.note_epoch()
+            self._count_epochs_anew()
         scores = "" if self.folder is None else self._judge(self.folder, row)
         self._decide()
         if self.folder is not None:
@@ -321,6 +312,7 @@ class _Trainer:
             "losses": self.losses,
             "history": self.history,
             "best": self.best,
+            "timetable": None if self.timetable is None else self.timetable.state(),
         }
         # Last, so that whatever was interrupted is done again.
         write_checkpoint(folder.last, content, overwrite=True)
@@ -342,6 +334,7 @@ class _Trainer:
         return {**self.recipe.checkpoint(), "training": {"epoch": self.epoch, "step": step}}
 
     def restore(self, content: Mapping[str, Any]) -> None:
+        """Go on with the content of ``last.pt``."""
         state = content["training"]
         self.recipe.restore(content)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -350,6 +343,8 @@ class _Trainer:
             self.rate.load_state_dict(state["rate"])
         self.history, self.best = state["history"], state["best"]
         self.losses = state.get("losses", [])
+        if self.timetable is not None:
+            self.timetable.restore(state.get("timetable"), self.history)
         self.epoch = state["epoch"]
         if self.world.is_first:
             say(f"going on after epoch {self.epoch}")
@@ -372,15 +367,6 @@ class _Trainer:
 
     def _kept(self, epoch: int) -> str:
         return f"; epoch {epoch} is kept, `resume=True` goes on from it" if epoch else ""
-
-
-def _optimizer(model: nn.Module, loop: Loop) -> torch.optim.Optimizer:
-    if loop.optimizer == "muon":
-        return MuonAdam(model, loop.learning_rate)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if loop.optimizer == "sgd":
-        return torch.optim.SGD(trained, lr=loop.learning_rate)
-    return torch.optim.Adam(trained, lr=loop.learning_rate)
 
 
 def _is_out_of_memory(failure: Exception) -> bool:

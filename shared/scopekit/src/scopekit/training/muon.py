@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scopekit.errors import UserError
+from scopekit.training.recipe import Loop
 
 _MOMENTUM = 0.95
 # Adam's rate beside Muon's.
@@ -104,3 +105,13 @@ def as_matrix(kernel: Tensor, like: Tensor) -> Tensor:
             raise ValueError(f"a kernel of strides {like.stride()} is no matrix in its memory")
         kernel = kernel.permute(order)
     return kernel.reshape(len(kernel), -1)
+
+
+def optimizer_of(model: nn.Module, loop: Loop) -> torch.optim.Optimizer:
+    """Return the optimizer that the loop names."""
+    if loop.optimizer == "muon":
+        return MuonAdam(model, loop.learning_rate)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if loop.optimizer == "sgd":
+        return torch.optim.SGD(trained, lr=loop.learning_rate)
+    return torch.optim.Adam(trained, lr=loop.learning_rate)

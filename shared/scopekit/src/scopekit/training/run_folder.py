@@ -90,16 +90,20 @@ class RunFolder:
         require_writable(path)
         if resume and not self._resumes:
             say(f"{path} holds no run to go on with: starting one")
+        self._has_begun = False
         self._writer: SummaryWriter | None = None
 
     def settle(self, settings: Mapping[str, Any]) -> None:
-        """Replace the settings before the run begins, by those with what it chose by itself."""
+        """Replace the settings by those with what the run chose by itself."""
         self._settings = settings
+        if self._has_begun:
+            write_yaml(self._kept, settings, overwrite=True)
 
     def begin(self) -> None:
         """Write the settings; remove what an earlier run left, unless it goes on."""
         make_folder(self.path)
         write_yaml(self._kept, self._settings, overwrite=True)
+        self._has_begun = True
         if not self._resumes:
             old = [f for pattern in _RESULTS for f in self.path.glob(pattern)]
             for file in old:
