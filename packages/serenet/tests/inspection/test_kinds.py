@@ -58,6 +58,14 @@ def test_views_of_a_scan_share_no_detail_as_fine_as_pixels(scanned):
     assert scanning_text(scanned[:, 1::3, 1::3]).startswith("probably not")
 
 
+def test_detail_as_fine_as_pixels_is_told_to_count_as_noise(check, scanned, tmp_path):
+    """Views of one pixel a lens seemed to hold a dozen photons, their frame hundreds."""
+    for name, views in (("scanned", scanned), ("unscanned", scanned[:, 1::3, 1::3])):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.resize(views, (169, *views.shape[1:])))
+        noise = facts(check(tmp_path / f"{name}.tif"))["noise"]
+        assert ("counts as noise here" in noise) is (name == "unscanned")
+
+
 def test_cropped_and_small_views_are_not_called_scanned(scanned):
     assert "not multiples of 3" in scanning_text(scanned[:, :80])
     assert "cannot be told" in scanning_text(scanned[:, :12, :12])

@@ -1,6 +1,7 @@
 """``tenet check`` says what was put into a file, and its next commands are understood."""
 
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +68,7 @@ def test_a_stack_of_another_microscope(check, write):
     assert "NOT as these are" in found["network"]
     assert found["slices"].startswith("in place")
     assert found["next"].startswith("tenet pretrain my.json")
+    assert Path(found["next"].partition("a copy of ")[2]).is_file()
 
 
 def test_a_stack_of_the_voxels_of_the_network_that_ships(check, write):
@@ -97,7 +99,9 @@ def test_voxels_that_are_not_told(check, write):
 
 def test_a_movie_without_named_axes_is_doubted(check, write):
     frames = np.tile(scene()[:, :16, :16], (5, 1, 1))
-    assert "a movie perhaps?" in check(write(frames)).stdout
+    outcome = check(write(frames))
+    assert "a movie perhaps?" in outcome.stdout
+    assert "next" not in facts(outcome)  # none of them takes a movie
     assert "a movie perhaps?" not in check(write(scene())).stdout
 
 

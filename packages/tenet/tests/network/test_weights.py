@@ -1,5 +1,7 @@
 """Files of weights: which is meant, what network it is of, and what it tells."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -33,6 +35,25 @@ def test_a_name_with_a_folder_is_no_name_of_what_ships(tmp_path, monkeypatch):
     assert str(weights_file("demo_pretrain")) == "demo_pretrain.pt"
     (tmp_path / "epoch.3").touch()
     assert str(weights_file("epoch.3")) == "epoch.3"
+
+
+def test_which_of_two_weights_of_a_name_are_taken_is_told(tmp_path, monkeypatch, capsys):
+    """A copy of the configuration that ships leaves weights of the name of those that ship."""
+    monkeypatch.chdir(tmp_path)
+    shipped = weights_file("demo_pretrain")
+    assert capsys.readouterr().err == ""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "demo_pretrain.pt").touch()
+    assert weights_file("demo_pretrain") == shipped
+    told = f"those trained here are {Path('model', 'demo_pretrain.pt')}"
+    assert told in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_network_of_the_other_program_is_told(tmp_path):
+    path = tmp_path / "best.pt"
+    torch.save({"method": "serenet", "state": {"coarse.weight": torch.zeros(3)}}, path)
+    with pytest.raises(UserError, match=r"best\.pt: a network of serenet \(serenet\), for light"):
+        load_model(path, "demo")
 
 
 def test_commands_take_ones_own_weights_of_a_name_that_ships(tenet, work):

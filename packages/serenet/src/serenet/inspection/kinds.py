@@ -13,7 +13,7 @@ from optics.errors import OpticsError
 from scopekit.errors import UserError
 from scopekit.images.files import SUFFIXES, WHOLE_FILE, Selection, StackFile, is_zarr, open_stack
 from scopekit.inspection import Report, counts_text, look_at, noise_text, sampling_text
-from serenet.inspection.scanning import scanning_text
+from serenet.inspection.scanning import is_fine, scanning_text
 from serenet.networks.checkpoints import load_checkpoint
 from serenet.rectification.lattice import Lattice, find_lattice
 from serenet.views.files import open_views
@@ -99,6 +99,8 @@ def _of_images(
     pages = range(min(n_pages, 48))
     views = np.stack([page.astype(np.float64) for page in stack.stored(pages)])
     facts["scanned"] = scanning_text(views)
+    if is_fine(views):
+        facts["noise"] += "; their detail, as fine as their pixels, counts as noise here"
     facts["microscope"] = _fit(stack, n_pages, name, told, fitting)
     share = _share(n_pages, told, fitting)
     title = f"{times}{n_pages} views of {shape} pixels, {stack.dtype}, {share}"

@@ -42,6 +42,12 @@ def shared_detail(views: NDArray[np.floating]) -> float:
     return float(fine / coarse) if coarse > 0 else np.nan
 
 
+def is_fine(views: NDArray[np.floating]) -> bool:
+    """Whether neighbouring views (A, h, w) share detail as fine as their pixels."""
+    large_enough = len(views) > 1 and min(views.shape[1:]) >= _SMALLEST
+    return large_enough and shared_detail(views[:_MOST_VIEWS].astype(np.float64)) > _MORE_IS_NOT
+
+
 def scanning_text(views: NDArray[np.floating]) -> str:
     """Say whether views (A, h, w) look like those of a 3 x 3 scan, and why."""
     shape = views.shape[-2:]

@@ -74,7 +74,7 @@ def enhance(
     OME-Zarr store, and an interrupted run goes on in the middle of a stack.
 
     Example: **tenet enhance tenet_demo/image.tif --config demo --checkpoint demo_pretrain
-    --value-range 0 1 --out enhanced**
+    --out enhanced**
     """
     from tenet.enhancement.files import enhance_files
 

@@ -9,6 +9,6 @@ ValueRangeOption = Annotated[
     typer.Option(
         metavar="LOW HIGH",
         help="Recorded values that are 0 and 1 to the network, others are clipped.",
-        show_default="each stack's least and largest",
+        show_default="found (any_scale), or each stack's least and largest",
     ),
 ]

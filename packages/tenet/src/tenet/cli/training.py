@@ -57,6 +57,8 @@ def pretrain(
     that was stopped or killed goes on with --resume as if nothing had happened. Several processes
     share the work under torchrun: **torchrun --nproc-per-node 2 -m tenet pretrain my.json**
 
+    Your own: a copy of the configuration demo, which **tenet check** of a stack says where it lies.
+
     Example: **tenet pretrain demo --minutes 20**
     """
     from tenet.training.pretraining import pretrain as run

@@ -58,8 +58,12 @@ def inspect(
     # As what is simulated: the scale is the network's own.
     is_scaled = 0 <= counts.least < counts.largest <= 1
     doubt = ""
-    if z > _MOVIE * max(y, x):
-        doubt = "; more planes than a stack has, a movie perhaps? Its frames are no planes"
+    is_movie = z > _MOVIE * max(y, x)
+    if is_movie:
+        doubt = (
+            "; more planes than a stack has, a movie perhaps? Its frames are no planes: export it "
+            "again with its axes named, as time points of whole stacks"
+        )
     return Report(
         f"{times}{z} planes of {y} x {x} pixels, {recording.stack.dtype}{doubt}",
         {
@@ -69,7 +73,7 @@ def inspect(
             "slices": _slices(_middle(recording)),
             "network": _fit(recording, known or demo, name),
         },
-        tuple(_steps(path, known, name, is_scaled=is_scaled)),
+        () if is_movie else tuple(_steps(path, known, name, is_scaled=is_scaled)),
     )
 
 
@@ -135,7 +139,8 @@ def _fits(recording: RecordingFile, config: Config) -> bool | None:
 def _steps(path: Path, config: Config | None, name: str, *, is_scaled: bool) -> Iterator[str]:
     file, own = shlex.quote(str(path)), shlex.quote(name)
     if config is None:
-        yield "tenet pretrain my.json --minutes 20    # your microscope in a copy of demo.json"
+        copied = f"your microscope and a name of your own in a copy of {SHIPPED / 'demo.json'}"
+        yield f"tenet pretrain my.json --minutes 20    # {copied}"
         yield f"tenet check {file} --config my.json"
         return
     weights = _weights(config)

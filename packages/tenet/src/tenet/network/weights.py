@@ -52,7 +52,10 @@ def weights_file(path_or_name: str | Path) -> Path:
     if path.suffix == ".pt" or path.is_file():
         return path
     if path.name == str(path_or_name):
-        return model_file("", path.name)
+        found, trained = model_file("", path.name), Path("model", f"{path.name}.pt")
+        if found.parent == SHIPPED and trained.is_file():
+            say(f"{path}: the weights that ship are taken; those trained here are {trained}")
+        return found
     beside = path.with_name(f"{path.name}.pt")
     return beside if beside.is_file() else path
 
@@ -214,6 +217,11 @@ def _is_finetuned(
 def _read(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
     """Return the content of a checkpoint, and the state in it."""
     content = read_checkpoint(path, shipped_weights())
+    if isinstance(content, dict) and isinstance(content.get("method"), str):
+        raise UserError(
+            f"{path}: a network of serenet ({content['method']}), for light fields; give one of "
+            "tenet pretrain"
+        )
     state = content.get("state", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
         raise UserError(f"{path}: not a checkpoint of this network; give one of tenet pretrain")
