@@ -73,7 +73,7 @@ def test_truncated_tiffs(reconstruct, tmp_path, light_field, how, share):
 @pytest.mark.parametrize(
     ("shape", "options", "reason"),
     [
-        ((20, 30), {}, "a single 2D image"),
+        ((20, 30), {}, "a raw camera frame goes through `serenet rectify` first"),
         ((48, 9, 8), {}, "48 views; this microscope has 169, of which 49"),
         ((7, 48, 9, 8), {"imagej": True, "metadata": {"axes": "TZYX"}}, "48 views"),
         ((49, 9, 8, 3), {"photometric": "rgb"}, "a colour image"),

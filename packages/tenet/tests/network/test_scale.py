@@ -120,8 +120,11 @@ def test_apertures_are_found_and_rise(model):
 def test_what_was_found_in_words():
     found = FoundMicroscope(0.9, 0.95, Noise(0.05, 0.01), is_certain=True)
     assert found.told(0.7) == (
-        "numerical aperture 0.63 fits best, 0.7 configured; noise 0.05 of the intensity, and 0.01"
+        "numerical aperture 0.63 fits best, 0.7 configured; noise of 0.05 times the "
+        "intensity, and 0.01"
     )
+    noisy = FoundMicroscope(1, 1, Noise(12.9, 0.0001), is_certain=True).told(0.7)
+    assert "12.9 times the intensity, and 0.0001: the recordings hold little but noise" in noisy
     assert "do not tell, 0.7 stays" in FoundMicroscope(1, 1, Noise(0, 0.01), is_certain=False).told(
         0.7
     )

@@ -161,7 +161,7 @@ def test_so_many_minutes(config_file, tmp_path, capsys):
     kept = read_checkpoint(tmp_path / "train" / "small" / "checkpoints" / "last.pt")
     epochs = kept["training"]["epoch"]
     assert re.findall(r"(\d+) epochs? of 4 crops", told)[-1] == str(epochs)
-    with pytest.raises(UserError, match=f"has its {epochs} epochs: raise minutes"):
+    with pytest.raises(UserError, match=rf"has its {epochs} epochs?: raise minutes"):
         pretrain(config_file(), device=CPU, minutes=0.1, resume=True)
     assert path.is_file()
 

@@ -78,7 +78,7 @@ def open_views(
             path, files_inside(path, IMAGE_SUFFIXES, _is_result), selection
         )
     else:
-        stack = open_stack(path, selection)
+        stack = open_stack(path, selection, single_image=True)
     return stack, pages_of_views(stack.shape[-3], microscope, str(path))
 
 
@@ -104,6 +104,12 @@ def pages_of_views(n_pages: int, microscope: LightFieldMicroscope, name: str) ->
         return list(microscope.views)
     if n_pages == n_subset:
         return list(range(n_subset))
+    if n_pages == 1:
+        raise UserError(
+            f"{name}: a single 2D image, no views; a raw camera frame goes through `serenet "
+            "rectify` first",
+            page=Page.rectifying,
+        )
     if n_subset == n_all:
         raise UserError(
             f"{name}: {n_pages} views; all {n_all} of this microscope are needed: give them, or "

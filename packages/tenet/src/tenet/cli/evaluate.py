@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Measure what the network finds: beads, microglia, simulations.\n\n"
+    help="Measure what the network finds: beads; recordings without truth of whatever kind "
+    "(microglia); simulations.\n\n"
     "Example: **tenet evaluate beads stacks --config JNet_beads --out eval**",
 )
 

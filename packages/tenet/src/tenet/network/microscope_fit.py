@@ -58,7 +58,9 @@ class FoundMicroscope:
 
     def told(self, na: float) -> str:
         """Return it in words; ``na`` is the configured aperture."""
-        noise = f"noise {self.noise.a:.3g} of the intensity, and {self.noise.sigma:.3g}"
+        noise = f"noise of {self.noise.a:.3g} times the intensity, and {self.noise.sigma:.3g}"
+        if self.noise.a > 1:
+            noise += ": the recordings hold little but noise, or their microscope is another"
         if not self.is_certain:
             return f"numerical aperture: the recordings do not tell, {na:g} stays; {noise}"
         return f"numerical aperture {self.factor * na:.3g} fits best, {na:g} configured; {noise}"

@@ -118,7 +118,7 @@ class Trainer:
             if self.epoch < self.loop.epochs:
                 why = "has no effect: the validation had stopped improving"
             raise UserError(
-                f"this run has its {self.epoch} epochs: raise "
+                f"this run has its {self.epoch} epoch{'s' * (self.epoch > 1)}: raise "
                 f"{'minutes' if self.timetable else self.loop.epochs_key} {why}"
             )
         if self.timetable is not None:
