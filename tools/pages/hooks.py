@@ -13,6 +13,7 @@ from pages.gallery import example_page, example_scripts, gallery, notebook
 from pages.reference import PACKAGES, TRAINING, api_page, command_page, section_page
 
 _FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$", re.DOTALL)
+_SCRIPT = re.compile(r"\]\(examples/(\w+)\.py\)")
 _CODE = re.compile(r"(```.*?```|`[^`]*`)", re.DOTALL)
 
 
@@ -32,7 +33,11 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn formulas of a page into MathML, which browsers draw by themselves."""
+    """Turn formulas into MathML, which browsers draw by themselves, and scripts into their pages.
+
+    In the repository the links lead to the scripts.
+    """
+    markdown = _SCRIPT.sub(r"](examples/\1.md)", markdown)
     if "$" not in markdown:
         return markdown
     parts = _CODE.split(markdown)

@@ -142,7 +142,7 @@ def test_curves_of_resolution_are_what_the_command_prints(monkeypatch):
 def test_links_between_pages_lead_somewhere():
     made = {f"reference/{name}.md" for name in APPS} | {f"api/{name}.md" for name in PACKAGES}
     made |= {"training_two_photon.md"}
-    made |= {f"examples/{script.stem}.md" for script in example_scripts()} | {"examples/index.md"}
+    made |= {"examples/index.md"}  # to examples themselves links lead by their scripts
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if not link.startswith("http"):

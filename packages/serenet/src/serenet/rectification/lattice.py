@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import ndimage, optimize, signal
+from scipy import ndimage, optimize
 
 from scopekit.errors import Page, UserError
 
@@ -218,7 +218,10 @@ def _without_hot_pixels(frame: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _taper(frame: NDArray[np.float64], pitch: float) -> NDArray[np.float64]:
     """Return ``frame`` without its local mean, fading out over two pitches at every edge."""
-    rows, columns = (signal.windows.tukey(n, min(4 * pitch / n, 1)) for n in frame.shape)
+    # Takes a second to load, which other uses of this module need not wait for.
+    from scipy.signal.windows import tukey
+
+    rows, columns = (tukey(n, min(4 * pitch / n, 1)) for n in frame.shape)
     detail: NDArray[np.float64] = frame - ndimage.gaussian_filter(frame, pitch)
     return detail * np.outer(rows, columns)
 
