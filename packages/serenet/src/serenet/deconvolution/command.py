@@ -83,7 +83,8 @@ def deconvolve(
     Planes of unscanned light fields come out as fine as the views tell of each (near the focal
     plane a lens), without the grid of the lenses, and the background of each view is fitted.
 
-    Without --iterations it ends when a sweep gains little, and says after how many.
+    Without --iterations it ends when a sweep gains little, and says after how many. Where light is
+    so dim that a second sweep might find noise alone, some views judge, and the first is kept.
 
     An interrupted run goes on where it stopped when the same command is given again, and a finished
     one when more iterations are asked for. Fields too

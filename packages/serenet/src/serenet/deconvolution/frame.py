@@ -15,7 +15,13 @@ from serenet.deconvolution.fit import FIT, Fit, advice_on_depths
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.resume import SavedSweeps
 from serenet.deconvolution.setup import Setup
-from serenet.deconvolution.stopping import MOST_SWEEPS, is_enough, told
+from serenet.deconvolution.stopping import (
+    MOST_SWEEPS,
+    first_is_enough,
+    is_doubtful,
+    is_enough,
+    told,
+)
 from serenet.deconvolution.subsets import (
     EXPONENT,
     CountedSubsets,
@@ -152,22 +158,41 @@ class FrameDeconvolver:
             return estimate, fits
 
         counted = CountedSubsets(subsets, advance)
+        # Sieves and total variation let little noise through.
+        is_plain = self._operators.sieve is None and self._options.tv == 0
+        may_doubt = wanted is None and is_plain
 
         def on_sweep(_: int, current: Tensor, deviance: float) -> bool:
             fits.append(deviance)
-            self._state.save(name, window, current, fits, finished=False)
             counted.note = f"deviance {deviance:.4g}"
+            if may_doubt and is_doubtful(fits):
+                self._state.save(f"{name}_second", window, current, fits, finished=False)
+                return True
+            self._state.save(name, window, current, fits, finished=False)
             return wanted is None and is_enough(fits)
 
-        estimate = richardson_lucy(
-            counted,
-            estimate,
-            iterations=wanted or MOST_SWEEPS,
-            exponent=EXPONENT,
-            tv_weight=self._options.tv,
-            relative_change=self._options.stop_at_change,
-            first_iteration=len(fits),
-            on_sweep=on_sweep,
-        )
+        def sweep(start: Tensor) -> Tensor:
+            return richardson_lucy(
+                counted,
+                start,
+                iterations=wanted or MOST_SWEEPS,
+                exponent=EXPONENT,
+                tv_weight=self._options.tv,
+                relative_change=self._options.stop_at_change,
+                first_iteration=len(fits),
+                on_sweep=on_sweep,
+            )
+
+        estimate = sweep(estimate)
+        if may_doubt and is_doubtful(fits):
+            del estimate
+            first = first_is_enough(subsets)
+            found = self._state.load(name if first else f"{name}_second", window)
+            assert found is not None
+            estimate, fits[:] = found[0].to(self._device), found[1]
+            if first:
+                advance(-len(subsets))
+            elif not is_enough(fits):
+                estimate = sweep(estimate)
         self._state.save(name, window, estimate, fits, finished=True)
         return estimate, fits
