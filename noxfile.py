@@ -99,6 +99,8 @@ def screen(session: nox.Session) -> Iterator[dict[str, str]]:
         try:
             assert process.stdout is not None
             number = process.stdout.readline().strip()
+            if not number:
+                session.error("Xvfb did not start: run it by hand to see why")
             yield {"DISPLAY": f":{number}", "QT_QPA_PLATFORM": "xcb"}
         finally:
             process.terminate()

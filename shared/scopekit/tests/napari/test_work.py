@@ -59,6 +59,15 @@ def test_cancelled_work_ends_at_its_next_step(panel, button, ended):
     assert button.enabled
 
 
+def test_what_is_cancelled_after_its_last_step_is_not_shown(panel, button, ended):
+    cancelled = threading.Event()
+    panel.run("waiting", lambda _: cancelled.wait(600), lambda _: "shown all the same")
+    panel["cancel"].native.click()
+    cancelled.set()
+    assert ended() == "cancelled: nothing has changed"
+    assert button.enabled
+
+
 def test_what_the_user_can_mend_is_a_line(panel, button, ended):
     def work(progress):
         raise UserError("cell.tif: is damaged;\n export it again")

@@ -36,13 +36,13 @@ class Progress:
 
     def begin(self, what: str) -> None:
         """Begin another part of the work."""
-        self._require_going()
+        self.require_going()
         self.what, self.done, self.total = what, 0, 0
         self._started = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         """Tell that so many steps are done."""
-        self._require_going()
+        self.require_going()
         self.done, self.total = done, total
 
     def cancel(self) -> None:
@@ -57,7 +57,8 @@ class Progress:
         left = (time.monotonic() - self._started) / self.done * (self.total - self.done)
         return f"{self.what}: {self.done}/{self.total}, {timedelta(seconds=round(left))} left"
 
-    def _require_going(self) -> None:
+    def require_going(self) -> None:
+        """Raise `CancelledError` if the work is cancelled."""
         if self._cancelled.is_set():
             raise CancelledError
 
@@ -122,13 +123,17 @@ class WorkPanel(Container):
         progress = self._progress = Progress(what)
         self._outcome = []
 
+        def show(result: Result) -> None:
+            progress.require_going()  # since its last step, too
+            self.line.show(then(result))
+
         def do() -> None:
             try:
                 result = work(progress)
             except BaseException as failure:
                 self._outcome.append(_raising(failure))
             else:
-                self._outcome.append(lambda: self.line.show(then(result)))
+                self._outcome.append(lambda: show(result))
 
         self._set_busy(True)
         threading.Thread(target=do, daemon=True, name=what).start()
