@@ -10,7 +10,7 @@ from mkdocs.structure.files import File, Files
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pages.gallery import example_page, example_scripts, gallery, notebook
-from pages.reference import PACKAGES, TRAINING, api_page, command_page, section_page
+from pages.reference import PACKAGES, api_page, command_page
 
 _FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$", re.DOTALL)
 _SCRIPT = re.compile(r"\]\(examples/(\w+)\.py\)")
@@ -65,5 +65,4 @@ def generated() -> dict[str, str]:
     pages |= {f"examples/{s.stem}.ipynb": notebook(s) for s in example_scripts()}
     pages |= {f"api/{name}.md": api_page(name) for name in PACKAGES}
     pages["examples/index.md"] = gallery()
-    pages["training_two_photon.md"] = section_page(*TRAINING)
     return pages

@@ -10,8 +10,6 @@ from typing import Any, get_args
 import typer.main
 
 ROOT = Path(__file__).parents[2]
-# A page that is a section of a README: file, heading, title.
-TRAINING = ("packages/tenet/README.md", "Train for your microscope", "Training, two photons")
 PACKAGES = {"serenet": "packages/serenet", "tenet": "packages/tenet", "optics": "shared/optics"}
 
 
@@ -89,12 +87,6 @@ def api_page(package: str) -> str:
         parts.append(f"## {home.rpartition('.')[2].replace('_', ' ').capitalize()}")
         parts += [f"::: {home}.{name}" for name in names]
     return "\n\n".join(parts) + "\n"
-
-
-def section_page(file: str, heading: str, title: str) -> str:
-    """Return a section of a README as a page."""
-    text = (ROOT / file).read_text(encoding="utf-8").split(f"\n## {heading}\n")[1]
-    return f"# {title}\n\n" + text.split("\n## ")[0].strip().replace("../../docs/", "") + "\n"
 
 
 def homes_of(package: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ import tenet
 from datagen.cli import app as datagen_app
 from pages import resolution_curve
 from pages.gallery import cells, example_page, example_scripts, gallery, notebook
-from pages.reference import PACKAGES, ROOT, TRAINING, api_page, command_page, homes_of, section_page
+from pages.reference import PACKAGES, ROOT, api_page, command_page, homes_of
 from scopekit.errors import Page
 from serenet.cli import app as serenet_app
 from serenet.simulation.psf_files import expected_detail
@@ -92,13 +92,6 @@ def test_places_in_the_reference_are_those_of_the_names(package):
         assert home.startswith(package.__name__)
 
 
-def test_the_page_of_a_readmes_section_holds_it():
-    page = section_page(*TRAINING)
-    assert page.startswith("# Training, two photons\n\n")
-    assert "tenet pretrain" in page
-    assert "\n## " not in page
-
-
 def test_every_page_is_in_the_navigation():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = set(re.findall(r"[\w/]+\.md", json.dumps(yaml.safe_load(text)["nav"])))
@@ -141,7 +134,6 @@ def test_curves_of_resolution_are_what_the_command_prints(monkeypatch):
 
 def test_links_between_pages_lead_somewhere():
     made = {f"reference/{name}.md" for name in APPS} | {f"api/{name}.md" for name in PACKAGES}
-    made |= {"training_two_photon.md"}
     made |= {"examples/index.md"}  # to examples themselves links lead by their scripts
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
