@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Deconvolve views
 #
-# Needs the optics alone, no training. One iteration is a sweep over all views; after three little
-# is to be gained, and noise grows.
+# Deconvolution needs the optics alone, no training. One iteration is a sweep over all views; after
+# three little is to be gained, and noise grows.
 
 # %%
 import time

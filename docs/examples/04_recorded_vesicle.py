@@ -28,7 +28,7 @@ print("views (view, lens row, lens column):", views.shape)
 few = microscope.with_depths([float(z) for z in range(-18, 19, 3)])
 used = serenet.subtract_background(views[list(few.views)])
 volume = serenet.deconvolve(used, few, 1)
-print("volume (z, y, x):", volume.shape, "voxels:", few.voxel_um)
+print("volume (z, y, x):", volume.shape, "voxels, um:", [round(s, 3) for s in few.voxel_um])
 
 # %%
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")

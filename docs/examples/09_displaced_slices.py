@@ -28,7 +28,7 @@ def left_over(values):
 print(f"displaced by {left_over(moved):.2f} pixels rms; left over {left_over(moved - shifts):.2f}")
 
 # %%
-figure, panels = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
+figure, panels = plt.subplots(1, 3, figsize=(10, 2), layout="constrained")
 volumes = {"displaced": shaken, "aligned": aligned, "truth": stack}
 for panel, (name, volume) in zip(panels, volumes.items(), strict=True):
     panel.imshow(volume[:, 48], cmap="magma", aspect=2)

@@ -15,6 +15,8 @@ from pages.reference import PACKAGES, api_page, command_page
 _FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$", re.DOTALL)
 _SCRIPT = re.compile(r"\]\(examples/(\w+)\.py\)")
 _CODE = re.compile(r"(```.*?```|`[^`]*`)", re.DOTALL)
+_INLINE_CODE = re.compile(r"<code>[^<]*</code>")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 
 def on_config(config: Any) -> Any:
@@ -44,12 +46,20 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return "".join(part if n % 2 else _FORMULA.sub(_mathml, part) for n, part in enumerate(parts))
 
 
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Keep the lines of a page from breaking within the name of an option."""
+    return _INLINE_CODE.sub(
+        lambda code: _OPTION.sub(r'<span class="option">\g<0></span>', code[0]), html
+    )
+
+
 def _mathml(formula: re.Match[str]) -> str:
     from latex2mathml.converter import convert
 
     block = formula["block"]
     if block is None:
-        return str(convert(formula["inline"]))
+        # A line that began with <math> would be taken for a block.
+        return f"<span>{convert(formula['inline'])}</span>"
     return f'<div class="formula">{convert(block.strip(), display="block")}</div>'
 
 

@@ -56,6 +56,15 @@ def test_commands_of_the_pages_are_understood(page, line):
             command.make_context(command.name, words)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_text_is_not_taken_for_markup(page):
+    """A number that begins a line opens a list, words in braces are taken for attributes."""
+    text = re.sub(
+        r"```.*?```|`[^`]*`|\$+[^$]*\$+", "", page.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    assert not re.findall(r"^[ ]+(?:\d+\.|\|) .*|\{.*?\}", text, re.MULTILINE)
+
+
 def test_there_are_commands_to_check():
     assert len(LINES) > 60
 
