@@ -2,7 +2,9 @@
 # # A network, and physics on top
 #
 # The network that ships with the demo was trained for three minutes on simulated scenes of this
-# kind. It takes a fraction of a second; 25 updates by the optics then improve what it made.
+# kind. It takes a fraction of a second. 25 updates by the optics follow. They sharpen fine lines,
+# and noise near the border too: in this scene the correlation falls a little, in
+# [thicker ones](../comparison.md#at-full-size) it rises.
 
 # %%
 import time
