@@ -40,13 +40,11 @@ def test_run_is_stopped_resumed_and_ends_with_weights(widget, click, done, qtbot
     assert widget.run.busy
     click(widget, "Stop")
     assert done(widget).startswith("stopped: ")
-    settings = tmp_path / "run" / "settings.yaml"
-    content = yaml.safe_load(settings.read_text())
     epochs = len(log.read_text().splitlines()) - 1
-    settings.write_text(yaml.safe_dump({**content, "epochs": epochs + 1}))
+    widget.minutes.value = 0.1  # all starts together: hardly any are left
     click(widget, "Resume")
     assert "best.pt: use it with" in done(widget)
-    assert len(log.read_text().splitlines()) - 1 == epochs + 1
+    assert len(log.read_text().splitlines()) - 1 > epochs
     serenet.load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")
 
 
