@@ -130,7 +130,7 @@ def test_existing_weights_are_left_alone(config_file, tmp_path):
     path.with_name("small_optim.pt").unlink()
     with pytest.raises(UserError, match=r"`resume=True`.*another pretrain_loop\.savefig_path$"):
         pretrain(config, device=CPU)
-    with pytest.raises(UserError, match=r"its 1 epoch: raise pretrain_loop\.n_epochs in small\.json"):
+    with pytest.raises(UserError, match=r"1 epoch: raise pretrain_loop\.n_epochs in small\.json"):
         pretrain(config, device=CPU, resume=True)
     assert pretrain(config, device=CPU, overwrite=True).exists()
 

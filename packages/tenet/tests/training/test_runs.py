@@ -37,7 +37,7 @@ def asked(work, monkeypatch):
     """Return what `train` is called with; it does nothing."""
     found = Asked()
 
-    def train(recipe, loop, folder, world, last, moments):
+    def train(recipe, loop, folder, world, last, moments, timetable):
         found.recipe, found.loop, found.moments = recipe, loop, moments
         raise StopError
 
