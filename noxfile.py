@@ -63,7 +63,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def napari(session: nox.Session) -> None:
     """Run the tests of the windows in napari, in real viewers; no screen is needed."""
-    windows = [f"{FOLDERS[name]}[napari]" for name in WITH_WINDOWS]
+    windows = [f"{FOLDERS[name]}[napari,zarr]" for name in WITH_WINDOWS]
     install(session, *windows, "pytest", "pytest-qt", "pytest-xdist", "hypothesis")
     for manifest in WITH_WINDOWS.values():
         session.run("npe2", "validate", manifest)

@@ -67,6 +67,19 @@ def test_frame_becomes_views_under_a_lattice(viewer, widget, frames, microscope,
     assert views.scale[-1] == pytest.approx(serenet.load_microscope(microscope).view_pixel_um)
 
 
+def test_the_frame_stays_in_sight_when_its_pixels_become_um(viewer, widget, click, done):
+    click(widget, "Rectify")
+    done(widget)
+    frame = viewer.layers["raw"].extent.world[:, -2:]
+    np.testing.assert_allclose(
+        viewer.scene.camera.center[-2:], frame.mean(axis=0), atol=np.ptp(frame) / 4
+    )
+    zoomed = viewer.scene.camera.zoom = 2 * viewer.scene.camera.zoom
+    click(widget, "Rectify")
+    done(widget)
+    assert viewer.scene.camera.zoom == zoomed  # as the user left it
+
+
 def test_frames_are_told_apart_by_their_names(viewer, dock):
     widget = dock("Rectify")
     viewer.open_sample("serenet", "guv")

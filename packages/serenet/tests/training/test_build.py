@@ -93,6 +93,16 @@ def test_motion_is_learnt_from_the_central_view(tmp_path):
         build(tmp_path, "twnet", network={"channels": [4, 4, 8]}, crop=10)
 
 
+def test_a_microscope_is_the_same_wherever_it_is_named_from(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(MINE))
+    monkeypatch.chdir(tmp_path)
+    relative, absolute = (
+        load_settings("my_microscope", name) for name in ("mine.yaml", str(tmp_path / "mine.yaml"))
+    )
+    assert relative == absolute
+    assert load_settings("my_microscope", "nnum15").optics == "nnum15"
+
+
 @pytest.mark.parametrize("scanning", [1, 3])
 def test_the_preset_for_any_microscope_fits_scanned_ones_and_others(tmp_path, scanning):
     optics = tmp_path / "mine.yaml"

@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 
 import tenet
+from scopekit.images.voxel import Steps
 
 pytest.importorskip("napari", reason="napari is not installed: run nox -s napari")
+
+from scopekit.napari.layers import layer_of
 
 
 @pytest.fixture
@@ -93,3 +96,39 @@ def test_no_stack_is_told(viewer, dock, click):
     assert widget.stack.value.name == "flat"
     click(widget, "Enhance all")
     assert "constant" in widget.work.line.value
+
+
+def test_an_empty_range_is_found_in_all_of_the_stack_as_by_the_command(viewer, widget, click, done):
+    widget.value_range.value = ""
+    click(widget, "Draw a region")
+    click(widget, "Preview the region")
+    line = done(widget)
+    image = viewer.layers["demo image"].data
+    low, high = tenet.enhance(tenet.load_model("demo_pretrain"), image).value_range
+    assert f"recorded values {low:.4g} and {high:.4g} counted" in line
+
+
+def test_a_single_image_is_no_stack(viewer, dock, click):
+    viewer.add_image(np.random.default_rng(0).random((1, 20, 20)), name="camera")
+    widget = dock("Enhance")
+    click(widget, "Enhance all")
+    assert widget.work.line.value == "camera: a single 2D image; expected a stack"
+
+
+@pytest.mark.parametrize(
+    ("steps", "made", "told"),
+    [
+        (Steps(None, 0.2, 0.2), (0.2, 0.2, 0.2), "configuration where"),
+        (Steps(0.8, 1.7, 1.7), (0.2, 1.7, 1.7), "warning: the network was trained for voxels of"),
+        (Steps(), (0.2, 0.2, 0.2), "configuration where"),
+    ],
+)
+def test_voxels_are_those_of_the_stack_or_of_the_network(
+    viewer, dock, click, done, steps, made, told
+):
+    values = np.random.default_rng(0).random((4, 20, 20))
+    viewer.add_image(values, **layer_of(values, "small", steps)[1])
+    widget = dock("Enhance")
+    click(widget, "Enhance all")
+    assert told in done(widget)
+    assert tuple(viewer.layers["small structure"].scale) == pytest.approx(made)

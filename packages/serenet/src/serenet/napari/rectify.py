@@ -135,6 +135,7 @@ class Rectify(Container):
         self._lattice = (self.flat.value, self.dark.value, lattice)
         # On the object side, where frames and views lie over one another.
         camera_um = scope.microlens_pitch_um / scope.magnification / lattice.pitch_y
+        were_pixels = str(raw.units[-1]) != "micrometer"
         for layer in self._viewer.layers:
             is_of_camera = _is_frame(layer) and layer.data.shape[-2:] == lattice.frame_shape
             if is_of_camera and str(layer.units[-1]) != "micrometer":
@@ -166,6 +167,8 @@ class Rectify(Container):
             visible=False,  # the lattice is looked at first
         )
         show_layer(self._viewer, views)
+        if were_pixels:  # what was in sight has become smaller
+            self._viewer.reset_view()
         return (
             f"{lattice.rows} x {lattice.columns} microlenses, pitch {lattice.pitch_y:.3f} x "
             f"{lattice.pitch_x:.3f} pixels, turned by {lattice.rotation_deg:.2f}°: does a "

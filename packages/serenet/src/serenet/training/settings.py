@@ -262,7 +262,9 @@ def load_settings(name_or_file: str, microscope: str | None = None) -> TrainingS
     content = read_yaml(path)
     content.pop("version", None)  # the settings of a run tell it
     if microscope is not None:
-        content["optics"] = microscope
+        # A run is the same wherever it is resumed from.
+        own = Path(microscope)
+        content["optics"] = str(own.resolve()) if own.is_file() else microscope
     return parse_settings(path, content)
 
 

@@ -154,12 +154,26 @@ def voxel_of(path: Path, steps: Steps, expected: VoxelSize, of_others: str) -> V
             f"{path.name}: tells no step along {' and '.join(unknown)}; taken from the "
             f"configuration, {_text(expected)}"
         )
-    if any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip((z, y, x), expected, strict=True)):
+    if _differ((z, y, x), expected):
         say(
             f"warning: {path}: voxels of {_text((z, y, x))}, the configuration has "
             f"{_text(expected)}: {of_others}"
         )
     return z, y, x
+
+
+def trained_otherwise(voxel_um: VoxelSize, trained_um: VoxelSize) -> str:
+    """Return a line about voxels (z, y, x) that a network was not trained for; else none."""
+    if not _differ(voxel_um, trained_um):
+        return ""
+    return (
+        f"the network was trained for voxels of {_text(trained_um)}; resample the stack, or train "
+        "for it"
+    )
+
+
+def _differ(voxel_um: VoxelSize, expected: VoxelSize) -> bool:
+    return any(abs(a / b - 1) > _SAME_VOXEL for a, b in zip(voxel_um, expected, strict=True))
 
 
 def _text(voxel_um: VoxelSize) -> str:

@@ -21,12 +21,12 @@ from scopekit.napari.choices import (
     region_of,
     shown_values,
 )
-from scopekit.napari.layers import layer_of, show_layer
+from scopekit.napari.layers import layer_of, show_layer, steps_of
 from scopekit.napari.work import Progress, WorkPanel
 from tenet.config.files import SHIPPED
+from tenet.data.recordings import trained_otherwise
 from tenet.data.value_range import ValueRange, scale_of
-from tenet.enhancement.stack import Enhanced
-from tenet.network.jnet import JNet
+from tenet.enhancement.stack import Enhanced, own_range
 from tenet.objects.measurements import ObjectMeasurement
 
 _REGION_SIDE = 64
@@ -39,15 +39,45 @@ _RESULTS = ("reconstruction", "brightness", "structure")
 
 @dataclass(frozen=True)
 class _Task:
-    """What to enhance: a part of a stack, and where that lies."""
+    """What to enhance: a part of a stack, and where that lies.
+
+    Attributes
+    ----------
+    name
+        Of the layer.
+    stack
+        (Z, Y, X), all of it: its values tell the scale of a part too.
+    place
+        Rows and columns to enhance.
+    steps
+        What is known of the voxels.
+    origin_um
+        (z, y, x) of the part's first voxel.
+    wanted
+        Values that the user wants to count as 0 and 1.
+    weights, config
+        Of the network.
+    """
 
     name: str
-    volume: NDArray[np.float32]
-    voxel_um: VoxelSize | None
+    stack: NDArray[np.float32]
+    place: Place
+    steps: Steps
     origin_um: tuple[float, float, float]
-    value_range: ValueRange
+    wanted: ValueRange | None
     weights: str | Path
     config: str | None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found, of which voxels, and the values that counted as 0 and 1."""
+
+    task: _Task
+    enhanced: Enhanced[NDArray[np.float32]]
+    recorded_um: VoxelSize
+    trained_um: VoxelSize
+    value_range: ValueRange
 
 
 class Enhance(Container):
@@ -79,8 +109,8 @@ class Enhance(Container):
         )  # fmt: skip
         self.value_range = LineEdit(
             name="value_range", label="values 0 and 1",
-            tooltip="Recorded values that count as 0 and 1, such as 100 900; empty: the stack's "
-            "least and largest.",
+            tooltip="Recorded values that count as 0 and 1, such as 100 900; empty: found, as by "
+            "tenet enhance.",
         )  # fmt: skip
         self.threshold = FloatSlider(
             name="threshold", min=0.0, max=1.0, step=0.01, value=0.5, readout=False,
@@ -135,44 +165,46 @@ class Enhance(Container):
             self.work.run("enhancing", lambda progress: _enhance(task, progress), self._show_found)
 
     def _task(self, layer: Any, place: Place) -> _Task:
-        volume = shown_values(layer, self._viewer)
-        least, largest = float(volume.min()), float(volume.max())
-        value_range = scale_of(layer.name, least, largest, _numbers(self.value_range.value))
-        rows, columns = place
-        part = np.ascontiguousarray(volume[:, rows, columns])
-        scale = [float(step) for step in layer.scale[-3:]]
-        first = np.array([0, rows.start or 0, columns.start or 0])
-        origin = np.asarray(layer.translate[-3:]) + first * scale
-        in_um = str(layer.units[-1]) == "micrometer"
+        stack = shown_values(layer, self._viewer)
+        if len(stack) == 1:
+            raise UserError(f"{layer.name}: a single 2D image; expected a stack")
+        wanted = _numbers(self.value_range.value)
+        _range_of(layer.name, stack, wanted)  # tells faults at once
+        first = [0, place[0].start or 0, place[1].start or 0]
+        z, y, x = np.asarray(layer.translate[-3:]) + np.multiply(first, layer.scale[-3:])
         return _Task(
             name=layer.name,
-            volume=part,
-            voxel_um=(scale[0], scale[1], scale[2]) if in_um else None,
-            origin_um=(float(origin[0]), float(origin[1]), float(origin[2])),
-            value_range=value_range,
+            stack=stack,
+            place=place,
+            steps=steps_of(layer),
+            origin_um=(float(z), float(y), float(x)),
+            wanted=wanted,
             weights=self.weights.source,
             config=str(self.config.value) if self.weights.is_own and self.config.value else None,
         )
 
-    def _show_found(self, outcome: tuple[_Task, JNet, Enhanced[NDArray[np.float32]]]) -> str:
+    def _show_found(self, found: _Found) -> str:
         """Show what was found as layers; return a line about it."""
-        task, model, found = outcome
-        coarse = task.voxel_um or model.recorded_voxel_um
+        task, enhanced, coarse = found.task, found.enhanced, found.recorded_um
         shown: dict[str, Any] = {}
         for name in _RESULTS:
-            voxel_um = coarse if name == "reconstruction" else found.voxel_um
-            shown[name] = self._put(task, name, getattr(found, name), voxel_um, coarse)
+            voxel_um = coarse if name == "reconstruction" else enhanced.voxel_um
+            shown[name] = self._put(task, name, getattr(enhanced, name), voxel_um, coarse)
         shown["reconstruction"].visible = shown["brightness"].visible = False
-        above = self._put(task, _ABOVE, found.structure, found.voxel_um, coarse)
+        above = self._put(task, _ABOVE, enhanced.structure, enhanced.voxel_um, coarse)
         above.colormap, above.blending, above.opacity = "magenta", "additive", 0.5
-        self._found = (above, found)
+        self._found = (above, enhanced)
         self._show_threshold()
-        low, high = task.value_range
-        z, y, x = found.voxel_um
-        return (
+        low, high = found.value_range
+        z, y, x = enhanced.voxel_um
+        line = (
             f"{task.name}: recorded values {low:.4g} and {high:.4g} counted as 0 and 1; voxels of "
             f"{z:.3g} x {y:.3g} x {x:.3g} um"
         )
+        if task.steps.whole is None:
+            line += ", from the configuration where the stack tells none"
+        warned = trained_otherwise(coarse, found.trained_um)
+        return f"{line}; warning: {warned}" if warned else line
 
     def _put(
         self, task: _Task, name: str, values: Any, voxel_um: VoxelSize, coarse: VoxelSize
@@ -228,14 +260,14 @@ class Enhance(Container):
 
 def features_of(objects: list[ObjectMeasurement]) -> dict[str, NDArray[Any]]:
     """Return the measures of objects as columns, as a labels layer takes them."""
-    names = (
-        "volume_um3", "surface_um2", "sphericity", "z_xy_ratio", "mean_intensity", "touches_border",
-    )  # fmt: skip
+    names = ("volume_um3", "surface_um2", "sphericity", "z_xy_ratio")
     columns = {"index": np.array([one.label for one in objects], dtype=np.int64)}
     for axis, letter in enumerate("zyx"):
         columns[f"centroid_{letter}_um"] = np.array([one.centroid_um[axis] for one in objects])
     for name in names:
         columns[name] = np.array([getattr(one, name) for one in objects])
+    columns["mean_brightness"] = np.array([one.mean_intensity for one in objects])
+    columns["touches_border"] = np.array([one.touches_border for one in objects])
     return columns
 
 
@@ -244,18 +276,31 @@ def _is_recording(layer: Any) -> bool:
     return is_image(layer) and not layer.name.endswith(tuple(f" {name}" for name in made))
 
 
-def _enhance(task: _Task, progress: Progress) -> tuple[_Task, JNet, Enhanced[NDArray[np.float32]]]:
+def _enhance(task: _Task, progress: Progress) -> _Found:
     progress.begin("reading the weights")
     model = tenet.load_model(task.weights, task.config, device="auto")
+    trained_um, told = model.recorded_voxel_um, task.steps
+    z, y, x = (
+        own or other
+        for own, other in zip((told.z_um, told.y_um, told.x_um), trained_um, strict=True)
+    )
+    value_range = task.wanted
+    if value_range is None:
+        progress.begin("finding the scale")
+        value_range = own_range(model, task.stack) or _range_of(task.name, task.stack, None)
     progress.begin("enhancing")
-    found = tenet.enhance(
+    enhanced = tenet.enhance(
         model,
-        task.volume,
-        voxel_um=task.voxel_um,
-        value_range=task.value_range,
+        np.ascontiguousarray(task.stack[:, *task.place]),
+        voxel_um=(z, y, x),
+        value_range=value_range,
         on_progress=progress,
     )
-    return task, model, found
+    return _Found(task, enhanced, (z, y, x), trained_um, value_range)
+
+
+def _range_of(name: str, stack: NDArray[np.float32], wanted: ValueRange | None) -> ValueRange:
+    return scale_of(name, float(stack.min()), float(stack.max()), wanted)
 
 
 def _numbers(text: str) -> ValueRange | None:

@@ -8,7 +8,9 @@ import dask.array as da
 from dask import delayed
 
 from scopekit.images.stack import StackFile
-from scopekit.images.voxel import Steps
+from scopekit.images.voxel import UNKNOWN, Steps
+
+_NO_Z = "z step unknown"
 
 LayerData = tuple[Any, dict[str, Any], str]
 """Values, keyword arguments and kind of a layer, as readers of napari return them."""
@@ -52,10 +54,22 @@ def layer_of(
         "scale": (1.0,) * leading + scale,
         "axis_labels": axes[-values.ndim :],
         "units": ("pixel",) * leading + (unit,) * 3,
-        "metadata": dict(metadata or {}),
+        "metadata": {_NO_Z: steps.z_um is None, **(metadata or {})},
         **more,
     }
     return values, about, kind
+
+
+def steps_of(layer: Any) -> Steps:
+    """Return what a layer tells about its voxels: nothing of axes that are not in um.
+
+    A step along z that its file does not tell is 1 in the window, until the user changes it.
+    """
+    if str(layer.units[-1]) != "micrometer":
+        return UNKNOWN
+    z, y, x = (float(step) for step in layer.scale[-3:])
+    unknown = layer.metadata.get(_NO_Z, False) and z == 1
+    return Steps(None if unknown else z, y, x)
 
 
 def show_layer(viewer: Any, data: LayerData) -> Any:
