@@ -108,6 +108,13 @@ def test_an_empty_range_is_found_in_all_of_the_stack_as_by_the_command(viewer, w
     assert f"recorded values {low:.4g} and {high:.4g} counted" in line
 
 
+def test_the_selected_layer_comes_first(viewer, dock):
+    for name in ("first", "second", "third"):
+        viewer.add_image(np.zeros((4, 8, 8)), name=name)
+    viewer.layers.selection.active = viewer.layers["second"]
+    assert dock("Enhance").stack.value.name == "second"
+
+
 def test_a_single_image_is_no_stack(viewer, dock, click):
     viewer.add_image(np.random.default_rng(0).random((1, 20, 20)), name="camera")
     widget = dock("Enhance")

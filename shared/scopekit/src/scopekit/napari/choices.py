@@ -108,7 +108,10 @@ def layer_box(
     def renew() -> None:
         box.reset_choices()
         if box.value is None:
-            box.value = next((c for c in box.choices if c is not None and by_itself(c)), None)
+            # The layer that is worked with first.
+            layers = [viewer.layers.selection.active, *box.choices]
+            fitting = (c for c in layers if c is not None and c in box.choices and by_itself(c))
+            box.value = next(fitting, None)
 
     def forget() -> None:
         for event in events:
