@@ -30,13 +30,12 @@ def budget(n_bytes):
     return MemoryBudget(int(n_bytes), int(n_bytes))
 
 
-@given(
-    st.integers(1, 120),
-    st.integers(1, 120),
-    st.integers(9, 61),
-    st.integers(100, 300),
-    st.booleans(),
-)
+# Large enough for several windows of the smallest budgets, along either axis or both.
+sides = st.integers(1, 300)
+budgets = st.integers(90, 130)
+
+
+@given(sides, sides, st.integers(9, 61), budgets, st.booleans())
 def test_windows_cover_the_field_with_half_a_psf_around(height, width, psf_size, megabytes, tv):
     field = (height, width)
     windows = plan_windows(field, SCOPE, psf_size, budget(megabytes * 1e6), tv=tv)
@@ -61,7 +60,7 @@ def test_windows_cover_the_field_with_half_a_psf_around(height, width, psf_size,
     assert (covered == 1).all()
 
 
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(100, 300), st.integers(0, 9))
+@given(sides, sides, budgets, st.integers(0, 9))
 def test_windows_reach_beyond_the_field_where_it_ends(height, width, megabytes, margin):
     field, scale = (height, width), SCOPE.lateral_scale
     within, wide = (
