@@ -20,7 +20,7 @@ from serenet.reconstruction.files import ReconstructOptions, reconstruct_files
 from serenet.simulation.projection import Noise, project_file
 from serenet.simulation.psf_files import make_psf
 from serenet.simulation.scenes import tubes_and_bubbles
-from serenet.views.refocusing import decompose
+from serenet.views.refocusing import refocus
 
 _DEPTHS = 41
 _PSF_SIZE = 99
@@ -118,7 +118,7 @@ def refocused_mean(views: Path, psf: Path, microscope: LightFieldMicroscope) -> 
     """Return the mean of the digitally refocused views on the volume's grid."""
     scale = microscope.lateral_scale
     stack = torch.from_numpy(open_stack(views).read())
-    refocused = decompose(stack, open_psf(psf).read_shift() / scale).mean(dim=0)
+    refocused = refocus(stack, open_psf(psf).read_shift() / scale)
     side = [round(n * scale) for n in stack.shape[-2:]]
     resized = torch.nn.functional.interpolate(refocused[None], size=side, mode="bilinear")
     return resized[0].numpy()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from serenet.networks.base import Prepared, VolumeNetwork
 from serenet.networks.tiling import Demand, Tile, resize_window
 from serenet.views.brightness import percentiles
-from serenet.views.refocusing import decompose
+from serenet.views.refocusing import refocus
 
 _EPS = 1e-3
 
@@ -66,22 +66,6 @@ def _mean(x: Tensor) -> Tensor:
     return x.mean(dim=1, keepdim=True)
 
 
-def refocused_mean(views: Tensor, shift: Tensor) -> Tensor:
-    """Return the mean of the refocused views, (D, h, w).
-
-    Parameters
-    ----------
-    views
-        (A, h, w).
-    shift
-        (A, D, 2), view pixels.
-    """
-    mean = views.new_zeros((shift.shape[1], *views.shape[-2:]))
-    for view, of_view in zip(views, shift, strict=True):
-        mean += decompose(view[None], of_view[None])[0]
-    return mean / len(views)
-
-
 def share_of(views: Tensor, top: float) -> Tensor:
     """Return ``views / top`` clamped to [0, 1]; dark views, whose ``top`` is 0, stay dark."""
     return (views / top if top > 0 else views).clamp(0, 1)
@@ -129,7 +113,7 @@ class RLNet(VolumeNetwork):
         n_depths = self.check_inputs(views, shift)
         assert shift is not None
         (top,) = percentiles(views, (self.brightest,))
-        mean = refocused_mean(share_of(views, top), shift / scale)
+        mean = refocus(share_of(views, top), shift / scale)
         return Prepared(mean, None, scale, n_depths)
 
     def demand(self, n_depths: int, scale: float) -> Demand:

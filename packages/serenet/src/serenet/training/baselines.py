@@ -14,12 +14,13 @@ from scopekit.errors import UserError
 from scopekit.metrics import correlation, psnr
 from scopekit.training.recipe import Validation
 from serenet.networks.base import Network, ViewNetwork
-from serenet.networks.rlnet import RLNet, refocused_mean, share_of
+from serenet.networks.rlnet import RLNet, share_of
 from serenet.networks.vsnet import VsNet
 from serenet.training.crops import Origin, TrainingData
 from serenet.training.recipe import Crop, CropRecipe, Task, mean_scores
 from serenet.training.sections import Balance
 from serenet.views.brightness import percentiles, stretch
+from serenet.views.refocusing import refocus
 from serenet.virtual_scanning.scan import virtual_scan
 
 _FIRST_ESTIMATE_WEIGHT = 0.1
@@ -180,7 +181,7 @@ class FromRefocused(_FromVolumes):
 
     def _refocused(self, views: Tensor) -> Tensor:
         """Return the mean of the refocused views (B, A, c, c), (B, D, C, C)."""
-        means = torch.stack([refocused_mean(v, self._view_shift) for v in views])
+        means = torch.stack([refocus(v, self._view_shift) for v in views])
         size = [volume_size(n, self.microscope.lateral_scale) for n in views.shape[-2:]]
         return F.interpolate(means, size=size, mode="bilinear", align_corners=False)
 

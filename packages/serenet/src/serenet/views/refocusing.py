@@ -98,7 +98,7 @@ def ray_shift(microscope: LightFieldMicroscope, depths_um: Sequence[float]) -> T
     return shift
 
 
-def refocus(views: Tensor, shift: Tensor, finer: int) -> Tensor:
+def refocus(views: Tensor, shift: Tensor, finer: int = 1) -> Tensor:
     """Refocus views to each depth and average them: shift and add.
 
     Parameters
@@ -126,11 +126,9 @@ def refocus(views: Tensor, shift: Tensor, finer: int) -> Tensor:
     >>> refocus(torch.ones(3, 4, 5), torch.zeros(3, 2, 2), 2).shape
     torch.Size([2, 8, 10])
     """
-    total: Tensor | None = None
-    for view, by_depth in zip(views, shift, strict=True):
-        large = F.interpolate(view[None, None], scale_factor=finer, mode="bilinear")[0]
-        moved = decompose(large, finer * by_depth[None])[0]
-        total = moved if total is None else total.add_(moved)
-    if total is None:
-        raise ValueError("there are no views")
+    size = [finer * n for n in views.shape[-2:]]
+    total = views.new_zeros((shift.shape[1], *size))
+    for view, of_view in zip(views, shift, strict=True):
+        large = F.interpolate(view[None, None], size, mode="bilinear")[0]
+        total += decompose(large, finer * of_view[None])[0]
     return total.div_(len(views))
