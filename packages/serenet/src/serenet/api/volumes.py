@@ -28,7 +28,7 @@ from serenet.deconvolution.subsets import (
     flat_start,
     split_pedestal,
 )
-from serenet.deconvolution.windows import MARGIN, Window, plan_windows, room_beside
+from serenet.deconvolution.windows import Window, plan_windows, room_beside
 from serenet.networks.base import Network, VolumeNetwork
 from serenet.reconstruction.refinement import refine as refine_in_place
 from serenet.reconstruction.volume import reconstruct as reconstruct_tensor
@@ -343,10 +343,9 @@ def _plan(
     budget = memory_budget(where, max_memory_gb)
     size = max(view_psf(0).shape[-2:])
     sieve = volume_sieve(microscope) if smooth and microscope.scanning == 1 else None
-    margin = 0 if sieve is None else MARGIN
-    windows = plan_windows(field, microscope, size, budget, margin=margin, **needs)
-    room = room_beside(windows, microscope, size, budget, **needs)
-    operators = ViewOperators(view_psf, microscope, room, sieve)
+    operators = ViewOperators(view_psf, microscope, sieve=sieve)
+    windows = plan_windows(field, microscope, size, budget, margin=operators.margin, **needs)
+    operators.room = room_beside(windows, microscope, size, budget, **needs)
     unit = exact_gain(given)
     pedestal: Pedestal | None = None
     if sieve is None:

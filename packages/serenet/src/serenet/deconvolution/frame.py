@@ -29,7 +29,7 @@ from serenet.deconvolution.subsets import (
     flat_start,
     split_pedestal,
 )
-from serenet.deconvolution.windows import MARGIN, Window, plan_windows, room_beside
+from serenet.deconvolution.windows import Window, plan_windows, room_beside
 from serenet.views.brightness import exact_gain, subtract_background
 from serenet.views.files import read_views, warn_if_dark, warn_if_uniform
 from serenet.virtual_scanning.frame import scanned
@@ -130,7 +130,7 @@ class FrameDeconvolver:
         size = max(self._operators.view_psf(0).shape[-2:])
         budget = memory_budget(self._device, self._options.max_memory_gb)
         needs = {"tv": self._options.tv > 0, "compares": self._options.stop_at_change > 0}
-        margin = 0 if self._operators.sieve is None else MARGIN
+        margin = self._operators.margin
         windows = plan_windows(field, self._microscope, size, budget, margin=margin, **needs)
         self._operators.room = room_beside(windows, self._microscope, size, budget, **needs)
         return windows

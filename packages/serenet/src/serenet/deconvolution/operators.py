@@ -19,6 +19,9 @@ Shape = tuple[int, int]
 _BAND = math.inf
 # Beyond this, in cycles a lens, a sieve passes nothing that the views would tell.
 _BAND_OF_SIEVE = 4.0
+# Volumes of simulated samples larger than the field (14 lenses, NA 1.2, 27 planes) correlate with
+# the truth by 0.01 to 0.04 more with this than without, by no more with up to 8.
+_MARGIN = 2
 
 
 def transfer_copies(microscope: LightFieldMicroscope) -> float:
@@ -92,6 +95,14 @@ class ViewOperators:
     sieve: Sieve | None = None
     _size: tuple[Shape, Shape, Beyond, torch.device] | None = None
     _kept: dict[tuple[int, ...], ViewOperator] = field(default_factory=dict)
+
+    @property
+    def margin(self) -> int:
+        """View pixels by which volumes with a sieve reach beyond the field, 0 for others.
+
+        Light from beyond has somewhere to go then, and is cropped.
+        """
+        return 0 if self.sieve is None else _MARGIN
 
     def __call__(
         self,

@@ -12,14 +12,6 @@ from scopekit.errors import Page, UserError
 from scopekit.memory import GB, MemoryBudget
 from serenet.deconvolution.operators import transfer_copies
 
-MARGIN = 2
-"""View pixels by which volumes of unscanned light fields reach beyond the field.
-
-Light from beyond has somewhere to go then, and is cropped. Volumes of simulated samples larger than
-the field (14 lenses, NA 1.2, 27 planes) correlate with the truth by 0.01 to 0.04 more, by no more
-with up to 8.
-"""
-
 # Volumes held at once while a view is used: start, estimate, sensitivity, and with total variation
 # three of its own, less the sensitivity; less the sensitivity while the operator is made.
 _VOLUMES = 3
