@@ -93,8 +93,7 @@ def refocus_files(inputs: list[Path], options: RefocusOptions) -> list[Path]:
         voxel_um = (microscope.depth_step_um, pixel_um, pixel_um)
         return writer.write(stack, (len(depths), height, width), voxel_um, solve)
 
-    sources = find_stacks(inputs, folders_are_series=options.format == "zarr")
-    return run_all(writer.pending(sources), work)
+    return run_all(writer.pending(find_stacks(inputs)), work)
 
 
 def sharpness(stack: NDArray[np.float32]) -> NDArray[np.float64]:
