@@ -9,7 +9,7 @@ from PIL import Image
 
 from optics import BandLimitedOperator, LightFieldMicroscope, phase_space_psf
 from scopekit.images.files import open_stack
-from serenet.refocusing.files import depths_around, sharpness
+from serenet.refocusing.files import depths_around, planes_shown, sharpness
 
 SCOPE = LightFieldMicroscope(
     magnification=60,
@@ -82,3 +82,11 @@ def test_the_sharpest_plane_is_found_and_flat_ones_have_none():
     stack[2] *= 0.5
     assert sharpness(stack) == pytest.approx([0.01, 1, 0.25], rel=0.3)
     assert sharpness(np.ones((2, 24, 24), np.float32)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("count", "sharpest"), [(1, 0), (7, 3), (79, 0), (79, 39), (79, 78)])
+def test_the_sharpest_plane_is_drawn(count, sharpest):
+    shown = planes_shown(np.eye(count)[sharpest])
+    assert sharpest in shown
+    assert (shown[0], shown[-1], len(shown)) == (0, count - 1, min(count, 12))
+    assert (np.diff(shown) > 0).all()

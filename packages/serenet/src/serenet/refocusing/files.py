@@ -109,6 +109,20 @@ def sharpness(stack: NDArray[np.float32]) -> NDArray[np.float64]:
     return found / max(float(found.max()), 1e-30)
 
 
+def planes_shown(sharp: NDArray[np.float64]) -> list[int]:
+    """Return the numbers of planes to draw: evenly spaced, but for the sharpest, which is one.
+
+    Parameters
+    ----------
+    sharp
+        (D,), sharpness of each plane.
+    """
+    shown = np.unique(np.linspace(0, len(sharp) - 1, _SHOWN).round().astype(int))
+    sharpest = int(sharp.argmax())
+    shown[abs(shown - sharpest).argmin()] = sharpest
+    return [int(number) for number in shown]
+
+
 def draw_refocused(
     picture: Path,
     title: str,
@@ -132,7 +146,8 @@ def draw_refocused(
     pixel_um
         Lateral step.
     """
-    shown = np.unique(np.linspace(0, len(stack) - 1, _SHOWN).round().astype(int))
+    sharp = sharpness(stack)
+    shown = planes_shown(sharp)
     rows = math.ceil(len(shown) / _COLUMNS)
     height = 2.2 * stack.shape[1] / stack.shape[2] + 0.3
     figure = Figure(figsize=(2.2 * _COLUMNS, rows * height + 2.6), dpi=90, layout="constrained")
@@ -155,7 +170,7 @@ def draw_refocused(
             gap_um = 0.03 * size_um[0]
             draw_scale_bar(axes, size_um, 0.02 * size_um[1], gap_um, fontsize=7)
     axes = figure.add_subplot(grid[rows, :])
-    _draw_curve(axes, sharpness(stack), depths_um, present_um)
+    _draw_curve(axes, sharp, depths_um, present_um)
     figure.suptitle(printable(title), parse_math=False)
     with whole_file(picture, overwrite=True) as partial:
         figure.savefig(partial, format="png")
