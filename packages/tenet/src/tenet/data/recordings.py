@@ -20,7 +20,7 @@ from scopekit.images.files import (
     open_stack,
     stack_stem,
 )
-from scopekit.images.plane_file import release_pages
+from scopekit.images.plane_file import WritablePlanes, release_pages
 from scopekit.images.voxel import Steps
 from scopekit.inputs import files_inside
 from scopekit.progress import say
@@ -98,6 +98,20 @@ class RecordingFile:
         depth, height, width = self.shape
         step = max(_READ_BYTES // (self.dtype.itemsize * height * width), 1)
         return [slice(start, min(start + step, depth)) for start in range(0, depth, step)]
+
+    def copy(self, time_point: int, target: WritablePlanes) -> tuple[float, float]:
+        """Copy a time point to a volume (Z, Y, X); return its least and largest value.
+
+        Those are NaN or infinite if any value is.
+        """
+        lows, highs = [], []
+        for part in self.slabs():
+            planes = self.planes(time_point, part.start, part.stop)
+            lows.append(planes.min())
+            highs.append(planes.max())
+            target[part,] = planes
+            release_pages(target)
+        return float(np.min(lows)), float(np.max(highs))
 
     def require_time_point(self, time_point: int) -> None:
         """Raise `UserError` if there is no such time point."""
@@ -265,14 +279,8 @@ def read_selected(
     require_range(value_range)
     file = open_recording(path, selection)
     file.require_time_point(time_point)
-    recorded, lows, highs = make(file.shape, file.dtype), [], []
-    for part in file.slabs():
-        planes = file.planes(time_point, part.start, part.stop)
-        lows.append(planes.min())
-        highs.append(planes.max())
-        recorded[part] = planes
-        release_pages(recorded)
-    least, largest = float(np.min(lows)), float(np.max(highs))
+    recorded = make(file.shape, file.dtype)
+    least, largest = file.copy(time_point, recorded)
     zero, one = scale_of(str(path), least, largest, value_range, file.full_scale)
     single = recorded.dtype == np.float32
     volume = recorded if single else make(file.shape, np.dtype(np.float32))

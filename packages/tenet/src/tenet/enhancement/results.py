@@ -173,8 +173,10 @@ def read_scaled(task: StackTask, path: Path) -> tuple[PlaneFile, ValueRange]:
     UserError
         If it is constant, holds NaN, or lies outside what is to be 0 and 1.
     """
-    volume, least, largest = copy_recorded(task.recording, task.frame, path)
-    given, full_scale = task.options.value_range, task.recording.full_scale
+    recording = task.recording
+    volume = PlaneFile.create_raw(path, recording.shape, recording.dtype)
+    least, largest = recording.copy(task.frame, volume)
+    given, full_scale = task.options.value_range, recording.full_scale
     return volume, scale_of(task.where, least, largest, given, full_scale)
 
 
@@ -214,23 +216,6 @@ def write_objects(
             f"{task.label}: {unmeasured} objects are too large for the memory: no surface, "
             "sphericity and axial ratio; give more memory, or a higher threshold"
         )
-
-
-def copy_recorded(
-    recording: RecordingFile, frame: int, path: Path
-) -> tuple[PlaneFile, float, float]:
-    """Copy a time point to a plain file; return it, and its least and largest value.
-
-    Those are NaN or infinite if any value is.
-    """
-    volume = PlaneFile.create_raw(path, recording.shape, recording.dtype)
-    lows, highs = [], []
-    for part in recording.slabs():
-        planes = recording.planes(frame, part.start, part.stop)
-        lows.append(planes.min())
-        highs.append(planes.max())
-        volume[part,] = planes
-    return volume, float(np.min(lows)), float(np.max(highs))
 
 
 def _label(task: StackTask, structure: PlaneFile, folder: Path, fine_um: VoxelSize) -> Labels:

@@ -140,9 +140,9 @@ class PlaneFile:
         )
 
 
-def release_pages(array: NDArray[Any]) -> None:
+def release_pages(volume: Planes) -> None:
     """Give the pages of a mapped file back to the system, which keeps their content."""
-    mapping = getattr(array, "_mmap", None)
+    mapping = getattr(volume, "_mmap", None)
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)
 
