@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from scopekit.images.files import VoxelSize, is_zarr, stack_stem
@@ -26,7 +25,7 @@ from tenet.enhancement.stack import (
 )
 from tenet.network.jnet import JNet
 from tenet.objects.labelling import Labels, label_number_type, label_on_disk, plane_slabs
-from tenet.objects.table import measured_objects, write_table
+from tenet.objects.table import measured_objects, object_bytes, write_table
 
 Array = NDArray[np.float32]
 
@@ -43,8 +42,6 @@ ENDINGS = (
     "_brightness.tif",
     "_structure.tif",
 )
-# Share of the memory that measuring one object may take.
-_OBJECT_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -207,7 +204,7 @@ def write_objects(
     fine_um: VoxelSize,
 ) -> None:
     """Write the table of the objects; say how many are too large for the memory."""
-    room = memory_budget(torch.device("cpu"), task.options.max_memory_gb).available * _OBJECT_SHARE
+    room = object_bytes(task.options.max_memory_gb)
     with progress_bar(f"{task.label} objects", len(labels.boxes)) as advance:
         rows = measured_objects(labels, brightness, volume, scale, fine_um, room)
         unmeasured = write_table(path, rows, advance)

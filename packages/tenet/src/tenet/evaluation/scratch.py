@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
 
 from scopekit.images.plane_file import release_pages
-from scopekit.memory import memory_budget
 from scopekit.outputs import describe_write_failure, require_space
 from tenet.array_kinds import Array
 from tenet.metrics import slabs
+from tenet.objects.table import object_bytes
 
 # Smaller volumes are kept in memory.
 _LEAST_BYTES = 50_000_000
-# Share of the memory that measuring one object may take.
-_OBJECT_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -65,10 +62,7 @@ class Scratch:
 
     def object_bytes(self) -> float:
         """Return the memory that measuring one object may take."""
-        if self.folder is None:
-            return math.inf
-        budget = memory_budget(torch.device("cpu"), self.max_memory_gb)
-        return budget.available * _OBJECT_SHARE
+        return math.inf if self.folder is None else object_bytes(self.max_memory_gb)
 
 
 IN_MEMORY = Scratch()

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from scopekit.images.plane_file import Planes
 from scopekit.images.voxel import VoxelSize
+from scopekit.memory import memory_budget
 from tenet.objects.labelling import Box, Labels, plane_slabs
 from tenet.objects.measurements import ObjectMeasurement, measure_objects
 
@@ -21,6 +23,8 @@ COLUMNS = (
 )  # fmt: skip
 # Measuring a surface holds some numbers per voxel of an object's box.
 _BYTES_PER_VOXEL = 40
+# Share of the memory that measuring one object may take.
+_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class MeasuredObject:
 
     measured: ObjectMeasurement
     mean_recorded: float
+
+
+def object_bytes(max_memory_gb: float | None) -> float:
+    """Return the memory that measuring one object may take, within `memory_budget`."""
+    return memory_budget(torch.device("cpu"), max_memory_gb).available * _SHARE
 
 
 def measured_objects(
