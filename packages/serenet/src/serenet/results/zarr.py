@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 
 from scopekit.errors import UserError
 from scopekit.images.files import StackFile, open_stack
-from scopekit.outputs import claimed, require_names
 from scopekit.progress import say
-from scopekit.series.store import FrameSeries, begin_series
+from scopekit.series.store import FrameSeries, begin_series, claimed_store
 from scopekit.settings import write_yaml
 from serenet.results.landing import Landing
 
 _LAYER = 16
-# Their names have a dot before them, and more behind.
-_HIDDEN_ENDINGS = (".ome.zarr.partial",)
 
 MakeFrames = Callable[[FrameSeries, Sequence[int]], dict[int, str]]
 """Makes frames of a series and keeps them there; returns why frames failed, by frame."""
@@ -40,8 +37,7 @@ def write_store(landing: Landing, stamp: Mapping[str, Any], make: MakeFrames) ->
     UserError
         If frames failed; the others have landed then, unless there are none.
     """
-    require_names(landing.stem, _HIDDEN_ENDINGS)
-    with claimed(landing.stem):
+    with claimed_store(landing.stem):
         return _write(landing, stamp, make)
 
 

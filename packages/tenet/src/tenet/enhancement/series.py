@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from scopekit.errors import UserError
-from scopekit.outputs import claimed, require_names, whole_file
+from scopekit.outputs import whole_file
 from scopekit.progress import say
-from scopekit.series.store import FrameSeries, begin_store
+from scopekit.series.store import FrameSeries, begin_store, claimed_store
 from scopekit.settings import write_yaml
 from tenet.data.recordings import RecordingFile
 from tenet.enhancement.results import StackTask, draw, fine_voxel_um, result_name
@@ -22,8 +22,6 @@ from tenet.network.jnet import JNet
 ZARR_ENDING = ".ome.zarr"
 # The store last: where it is whole, all results are.
 SERIES_ENDINGS = (".yaml", ".png", "_objects.csv", ZARR_ENDING)
-# Their names have a dot before them, and more behind.
-_HIDDEN_ENDINGS = (f"{ZARR_ENDING}.partial",)
 
 MakeFrames = Callable[[FrameSeries, Sequence[StackTask]], dict[int, str]]
 """Makes time points in a store; returns why some failed, by number."""
@@ -100,8 +98,7 @@ def enhance_series(model: JNet, task: SeriesTask, make: MakeFrames) -> int:
     UserError
         If some failed; the others have landed then, unless there are none.
     """
-    require_names(task.stem, _HIDDEN_ENDINGS)
-    with claimed(task.stem):
+    with claimed_store(task.stem):
         return _enhance(model, task, make)
 
 

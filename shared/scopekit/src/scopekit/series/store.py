@@ -8,7 +8,8 @@ repeats the part.
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from scopekit.images.zarr_writer import (
     remove_halves,
     write_frame,
 )
-from scopekit.outputs import make_folder, partial_path, whole_file
+from scopekit.outputs import claimed, make_folder, partial_path, require_names, whole_file
 from scopekit.progress import say
 from scopekit.series.parts import FrameParts
 
@@ -100,6 +101,21 @@ class FrameSeries:
         if self.store != self.result:
             shutil.rmtree(self.store, ignore_errors=True)
             shutil.rmtree(self.state, ignore_errors=True)
+
+
+@contextmanager
+def claimed_store(stem: Path) -> Iterator[None]:
+    """Keep other runs from making the store ``<stem>.ome.zarr`` while the block runs.
+
+    Raises
+    ------
+    UserError
+        As of `claimed`, or if a file system would find a name too long.
+    """
+    # Names of what is not whole yet have a dot before them, and more behind.
+    require_names(stem, (".ome.zarr.partial",))
+    with claimed(stem):
+        yield
 
 
 def begin_series(
