@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scopekit.outputs import make_folder, whole_file
+from scopekit.outputs import describe_write_failure, make_folder, whole_file
 
 _PLAN = "plan.json"
 
@@ -23,8 +23,8 @@ class FrameParts:
 
     folder: Path
 
-    def plan(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return what an interrupted run had noted of its work, else note what is made here.
+    def plan(self, make: Callable[[], dict[str, Any]]) -> None:
+        """Note how the work is cut, as ``make`` tells, unless an interrupted run has.
 
         Parts are those of another run only if they are cut alike.
         """
@@ -33,7 +33,6 @@ class FrameParts:
             make_folder(self.folder)
             with whole_file(self.folder / _PLAN, overwrite=True) as partial:
                 partial.write_text(json.dumps(noted), encoding="utf-8")
-        return self.noted()
 
     def noted(self) -> dict[str, Any]:
         """Return what is noted of the work."""
@@ -46,4 +45,8 @@ class FrameParts:
 
     def finish(self, part: int) -> None:
         """Mark a part as finished, all of which is written."""
-        (self.folder / str(part)).touch()
+        mark = self.folder / str(part)
+        try:
+            mark.touch()
+        except OSError as failure:
+            raise describe_write_failure(mark, failure) from failure
