@@ -110,14 +110,13 @@ def recorded_samples(
         Which channel and position of files that have several.
     failures
         Gets the files that cannot be used.
-
     scratch
         Where large stacks lie.
 
     Raises
     ------
     UserError
-        If a file cannot be used and there is no ``failures``, or if two have the same name.
+        If a file cannot be used and there is no ``failures``.
     """
     require_range(value_range)
     if aligned:
