@@ -13,7 +13,7 @@ from scopekit.images.plane_file import Planes, WritablePlanes
 
 # Voxels that share a face, an edge or a corner.
 CONNECTIVITY = 26
-_NEIGHBOURS = np.ones((3, 3, 3))
+NEIGHBOURS = np.ones((3, 3, 3))
 _SLAB_VOXELS = 8_000_000
 _LARGEST_UINT16 = 65535
 
@@ -78,7 +78,7 @@ def label_on_disk(
         found = structure[part,] >= threshold
         if mask is not None:
             mask[part,] = found * np.uint8(255)
-        numbers, n = label(found, _NEIGHBOURS, output=np.int32)
+        numbers, n = label(found, NEIGHBOURS, output=np.int32)
         numbers[found] += n_found
         n_found += n
         if last is not None:

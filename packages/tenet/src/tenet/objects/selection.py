@@ -9,9 +9,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from tenet.array_kinds import to_array
+from tenet.objects.labelling import NEIGHBOURS
 
 Numbers = NDArray[np.int32]
-_TOUCHING = np.ones((3, 3, 3), bool)  # voxels that share a corner are of one object
 SMALLEST_OBJECT = 10
 """Voxels of an object."""
 
@@ -43,18 +43,9 @@ def label_objects(structure: NDArray[Any] | Tensor, threshold: float = 0.5) -> N
     >>> int(tenet.label_objects(structure).max())
     2
     """
-    labels = _labels(to_array(structure), threshold)
+    labels, _ = ndimage.label(to_array(structure) >= threshold, NEIGHBOURS)
     keep = np.bincount(labels.ravel()) >= SMALLEST_OBJECT
     keep[0] = False
-    kept = _kept(labels, keep)
+    numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    kept: Numbers = np.take(numbers, labels)
     return torch.from_numpy(kept).to(structure.device) if isinstance(structure, Tensor) else kept
-
-
-def _labels(structure: NDArray[Any], threshold: float) -> Numbers:
-    numbers: Numbers = ndimage.label(structure >= threshold, _TOUCHING)[0]
-    return numbers
-
-
-def _kept(labels: Numbers, keep: NDArray[np.bool_]) -> Numbers:
-    """Return the labels to be kept, numbered anew."""
-    return np.take(np.where(keep, np.cumsum(keep), 0).astype(np.int32), labels)
