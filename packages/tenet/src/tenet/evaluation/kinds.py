@@ -19,6 +19,8 @@ from tenet.evaluation.statistics import statistics_of
 from tenet.metrics import fit_of, mean_of, scores_of, slabs
 from tenet.objects.found import Search, find_beads, find_objects
 
+Errors = Mapping[str, float]
+
 
 def reconstruction_mse(result: Result) -> float:
     """Return the mean squared error of the reconstruction, its gain and offset fitted."""
@@ -79,11 +81,7 @@ class Kind(ABC):
 
     @abstractmethod
     def measure(
-        self,
-        result: Result,
-        threshold: float,
-        errors: Mapping[str, float],
-        scratch: Scratch = IN_MEMORY,
+        self, result: Result, threshold: float, errors: Errors, scratch: Scratch = IN_MEMORY
     ) -> Record:
         """Measure a result at a threshold; ``errors`` are those of the result."""
 
@@ -130,11 +128,7 @@ class Beads(Kind):
         return ({} if true is None else {"volume_um3": true}) | dict(super().ideals)
 
     def measure(
-        self,
-        result: Result,
-        threshold: float,
-        errors: Mapping[str, float],
-        scratch: Scratch = IN_MEMORY,
+        self, result: Result, threshold: float, errors: Errors, scratch: Scratch = IN_MEMORY
     ) -> Record:
         """Measure the beads of an image."""
         beads, left_out = find_beads(search_of(result, threshold, scratch))
@@ -164,11 +158,7 @@ class Microglia(Kind):
     compared = ("segmented_fraction", "objects", "reconstruction_mse")
 
     def measure(
-        self,
-        result: Result,
-        threshold: float,
-        errors: Mapping[str, float],
-        scratch: Scratch = IN_MEMORY,
+        self, result: Result, threshold: float, errors: Errors, scratch: Scratch = IN_MEMORY
     ) -> Record:
         """Measure the objects of an image, and the share of it that they take."""
         objects = find_objects(search_of(result, threshold, scratch))
@@ -207,11 +197,7 @@ class Simulation(Kind):
         return errors | super().errors(result)
 
     def measure(
-        self,
-        result: Result,
-        threshold: float,
-        errors: Mapping[str, float],
-        scratch: Scratch = IN_MEMORY,
+        self, result: Result, threshold: float, errors: Errors, scratch: Scratch = IN_MEMORY
     ) -> Record:
         """Compare structure and truth."""
         values = {**scores_of(result.structure, _truth(result), threshold), **errors}
