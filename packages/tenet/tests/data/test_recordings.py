@@ -35,6 +35,17 @@ def save(path, array):
     return path
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_slabs_range_over_the_whole_stack(tmp_path, monkeypatch, sign):
+    monkeypatch.setattr(recordings, "_READ_BYTES", 1)
+    values = sign * np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    path = save(tmp_path / "a.npy", values)
+    copied = np.empty_like(values)
+    extremes = recordings.open_recording(path).copy(0, copied)
+    assert extremes == (values.min(), values.max())
+    np.testing.assert_array_equal(copied, values)
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".pt", ".tif"])
 @pytest.mark.parametrize("axes", ["ZYX", "CZYX"])
 def test_a_stack_is_read_from_0_to_1(tmp_path, suffix, axes):

@@ -14,6 +14,7 @@ from tenet.evaluation.kinds import (
     reconstruction_mse,
 )
 from tenet.evaluation.scores import Record, Result
+from tenet.objects import labelling
 from tenet.objects.found import Search, find_beads, find_objects
 from tenet.objects.selection import label_objects
 
@@ -44,7 +45,9 @@ def beads_of(volume):
     return find_beads(search(volume))[0]
 
 
-def test_beads_are_neither_specks_nor_cut_by_the_border():
+@pytest.mark.parametrize("slab_voxels", [1, 10**7])
+def test_beads_are_neither_specks_nor_cut_by_the_border(monkeypatch, slab_voxels):
+    monkeypatch.setattr(labelling, "_SLAB_VOXELS", slab_voxels)
     volume = ball((30, 30, 60), (15, 15, 15), 8) + ball((30, 30, 60), (15, 15, 45), 7)
     volume[2, 2, 2] = 1
     volume += ball((30, 30, 60), (15, 29, 30), 4)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tenet import metrics
 from tenet.config.files import load_config
 from tenet.config.sections import Visualization
 from tenet.evaluation.pictures import Windows, draw_psf, draw_results, draw_sweep
@@ -94,6 +95,18 @@ def test_windows_stay_inside():
     xy, xz, yz = Windows.of(None, (6, 20, 8)).views(volume)
     assert (xy[4, 5], xz[3, 5], yz[3, 4]) == (1, 1, 1)
     assert (xy.sum(), xz.sum(), yz.sum()) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("slab_voxels", [1, 500, 10**7])
+@pytest.mark.parametrize(("mean", "project"), [(False, np.max), (True, np.mean)])
+def test_slabs_give_the_projections_of_the_whole(monkeypatch, slab_voxels, mean, project):
+    monkeypatch.setattr(metrics, "_SLAB_VOXELS", slab_voxels)
+    volume = np.random.default_rng(0).random((24, 20, 8), np.float32)
+    section = Visualization(z_stack=2, x_slice=3, mip=2)  # planes 8 to 15 of the result
+    views = Windows.of(section, (6, 20, 8)).views(volume, mean=mean)
+    parts = volume[8:16], volume[:, 3:5], volume[:, :, 3:5]
+    for axis, (view, part) in enumerate(zip(views, parts, strict=True)):
+        np.testing.assert_allclose(view, project(part, axis=axis), rtol=1e-6)
 
 
 def test_scores_over_the_threshold():

@@ -2,7 +2,9 @@
 
 import csv
 import math
+import re
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +116,30 @@ def test_memory_is_that_of_a_few_planes(tmp_path, monkeypatch, kind):
     for one in measured.objects:  # larger than what is looked at at once
         assert one.volume_um3 == pytest.approx(40 * 20 * 20 * 0.2**3)
     assert measured.objects == expected.objects
+
+
+SMAPS = Path("/proc/self/smaps")
+
+
+def resident(volume):
+    """Return how many bytes of a mapped volume this process holds."""
+    address, blocks = volume.ctypes.data, re.split(r"^(?=\w+-\w+ )", SMAPS.read_text(), flags=re.M)
+    (block,) = (b for b in blocks if b.startswith(f"{address:x}-"))
+    return 1024 * int(re.search(r"^Rss: +(\d+)", block, re.M)[1])
+
+
+@pytest.mark.skipif(not SMAPS.exists(), reason="no such file")
+@pytest.mark.parametrize("kind", KINDS)
+def test_pages_of_mapped_volumes_are_given_back(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(scratch, "_LEAST_BYTES", 1)
+    place = Scratch(tmp_path)
+    result = made((16, 64, 64), place.room)
+    assert result.structure.sum() > 0
+    assert resident(result.structure) == result.structure.nbytes
+    KINDS[kind].measure(result, 0.5, KINDS[kind].errors(result), place)
+    pictures.draw_results([result], 0.5)
+    volumes = (result.structure, result.brightness, result.image, result.reconstruction)
+    assert [resident(volume) for volume in volumes] == [0] * 4
 
 
 def test_objects_too_large_for_the_memory_have_no_surface(tmp_path, monkeypatch):
