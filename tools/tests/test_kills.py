@@ -21,7 +21,7 @@ def main():
     path.parent.mkdir(exist_ok=True)
     Path("out/.hidden").touch()
     path.write_text("name")
-    time.sleep(0.5)
+    time.sleep(1)
     path.write_text("name\\nvalue")
     Path("out/.hidden").unlink()
 """
