@@ -9,6 +9,7 @@ import tifffile
 import torch
 import typer.main
 import yaml
+from scipy.ndimage import gaussian_filter
 
 from optics import LightFieldOperator, add_camera_noise, phase_space_psf, presets, sample_views
 from serenet.cli import app
@@ -98,12 +99,30 @@ def test_views_of_a_preset(check, views_file):
 def test_the_pixel_of_the_file_is_compared(check, tmp_path, light_field, share, told, network):
     path = tmp_path / "views.tif"
     pixel_um = presets["nnum13"].view_pixel_um * share
+    blurred = gaussian_filter(light_field().astype(np.float32), (0, 1.5, 1.5))  # as by a lens
     tifffile.imwrite(
-        path, light_field(), imagej=True, resolution=(1 / pixel_um,) * 2, metadata={"unit": "um"}
+        path, blurred, imagej=True, resolution=(1 / pixel_um,) * 2, metadata={"unit": "um"}
     )
     outcome = check(path)
     assert told in facts(outcome)["microscope"]
     assert ("reconstruct" in outcome.out) == network
+
+
+def test_views_that_are_not_scanned_are_not_those_of_a_scanning_microscope(
+    check, scanned, tmp_path
+):
+    """An own microscope's pixels may be as large as those of another one's scan."""
+    for name, views in (("scanned", scanned), ("unscanned", scanned[:, 1::3, 1::3])):
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif",
+            np.resize(views, (169, *views.shape[1:])).astype(np.float32),
+            imagej=True,
+            resolution=(1 / presets["nnum13"].view_pixel_um,) * 2,
+            metadata={"unit": "um"},
+        )
+        outcome = check(tmp_path / f"{name}.tif")
+        assert ("reconstruct" in outcome.out) is (name == "scanned")
+        assert ("DIFFERENT, it seems" in facts(outcome)["microscope"]) is (name == "unscanned")
 
 
 def test_the_microscope_that_is_named_must_fit(check, views_file, tmp_path, small_microscope):

@@ -116,3 +116,11 @@ def test_what_cannot_be_used_ends_in_one_line(check, write, tmp_path):
     assert "stack.tif: constant" in outcome.stderr
     assert "missing.tif" in outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+def test_the_channel_that_was_chosen_stands_in_the_next_command(check, tmp_path):
+    both = np.stack([scene(), scene(1)], axis=1).astype(np.uint16)
+    told = {"axes": "ZCYX", "spacing": 0.8, "unit": "um"}
+    tifffile.imwrite(tmp_path / "both.tif", both, imagej=True, resolution=(5, 5), metadata=told)
+    outcome = check(tmp_path / "both.tif", "--config", "demo", "--channel", 1)
+    assert "both.tif --channel 1 --config demo" in facts(outcome)["next"]

@@ -99,12 +99,15 @@ def _of_images(
     pages = range(min(n_pages, 48))
     views = np.stack([page.astype(np.float64) for page in stack.stored(pages)])
     facts["scanned"] = scanning_text(views)
-    if is_fine(views):
+    fine = is_fine(views)
+    if fine:
         facts["noise"] += "; their detail, as fine as their pixels, counts as noise here"
-    facts["microscope"] = _fit(stack, n_pages, name, told, fitting)
+    facts["microscope"] = _fit(stack, n_pages, name, told, fitting, fine=fine)
     share = _share(n_pages, told, fitting)
     title = f"{times}{n_pages} views of {shape} pixels, {stack.dtype}, {share}"
-    return Report(title, facts, tuple(_steps(stack, path, name, told, fitting)))
+    # A network knows one sampling alone.
+    fits = [n for n in fitting if "DIFFERENT" not in _pixel_fit(stack, presets[n], fine=fine)]
+    return Report(title, facts, tuple(_steps(path, name, told, fits)))
 
 
 def _share(n_views: int, told: LightFieldMicroscope | None, fitting: list[str]) -> str:
@@ -122,20 +125,30 @@ def _fit(
     name: str | None,
     told: LightFieldMicroscope | None,
     fitting: list[str],
+    *,
+    fine: bool,
 ) -> str:
     if told is not None:
-        return f"{name}: {_pixel_fit(stack, told)}"
+        return f"{name}: {_pixel_fit(stack, told, fine=fine)}"
     if not fitting:
         side = math.isqrt(n_views)
         return f"none that is built in; of your own with n_num: {side}, described in a YAML file"
-    texts = [f"as many views as {name} has; {_pixel_fit(stack, presets[name])}" for name in fitting]
-    return "; ".join(texts)
+    return "; ".join(
+        f"as many views as {name} has; {_pixel_fit(stack, presets[name], fine=fine)}"
+        for name in fitting
+    )
 
 
-def _pixel_fit(stack: StackFile, microscope: LightFieldMicroscope) -> str:
+def _pixel_fit(stack: StackFile, microscope: LightFieldMicroscope, *, fine: bool) -> str:
+    """Compare the pixels, also with whether their detail is ``fine``, as scanned ones' is not."""
     found, expected = stack.steps.x_um, microscope.view_pixel_um
     if found is None:
         return f"its view pixel is {expected:.3g} um, the file tells none"
+    if abs(found / expected - 1) < _SAME_PIXEL and microscope.scanning > 1 and fine:
+        return (
+            f"DIFFERENT, it seems: pixels of {found:.3g} um as of its scan, of views that are not "
+            "scanned"
+        )
     if abs(found / expected - 1) < _SAME_PIXEL:
         return f"pixels of {found:.3g} um, as expected"
     unscanned = expected * microscope.scanning
@@ -145,16 +158,10 @@ def _pixel_fit(stack: StackFile, microscope: LightFieldMicroscope) -> str:
 
 
 def _steps(
-    stack: StackFile,
-    path: Path,
-    name: str | None,
-    told: LightFieldMicroscope | None,
-    fitting: list[str],
+    path: Path, name: str | None, told: LightFieldMicroscope | None, fits: list[str]
 ) -> Iterator[str]:
     file = _quoted(path)
     preset = next((n for n in presets if presets[n] == told), None) if told else None
-    # A network knows one sampling alone.
-    fits = [n for n in fitting if "DIFFERENT" not in _pixel_fit(stack, presets[n])]
     known = preset if told is not None else next(iter(fits), None)
     if known is not None:
         yield f"serenet reconstruct {file} --checkpoint serenet_{known} --out results"

@@ -73,7 +73,7 @@ def inspect(
             "slices": _slices(_middle(recording)),
             "network": _fit(recording, known or demo, name),
         },
-        () if is_movie else tuple(_steps(path, known, name, is_scaled=is_scaled)),
+        () if is_movie else tuple(_steps(path, known, name, selection, is_scaled=is_scaled)),
     )
 
 
@@ -136,8 +136,13 @@ def _fits(recording: RecordingFile, config: Config) -> bool | None:
     return all(abs(ratio - 1) <= _SAME_VOXEL for ratio in known) if known else None
 
 
-def _steps(path: Path, config: Config | None, name: str, *, is_scaled: bool) -> Iterator[str]:
+def _steps(
+    path: Path, config: Config | None, name: str, selection: Selection, *, is_scaled: bool
+) -> Iterator[str]:
     file, own = shlex.quote(str(path)), shlex.quote(name)
+    for option in ("channel", "position"):
+        chosen = getattr(selection, option)
+        file += "" if chosen is None else f" --{option} {chosen}"
     if config is None:
         copied = f"your microscope and a name of your own in a copy of {SHIPPED / 'demo.json'}"
         yield f"tenet pretrain my.json --minutes 20    # {copied}"
