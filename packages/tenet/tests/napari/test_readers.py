@@ -46,10 +46,10 @@ def test_labels_come_with_their_table(viewer, tmp_path):
 
 def test_store_of_a_result_gives_all_its_images_and_labels(viewer, tmp_path):
     pytest.importorskip("zarr")
-    fine = NewImage((4, 8, 8), (0.2, 0.2, 0.2))
+    fine = NewImage((8, 8, 8), (0.2, 0.2, 0.2))
     images = {
         "structure": fine,
-        "reconstruction": NewImage((1, 8, 8), (0.8, 0.2, 0.2)),
+        "reconstruction": NewImage((2, 8, 8), (0.8, 0.2, 0.2)),
         "objects": replace(fine, dtype="uint32", labels_of="structure"),
     }
     store = tmp_path / "cell_tenet.ome.zarr"
