@@ -104,15 +104,23 @@ def test_microscopes_of_a_bank_differ_in_aperture(recipe):
     assert pytest.approx(1.2 * params.NA) == with_na(params, 1.2).NA
 
 
-def test_normalisations_stay_as_they_are(recipe):
+def test_statistics_are_learnt_first_and_stay_as_they_are_then(recipe):
     norms = [m for m in recipe.model.modules() if isinstance(m, nn.BatchNorm3d)]
-    before = [norm.running_mean.clone() for norm in norms]
-    recipe.model.train()
+    samples = [recipe.sample(0, np.random.default_rng(0))]
+
+    def learnt(epoch):
+        recipe.begin_epoch(epoch, 10)
+        recipe.model.train()
+        before = [norm.running_mean.clone() for norm in norms]
+        recipe.losses(recipe.model, samples)
+        return [not torch.equal(n.running_mean, b) for n, b in zip(norms, before, strict=True)]
+
+    assert all(learnt(0))
+    assert all(learnt(6))
+    assert not any(learnt(7))
     assert recipe.model.training
     assert not any(norm.training for norm in norms)
-    recipe.losses(recipe.model, [recipe.sample(0, np.random.default_rng(0))])
-    for norm, mean in zip(norms, before, strict=True):
-        assert torch.equal(norm.running_mean, mean)
+    assert all(learnt(1))  # of a run that got more time
 
 
 def test_brightness_starts_in_the_middle(config_file):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tenet.config.sections import Params
 from tenet.microscope.imaging import Microscope
 from tenet.microscope.model import ImagingModel
-from tenet.network.unet import Head, RecursiveLayer, Tail, blocks
+from tenet.network.unet import Head, RecursiveLayer, ResidualBlock, Tail, blocks
 
 _HILL_POWER = 0.5
 _HILL_HALF = 1.0
@@ -193,12 +193,23 @@ class JNet(nn.Module):
         for parameter in self.imaging_parameters():
             parameter.requires_grad_(False)
 
+    def normalise_by_groups(self) -> None:
+        """Normalise by groups of channels in training, see `tenet.network.group_normalisation`."""
+        self._set_normalisation(by_groups=True)
+
     def freeze_normalisation(self) -> None:
         """Normalise by the statistics that are there, in training too; it drops nothing then.
 
         Statistics of the few crops of a batch are noise, and their running means another network.
         """
-        self._frozen = [m for m in self.modules() if isinstance(m, nn.BatchNorm3d)]
+        self._set_normalisation(by_groups=False)
+
+    def _set_normalisation(self, *, by_groups: bool) -> None:
+        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm3d)]
+        self._frozen = [] if by_groups else norms
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                module.by_groups = by_groups
         self.train(self.training)
 
     def revive_brightness(self) -> None:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tenet.network.group_normalisation import group_normalised
 from tenet.network.normalised_convolution import batch_statistics, normalised_convolution
 from tenet.network.replicate_padding import pad_by_one
 
@@ -27,10 +28,16 @@ class ResidualBlock(nn.Module):
         Probability of a zero in training.
     keep
         Whether what is between the convolutions is kept for the way back, or computed again.
+
+    Attributes
+    ----------
+    by_groups
+        Whether training normalises by groups of channels of each crop, and drops nothing.
     """
 
     def __init__(self, channels: int, dropout: float, *, keep: bool = True) -> None:
         super().__init__()
+        self.by_groups = False
         self.bn1 = nn.BatchNorm3d(channels, momentum=_MOMENTUM)
         self.conv1 = nn.Conv3d(channels, channels, 3)
         self.bn2 = nn.BatchNorm3d(channels, momentum=_MOMENTUM)
@@ -39,6 +46,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of ``x``, (B, C, D, H, W)."""
+        if self.by_groups and self.training:
+            return self._grouped(x)
         first = (x, self.bn1, batch_statistics(x, self.bn1), self.conv1)
         h = normalised_convolution(*first)
         kept = h.data_ptr()
@@ -61,6 +70,11 @@ class ResidualBlock(nn.Module):
                 dropout=self.dropout,
                 added=x,
             )
+
+    def _grouped(self, x: Tensor) -> Tensor:
+        h = self.conv1(pad_by_one(F.relu(group_normalised(x, self.bn1))))
+        out: Tensor = x + self.conv2(pad_by_one(F.relu(group_normalised(h, self.bn2))))
+        return out
 
 
 class Head(nn.Module):

@@ -94,6 +94,10 @@ class Finetuning:
         )
         self.device = model.a.device
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare the crops of an epoch."""
+        self.crops.begin_epoch(epoch)
+
     def sample(self, item: int, rng: np.random.Generator) -> Crop:
         """Draw a crop; ``item`` does not matter, the places are random."""
         return self.crops.draw(rng)

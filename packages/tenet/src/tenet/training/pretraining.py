@@ -56,6 +56,10 @@ class Pretraining:
         self.microscope = model.microscope(noisy=not settings.without_noise)
         self.device = model.a.device
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare the crops of an epoch."""
+        self.crops.begin_epoch(epoch)
+
     def sample(self, item: int, rng: np.random.Generator) -> LabelCrop:
         """Draw a crop; ``item`` does not matter, the places are random."""
         return self.crops.draw(rng)

@@ -36,15 +36,11 @@ _WARM_UP = 0.05
 C = TypeVar("C", bound=Sample)
 
 
-class _Source(Protocol):
-    def begin_epoch(self, epoch: int) -> None: ...
-
-
 class Trainable(Recipe[C], Protocol[C]):
-    """A recipe that tells where its crops come from."""
+    """A recipe whose epochs differ."""
 
-    @property
-    def crops(self) -> _Source: ...  # noqa: D102
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare an epoch, counted from 0, of so many."""
 
 
 @runtime_checkable
@@ -152,7 +148,9 @@ def execute(
             if execution.loop.recipe == "fast":
                 loop = replace(loop, schedule=_cosine(epochs))
             often = max(epochs // _PICTURES, 1)
-            return replace(loop, on_epoch=recipe.crops.begin_epoch, validate_every=often)
+            return replace(
+                loop, on_epoch=lambda n: recipe.begin_epoch(n, epochs), validate_every=often
+            )
 
         def settle(epochs: int) -> None:
             if folder is not None:

@@ -110,6 +110,10 @@ class SceneFinetuning:
             "params.checkpointing"
         )
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Prepare the crops of an epoch."""
+        self.crops.begin_epoch(epoch)
+
     def sample(self, item: int, rng: np.random.Generator) -> Pair:
         """Draw a crop of a recording, and a scene; ``item`` does not matter."""
         return Pair(self.crops.draw(rng), self._scenes.draw(rng))

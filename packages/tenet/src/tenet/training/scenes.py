@@ -72,9 +72,6 @@ class SceneCrops:
         # What shines in from further off is faint.
         self.margin = (math.ceil(size_z / 3 / scale) * scale, size_y // 2, size_x // 2)
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Do nothing: epochs are alike."""
-
     def draw(self, rng: np.random.Generator) -> SceneCrop:
         """Draw a crop; it is seldom empty."""
         data = self.data
