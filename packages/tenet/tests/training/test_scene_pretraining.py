@@ -123,6 +123,23 @@ def test_statistics_are_learnt_first_and_stay_as_they_are_then(recipe):
     assert all(learnt(1))  # of a run that got more time
 
 
+def test_the_light_counts_late_but_is_always_judged_by(recipe):
+    samples = [recipe.sample(0, np.random.default_rng(0))]
+    losses, judged = [], []
+    for epoch in (0, 9):
+        recipe.begin_epoch(epoch, 10)
+        losses.append(recipe.losses(recipe.model.train(), samples))
+        if not judged:
+            before = {k: v.clone() for k, v in recipe.model.state_dict().items()}
+        recipe.model.load_state_dict(before)
+        recipe.model.eval()
+        with torch.no_grad():
+            judged.append(recipe.validate().scores["val_loss"])
+    assert "light" not in losses[0]
+    assert float(losses[1]["light"].detach()) > 0
+    assert judged[0] == judged[1]
+
+
 def test_brightness_starts_in_the_middle(config_file):
     config = load_config(config_file())
     model = new_model(config, ALONE, 0)
@@ -150,7 +167,7 @@ def test_it_learns(config_file):
 
 
 def test_a_run_leaves_weights_and_goes_on(config_file, tmp_path):
-    path = pretrain(config_file("whole"), device=CPU)
+    path = pretrain(config_file("whole", pretrain_loop__losses={"light": 0.1}), device=CPU)
     config = load_config(config_file("parts", pretrain_loop__n_epochs=2))
     model = load_model(path)
     assert model.params.NA == config.params.NA
@@ -158,6 +175,7 @@ def test_a_run_leaves_weights_and_goes_on(config_file, tmp_path):
     rows = history["training"]["history"]
     assert [row["epoch"] for row in rows] == [1, 2]
     assert {"loss_bce", "loss_dice", "loss_brightness", "val_loss", "iou"} <= set(rows[-1])
+    assert "loss_light" in rows[-1]
     # The cosine: nearly nothing is learnt at the end.
     assert rows[-1]["learning_rate"] < 0.2 * 3e-3
 

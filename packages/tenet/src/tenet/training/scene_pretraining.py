@@ -25,7 +25,7 @@ from tenet.training.losses import scene_losses
 from tenet.training.scenes import SceneBatch, SceneCrop, SceneCrops, scene_batch
 from tenet.training.validation import validate_on
 
-_BY_GROUPS = 0.7  # of the epochs
+_BY_GROUPS = 0.7  # of the epochs; then the light counts, which earlier holds up the structure
 
 
 class ScenePretraining:
@@ -46,7 +46,7 @@ class ScenePretraining:
     def __init__(self, model: JNet, settings: PretrainLoop, scenes: Scenes) -> None:
         self.model, self.settings = model, settings
         model.freeze_microscope()
-        model.normalise_by_groups()
+        self.begin_epoch(0, 1)
         model.revive_brightness()
         self._bank = [s.to(model.device) for s in section_bank(model.params, scenes.NA_spread)]
         self.crops = SceneCrops(scenes, model.params, len(self._bank))
@@ -57,8 +57,12 @@ class ScenePretraining:
         )
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Let the first of so many epochs normalise by groups, the others by mean statistics."""
-        if epoch < _BY_GROUPS * epochs:
+        """Let the first of so many epochs normalise by groups, the others by mean statistics.
+
+        The loss of the light belongs to the latter.
+        """
+        self._is_early = epoch < _BY_GROUPS * epochs
+        if self._is_early:
             self.model.normalise_by_groups()
         else:
             self.model.freeze_normalisation()
@@ -67,14 +71,14 @@ class ScenePretraining:
         """Draw a crop; ``item`` does not matter."""
         return self.crops.draw(rng)
 
-    def batch(self, crops: Sequence[SceneCrop]) -> SceneBatch:
-        """Return what the network is shown of these crops."""
+    def batch(self, crops: Sequence[SceneCrop], *, with_light: bool = True) -> SceneBatch:
+        """Return what the network is shown of these crops, and compared with."""
         return scene_batch(
             crops,
             self.model.image,
             self._bank,
             self.crops.margin,
-            with_clean=self.settings.losses.light > 0,
+            with_clean=with_light and self.settings.losses.light > 0,
         )
 
     def losses(
@@ -82,7 +86,7 @@ class ScenePretraining:
     ) -> dict[str, Tensor]:
         """Return the weighted terms of the loss."""
         with torch.no_grad():
-            batch = self.batch(samples)
+            batch = self.batch(samples, with_light=not self._is_early)
         return self.terms(network(batch.shown), batch)
 
     def terms(self, out: Output, batch: SceneBatch) -> dict[str, Tensor]:
