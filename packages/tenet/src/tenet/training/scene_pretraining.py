@@ -46,7 +46,7 @@ class ScenePretraining:
     def __init__(self, model: JNet, settings: PretrainLoop, scenes: Scenes) -> None:
         self.model, self.settings = model, settings
         model.freeze_microscope()
-        self.begin_epoch(0, 1)
+        self.begin_epoch(0, 2)
         model.revive_brightness()
         self._bank = [s.to(model.device) for s in section_bank(model.params, scenes.NA_spread)]
         self.crops = SceneCrops(scenes, model.params, len(self._bank))
@@ -59,9 +59,9 @@ class ScenePretraining:
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Let the first of so many epochs normalise by groups, the others by mean statistics.
 
-        The loss of the light belongs to the latter.
+        The loss of the light belongs to the latter, and the last epoch is one of them.
         """
-        self._is_early = epoch < _BY_GROUPS * epochs
+        self._is_early = epoch < _BY_GROUPS * (epochs - 1)
         if self._is_early:
             self.model.normalise_by_groups()
         else:
