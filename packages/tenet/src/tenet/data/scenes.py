@@ -11,7 +11,7 @@ _Point = NDArray[np.float64]
 _KINDS = {
     "tube": (0.20, 10),
     "line": (0.14, 14),
-    "axial line": (0.12, 10),
+    "axial line": (0.18, 10),
     "ball": (0.24, 12),
     "solid": (0.13, 5),
     "shell": (0.05, 3),
