@@ -14,8 +14,10 @@ from tenet.network.weights import load_model
 from tenet.training import scene_finetuning
 from tenet.training.finetune_options import FinetuneOptions
 from tenet.training.finetuning import finetune
+from tenet.training.losses import LIGHT_FLOOR, LIGHT_UNIT
 from tenet.training.pretraining import new_model
 from tenet.training.scene_finetuning import scene_recipe
+from tenet.training.scenes import scene_batch
 
 CPU = "cpu"
 ALONE = World(0, 1, torch.device("cpu"))
@@ -80,7 +82,29 @@ def test_terms_are_their_definitions(config_file, tmp_path):
     noise = recipe.found.noise
     expected = (((again - images) / (noise.a * again + noise.sigma)) ** 2).mean()
     assert float(terms["recordings"]) == pytest.approx(0.3 * float(expected), rel=1e-4)
-    assert {"bce", "dice", "brightness", "recordings"} == set(terms)
+    assert {"bce", "dice", "brightness", "light", "recordings"} == set(terms)
+
+
+def test_the_light_of_scenes_is_that_of_the_microscope_found(config_file, tmp_path):
+    recipe = recipe_of(config_file, tmp_path)
+    pairs = [recipe.sample(0, np.random.default_rng(n)) for n in range(2)]
+    with torch.no_grad():
+        terms = recipe.losses(recipe.model, pairs)
+        batch = scene_batch(
+            [pair.scene for pair in pairs],
+            recipe.model.image,
+            recipe._bank,
+            recipe._scenes.margin,
+            with_clean=True,
+        )
+        x, z = recipe.model.enhance(batch.shown)
+        seen = [
+            recipe.model.image(b[None], s)[0] for b, s in zip(x * z, batch.sections, strict=True)
+        ]
+        roots = [(v.clamp(min=0) + LIGHT_FLOOR).sqrt() for v in (torch.stack(seen), batch.clean)]
+    off = (roots[0] - roots[1]).abs() / LIGHT_UNIT
+    light = torch.where(off < 1, off.square() / 2, off - 0.5).mean()
+    assert float(terms["light"]) == pytest.approx(0.3 * float(light), rel=1e-4)
 
 
 def test_recordings_teach_the_network_alone(config_file, tmp_path):

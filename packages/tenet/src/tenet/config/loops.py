@@ -114,7 +114,9 @@ class TrainLoop(_Loop):
         ``published``; or ``fast``, beside scenes as in pre-training: see
         `tenet.training.scene_finetuning`.
     losses, recordings_weight
-        Of the fast recipe: what it learns from scenes by, and the weight of the recordings.
+        Of the fast recipe: what it learns from scenes by, and the weight of the recordings. There
+        is more Dice in it than in pre-training: under noise that is known, the cross-entropy
+        leaves out what is uncertain.
     loss_fn, params
         Read but not used.
     ewc, ewc_weight
@@ -137,6 +139,7 @@ class TrainLoop(_Loop):
     reconstruct: Flag = True
     is_instantblur: Flag = False
     adjust_luminance: Flag = False
+    losses: SceneLosses = SceneLosses(dice=0.5, light=0.3)
     recordings_weight: Weight = 0.02
     zloss_weight: Weight = 1.0
     ewc_weight: Weight = 1.0

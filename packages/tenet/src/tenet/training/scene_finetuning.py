@@ -34,6 +34,7 @@ from tenet.training.finetune_options import FinetuneOptions, recording_crops
 from tenet.training.losses import scene_losses
 from tenet.training.modes import Mode
 from tenet.training.runs import require_file
+from tenet.training.scene_pretraining import light_of
 from tenet.training.scenes import SceneCrop, SceneCrops, scene_batch
 from tenet.training.validation import validation_pictures
 
@@ -127,21 +128,22 @@ class SceneFinetuning:
                 self.model.image,
                 self._bank,
                 self._scenes.margin,
-                with_clean=False,
+                with_clean=self.settings.losses.light > 0,
             )
         number = len(samples)
         out: Output = network(torch.cat((recorded.shown, scenes.shown)))
         structure, brightness = out["enhanced_image"], out["estim_luminance"]
+        bright = structure * brightness
         terms = scene_losses(
             structure[number:],
             brightness[number:],
             scenes.labelx,
             scenes.labelz,
-            None,
+            light_of(self.model, bright[number:], scenes),
             self.settings.losses,
         )
-        found = structure[:number] * brightness[:number]
-        terms["recordings"] = self.settings.recordings_weight * self._misfit(found, recorded)
+        misfit = self._misfit(bright[:number], recorded)
+        terms["recordings"] = self.settings.recordings_weight * misfit
         return terms
 
     def _misfit(self, bright: Tensor, batch: Batch) -> Tensor:
