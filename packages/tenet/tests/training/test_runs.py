@@ -45,7 +45,9 @@ def asked(work, monkeypatch):
     return found
 
 
-def test_fine_tuning_clips_gradients_to_1_and_pretraining_does_not(asked, write_config):
+def test_fine_tuning_clips_gradients_to_1_and_pretraining_does_not(
+    asked, write_config, monkeypatch
+):
     write_config("tuned", train_loop__es_patience=7, train_loop__lr=2e-3, pretrain_loop__lr=3e-3)
     with pytest.raises(StopError):
         finetune("tuned.json", mode="all", device="cpu", overwrite=True)
@@ -53,7 +55,10 @@ def test_fine_tuning_clips_gradients_to_1_and_pretraining_does_not(asked, write_
     assert asked.loop.learning_rate == 2e-3
     assert asked.loop.early_stop.patience == 7
     assert asked.loop.plateau == Plateau()
-    assert asked.loop.on_epoch == asked.recipe.crops.begin_epoch
+    begun = []
+    monkeypatch.setattr(asked.recipe.crops, "begin_epoch", begun.append)
+    asked.loop.on_epoch(2)
+    assert begun == [2]
     with pytest.raises(StopError):
         pretrain("tuned.json", device="cpu", overwrite=True)
     assert asked.loop.clip_norm is None
