@@ -8,7 +8,6 @@ whose own statistics would differ: it is normalised by the mean statistics of th
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 _CHANNELS = 4  # of a group, where that many divide the layer's
@@ -20,25 +19,28 @@ def group_normalised(x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
     Its running statistics come nearer to those of ``x``, so that in evaluation it does what the
     mean crop saw.
     """
-    groups = x.shape[1] // math.gcd(x.shape[1], _CHANNELS)
+    batch, channels = x.shape[:2]
+    groups = channels // math.gcd(channels, _CHANNELS)
+    sizes = (batch, channels, x[0, 0].numel(), groups)
+    # As F.group_norm, which keeps mean and factor of each group to itself.
+    out, mean, factor = torch.native_group_norm(
+        x.contiguous(), norm.weight, norm.bias, *sizes, norm.eps
+    )
     with torch.no_grad():
-        _learn_statistics(x, groups, norm)
-    return F.group_norm(x, groups, norm.weight, norm.bias, norm.eps)
+        _learn_statistics(mean.detach(), factor.detach(), norm)
+    return out
 
 
-def _learn_statistics(x: Tensor, groups: int, norm: nn.BatchNorm3d) -> None:
+def _learn_statistics(mean: Tensor, factor: Tensor, norm: nn.BatchNorm3d) -> None:
     """Move the running statistics to those whose factor and shift are the mean over crops.
 
-    Factors are averaged as logarithms.
+    Of mean and factor of each group (B, G). Factors are averaged as logarithms.
     """
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    grouped = x.unflatten(1, (groups, -1)).flatten(2).to(norm.running_mean.dtype)
-    variance, mean = torch.var_mean(grouped, dim=2, correction=0)
-    inverse = torch.rsqrt(variance + norm.eps)
-    factor = inverse.log().mean(dim=0).exp()
-    members = x.shape[1] // groups
-    centre = ((mean * inverse).mean(dim=0) / factor).repeat_interleave(members)
-    spread = (factor**-2 - norm.eps).clamp(min=0).repeat_interleave(members)
-    norm.running_mean.lerp_(centre, norm.momentum or 0.0)
-    norm.running_var.lerp_(spread, norm.momentum or 0.0)
+    members = norm.num_features // mean.shape[1]
+    common = factor.log().mean(dim=0).exp()
+    centre = ((mean * factor).mean(dim=0) / common).repeat_interleave(members)
+    spread = (common**-2 - norm.eps).clamp(min=0).repeat_interleave(members)
+    norm.running_mean.lerp_(centre.to(norm.running_mean.dtype), norm.momentum or 0.0)
+    norm.running_var.lerp_(spread.to(norm.running_var.dtype), norm.momentum or 0.0)
