@@ -163,22 +163,14 @@ def _scaled(volume: Tensor) -> Array:
     return np.asarray(((volume - low) / (high - low)).cpu().numpy(), np.float32)
 
 
-def study_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser of the arguments that all studies take."""
+def microscope_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of a network and of the microscope that records, see `recording_config`."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="a configuration (JSON)")
     parser.add_argument("checkpoint", type=Path, help="weights of its network")
     parser.add_argument("--out", type=Path, required=True, help="folder for table and figure")
-    parser.add_argument(
-        "--finetune-steps", type=int, default=0, help="on the recordings themselves, before"
-    )
-    parser.add_argument(
-        "--as-recorded",
-        action="store_true",
-        help="do not scale recordings for the network, which then must know theirs",
-    )
     parser.add_argument(
         "--recorded-na",
         type=float,
@@ -192,6 +184,20 @@ def study_parser(description: str) -> argparse.ArgumentParser:
         help="of the recordings, instead of the configuration's poisson_weight and sig_eps",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    return parser
+
+
+def study_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the arguments that the studies of beads and lines take."""
+    parser = microscope_parser(description)
+    parser.add_argument(
+        "--finetune-steps", type=int, default=0, help="on the recordings themselves, before"
+    )
+    parser.add_argument(
+        "--as-recorded",
+        action="store_true",
+        help="do not scale recordings for the network, which then must know theirs",
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
