@@ -6,7 +6,8 @@ deconvolves them as the README says, and prints for each, and for the volumes of
 ``FOLDER/peers``:
 
 - the lattice: the share of a plane's power (without its mean) within one sample of the spectrum
-  around the lens frequency and its harmonics, of the plane where it is most, and of all planes;
+  around the lens frequency and its harmonics, of the plane where it is most, and of all planes; of
+  that plane also around frequencies half-way between, which is what a sample without a lattice has;
 - the brightness of the planes around the focus, of the mean of all;
 - for the simulated vesicle the correlation with its truth, blurred by a voxel; the deviance.
 
@@ -61,7 +62,7 @@ class Result:
         return np.asarray(means / means.mean())
 
 
-def lattice_share(plane: NDArray[np.float32], lens: float) -> float:
+def lattice_share(plane: NDArray[np.float32], lens: float, beside: float = 0.0) -> float:
     """Return the share of power around the lens frequency and its harmonics.
 
     Parameters
@@ -70,6 +71,8 @@ def lattice_share(plane: NDArray[np.float32], lens: float) -> float:
         (Y, X); two lenses at every border are left out.
     lens
         Pixels a lens.
+    beside
+        How far from the harmonics to look instead, of the lens frequency.
     """
     margin = round(BORDER * lens)
     inside = plane[margin:-margin, margin:-margin].astype(np.float64)
@@ -78,7 +81,7 @@ def lattice_share(plane: NDArray[np.float32], lens: float) -> float:
     power = np.abs(np.fft.fft2(light)) ** 2
     near, order = [], []
     for n in inside.shape:
-        cycles = np.fft.fftfreq(n) * lens
+        cycles = np.fft.fftfreq(n) * lens - beside
         order.append(np.abs(np.round(cycles)))
         near.append(np.abs(cycles - np.round(cycles)) < 1.5 * lens / n)
     harmonics = np.maximum.outer(order[0], order[1]) > 0
@@ -147,11 +150,13 @@ def of_peers(folder: Path, name: str) -> Iterator[Result]:
 def tell(result: Result, truth: NDArray[np.uint8] | None) -> None:
     """Print a line of measures."""
     share, near = result.lattice, np.argsort(np.abs(result.depths_um))[:5]
+    worst = result.volume[share.argmax()]
+    between = lattice_share(worst, result.lens_um / result.pixel_um, 0.5)
     planes = " ".join(f"{m:.2f}" for m in result.brightness[np.sort(near)])
     agrees = "" if truth is None else f", correlation {truth_correlation(result, truth):.3f}"
     print(
-        f"{result.name}: lattice {share.max():.4f} at most, {share.mean():.4f} in the mean; planes "
-        f"around the focus {planes}{agrees}{result.note}",
+        f"{result.name}: lattice {share.max():.4f} at most (half-way between {between:.4f}), "
+        f"{share.mean():.4f} in the mean; planes around the focus {planes}{agrees}{result.note}",
         flush=True,
     )
 

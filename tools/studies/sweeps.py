@@ -25,7 +25,7 @@ from optics.lightfield.band import Sampling
 from scopekit.images.files import open_stack
 from scopekit.metrics import correlation
 from serenet.deconvolution.operators import ViewOperators
-from serenet.deconvolution.stopping import MOST_SWEEPS, is_enough
+from serenet.deconvolution.stopping import MOST_SWEEPS, is_enough, is_noise
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start, split_pedestal
 from serenet.demo import make_light_field
 from serenet.rectification.files import rectify_files
@@ -76,7 +76,8 @@ def scores_of(subsets: ViewSubsets, score: Score) -> tuple[list[float], int]:
         fits.append(deviance)
         scores.append(score(subsets.volume(estimate).numpy()))
         if is_enough(fits):
-            found.append(count)
+            gives_up = subsets.pedestal is not None and is_noise(fits)
+            found.append(count - gives_up)
 
     start = flat_start(subsets)
     richardson_lucy(subsets, start, iterations=MOST_SWEEPS, exponent=EXPONENT, on_sweep=on_sweep)

@@ -6,10 +6,17 @@ import tifffile
 import torch
 import yaml
 
-from optics import LightFieldOperator, phase_space_psf, presets, sample_views
+from optics import (
+    BandLimitedOperator,
+    LightFieldMicroscope,
+    LightFieldOperator,
+    phase_space_psf,
+    presets,
+    sample_views,
+)
 from serenet.deconvolution import frame as deconvolution_frame
 from serenet.deconvolution.resume import SavedSweeps
-from serenet.deconvolution.stopping import MOST_SWEEPS, is_doubtful, is_enough, told
+from serenet.deconvolution.stopping import MOST_SWEEPS, is_doubtful, is_enough, is_noise, told
 from serenet.deconvolution.windows import Window
 
 SIDE = 104
@@ -88,6 +95,65 @@ def test_dim_light_fields_keep_the_first_sweep(deconvolve, tmp_path):
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "once" / name).read_bytes()
     _, smooth = deconvolve("--tv", 0.02, photons=(1,), out="tv")
     assert sweeps(smooth)[0] > 1
+
+
+def test_a_sweep_that_gains_little_fits_noise_where_light_is_scarce():
+    assert [is_noise(d) for d in ([9.0], [9.0, 8.0], [9.0, 8.0, 7.9], [9.0, 4.0, 3.95])] == [
+        *(False, False),
+        *(True, False),
+    ]
+    assert is_noise([9.0, 4.0, 4.1])  # whatever the light
+    assert told([9.0, 8.0]) == "2 sweeps; one more fits noise"
+
+
+@pytest.fixture(scope="module")
+def unscanned(tmp_path_factory):
+    """A file of an unscanned microscope and its views (9, 12, 12) of balls, 1 at most."""
+    scope = LightFieldMicroscope(
+        magnification=60,
+        numerical_aperture=1.2,
+        refractive_index=1.35,
+        wavelength_um=0.593,
+        microlens_pitch_um=100,
+        microlens_focal_length_um=2500,
+        n_num=5,
+        depths_um=[-4.0, -2.0, 0.0, 2.0, 4.0],
+    )
+    path = tmp_path_factory.mktemp("unscanned") / "my.yaml"
+    path.write_text(yaml.safe_dump(scope.model_dump(mode="json")))
+    truth = torch.zeros(5, 60, 60)
+    y, x = torch.meshgrid(torch.arange(60), torch.arange(60), indexing="ij")
+    for z, row, column in np.random.default_rng(0).integers((0, 10, 10), (5, 50, 50), (12, 3)):
+        truth[z] += ((y - row) ** 2 + (x - column) ** 2 < 20).float()
+    psf = phase_space_psf(scope, size=65)
+    operator = BandLimitedOperator(psf, (60, 60), (12, 12), sampling="point")
+    seen = operator.forward(truth).clamp(min=0).numpy()
+    return path, seen / seen.max()
+
+
+@pytest.mark.parametrize("photons", [3, 5000])
+def test_a_dim_unscanned_light_field_is_given_one_sweep_back(serenet, tmp_path, unscanned, photons):
+    microscope, seen = unscanned
+    views = tmp_path / "views.tif"
+    tifffile.imwrite(
+        views, np.random.default_rng(0).poisson(photons * (seen + 1)).astype(np.float32)
+    )
+    common = ("deconvolve", views, "--microscope", microscope, "--no-preview", "--out")
+    outcome = serenet(*common, tmp_path / "found")
+    assert outcome.code == 0, outcome.err
+    name = "views_deconvolved"
+    record = yaml.safe_load((tmp_path / f"found/{name}.yaml").read_text())
+    (fits,) = record["frames"][0]["deviance_per_sweep"]
+    serenet(*common, tmp_path / "longer", "--iterations", len(fits) + 1)
+    longer = yaml.safe_load((tmp_path / f"longer/{name}.yaml").read_text())
+    (more,) = longer["frames"][0]["deviance_per_sweep"]
+    assert more[:-1] == fits
+    assert is_enough(more if photons == 3 else fits)
+    assert is_noise(more) is (photons == 3)
+    assert ("one more fits noise" in outcome.err) is (photons == 3)
+    serenet(*common, tmp_path / "same", "--iterations", len(fits))
+    same = tmp_path / f"same/{name}.tif"
+    assert (tmp_path / f"found/{name}.tif").read_bytes() == same.read_bytes()
 
 
 def test_doubts_that_judges_dispel_change_nothing(deconvolve, tmp_path, monkeypatch):

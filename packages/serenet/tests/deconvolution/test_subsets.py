@@ -15,6 +15,7 @@ from optics import (
 from scopekit.memory import MemoryBudget
 from serenet.api import volumes as volumes_of_the_api
 from serenet.api.volumes import deconvolve
+from serenet.deconvolution import operators as operators_of_views
 from serenet.deconvolution.operators import ViewOperators
 from serenet.deconvolution.subsets import EXPONENT, ViewSubsets, flat_start, split_pedestal
 from serenet.deconvolution.windows import plan_windows
@@ -108,6 +109,31 @@ def test_the_truth_is_found_better(volumes, simulated):
     assert volumes[True].min() >= 0
 
 
+def test_finer_fits_than_are_shown_explain_thin_shells_better(psf, monkeypatch):
+    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    thin = [np.abs(np.hypot(np.hypot(y, x) * SCOPE.pixel_um, z) - 7) < 0.3 for z in SCOPE.depths_um]
+    truth = torch.tensor(np.array(thin), dtype=torch.float32)
+    operator = BandLimitedOperator(psf, (SIDE, SIDE), (LENSES, LENSES), sampling="point")
+    views = operator.forward(truth).clamp(min=0)
+    views *= 500 / views.max()
+
+    def found(share):
+        monkeypatch.setattr(operators_of_views, "_FITTED", share)
+        subsets, fits = subsets_of(psf, views, smooth=True), []
+        estimate = richardson_lucy(
+            subsets,
+            flat_start(subsets),
+            iterations=4,
+            exponent=EXPONENT,
+            on_sweep=lambda *sweep: fits.append(sweep[-1]),
+        )
+        return fits[-1], correlation(subsets.volume(estimate), truth)
+
+    (as_told, finer), (as_shown, coarser) = found(operators_of_views._FITTED), found(1.0)
+    assert as_told < 0.9 * as_shown
+    assert finer > coarser
+
+
 def test_a_pedestal_changes_little(simulated):
     truth, views = simulated
     psf = phase_space_psf(SCOPE)
@@ -146,7 +172,8 @@ def test_light_from_beyond_the_field_does_not_gather_at_its_border(psf, part_of_
     assert correlation(found, true) > correlation(crowded, true) + 0.1
     shares = [float(b.mean() / v.mean()) for b, v in ((found, volume), (crowded, gathered))]
     share = float(true.mean() / truth.mean())
-    assert shares == [pytest.approx(share, rel=0.05), pytest.approx(1.28 * share, rel=0.1)]
+    # What is shown is blurred once more, and so is the light from beyond.
+    assert shares == [pytest.approx(share, rel=0.08), pytest.approx(1.28 * share, rel=0.1)]
 
 
 def test_windows_with_margins_give_the_whole(part_of_a_sample, psf, monkeypatch):

@@ -102,3 +102,22 @@ def test_planes_that_look_alike_are_about_as_sharp():
     line[:, 20, 20] = 1
     peaks = volume_sieve(close).volume(line)[:, 20, 20]
     assert float(peaks[2]) > 0.6 * float(peaks[1])
+
+
+def test_a_narrowed_sieve_blurs_by_a_share():
+    close = SCOPE.with_depths([-2.0, -1.0, 0.0, 1.0, 2.0])
+    sieve = volume_sieve(close)
+    point = torch.zeros(5, 61, 61)
+    point[2, 30, 30] = 1
+    x = torch.arange(-15.0, 16.0)
+
+    def widths(share):
+        spread = sieve.narrowed(share).volume(point)
+        lateral = spread[..., 15:46].sum((0, 1))
+        axial = spread.sum((1, 2))
+        return float((lateral * x**2).sum()), float((axial * torch.arange(-2, 3) ** 2).sum())
+
+    (lateral, axial), (half, half_axial) = widths(1), widths(0.5)
+    assert torch.equal(sieve.narrowed(1).volume(point), sieve.volume(point))
+    assert half == pytest.approx(lateral / 4, rel=0.06)  # ripple is cut off
+    assert half_axial < 0.6 * axial

@@ -20,6 +20,7 @@ from serenet.deconvolution.stopping import (
     first_is_enough,
     is_doubtful,
     is_enough,
+    is_noise,
     told,
 )
 from serenet.deconvolution.subsets import (
@@ -161,12 +162,15 @@ class FrameDeconvolver:
         # Sieves and total variation let little noise through.
         is_plain = self._operators.sieve is None and self._options.tv == 0
         may_doubt = wanted is None and is_plain
+        may_give_up = wanted is None and self._operators.sieve is not None
 
         def on_sweep(_: int, current: Tensor, deviance: float) -> bool:
             fits.append(deviance)
             counted.note = f"deviance {deviance:.4g}"
             if may_doubt and is_doubtful(fits):
                 self._state.save(f"{name}_second", window, current, fits, finished=False)
+                return True
+            if may_give_up and is_noise(fits):
                 return True
             self._state.save(name, window, current, fits, finished=False)
             return wanted is None and is_enough(fits)
@@ -194,5 +198,11 @@ class FrameDeconvolver:
                 advance(-len(subsets))
             elif not is_enough(fits):
                 estimate = sweep(estimate)
+        if may_give_up and is_noise(fits):
+            del estimate
+            found = self._state.load(name, window)
+            assert found is not None
+            estimate, fits[:] = found[0].to(self._device), found[1]
+            advance(-len(subsets))
         self._state.save(name, window, estimate, fits, finished=True)
         return estimate, fits

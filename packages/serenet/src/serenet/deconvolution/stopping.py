@@ -2,7 +2,8 @@
 
 Detail is found as long as the misfit falls; what lowers it by little is noise, and what the model
 of the optics does not explain. In dim light fields the first sweep finds all there is, and the
-misfit falls on: there views that are left out tell.
+misfit falls on: there views that are left out tell. Sieves let little noise through; with one, the
+sweep of a dim light field that gained too little is given up.
 """
 
 from collections.abc import Sequence
@@ -64,6 +65,27 @@ def is_doubtful(deviances: Sequence[float]) -> bool:
     return len(deviances) == 2 and deviances[1] > (1 - _BEYOND_DOUBT) * deviances[0]
 
 
+def is_noise(deviances: Sequence[float]) -> bool:
+    """Whether the last sweep fitted noise: too little was gained, in a dim light field or at all.
+
+    In bright light fields a sweep that gains little still finds detail; it is kept. One that
+    raises the misfit never does.
+
+    Parameters
+    ----------
+    deviances
+        Of every sweep so far.
+
+    Examples
+    --------
+    >>> is_noise([40.0, 10.0, 9.9]), is_noise([40.0, 10.0, 10.1]), is_noise([1.7, 1.6, 1.58])
+    (False, True, True)
+    """
+    if len(deviances) < 2 or not is_enough(deviances):
+        return False
+    return deviances[-1] > deviances[-2] or is_doubtful(deviances[:2])
+
+
 def first_is_enough(subsets: ViewSubsets) -> bool:
     """Whether a second sweep finds nothing: it helps to explain no views that it has not seen.
 
@@ -102,6 +124,8 @@ def told(deviances: Sequence[float]) -> str:
     count = len(deviances)
     if count == 1:
         return "1 sweep; a second explains views that it has not seen no better"
+    if not is_enough(deviances):
+        return f"{count} sweeps; one more fits noise"
     before, after = deviances[-2:]
     if after >= before:
         return f"{count} sweeps; the last did not lower the misfit"
