@@ -82,3 +82,15 @@ def test_another_aperture_would_do_as_well():
 def test_views_without_the_edge_of_an_aperture_are_told():
     with pytest.raises(UserError, match="no edge of the aperture"):
         fit_aperture(np.random.default_rng(0).normal(100, 1, (11, 11)), SCOPE)
+
+
+def test_planes_in_reverse_order_give_the_views_in_reverse_order():
+    """Nothing that fits views can tell the sign of z."""
+    scope, side = SCOPE.with_all_views().with_depths([-6.0, 0.0, 6.0]), 3 * LENSES
+    sample = torch.rand((3, side, side), generator=torch.Generator().manual_seed(1)) ** 4
+    operator = BandLimitedOperator(
+        phase_space_psf(scope), (side, side), (LENSES, LENSES), sampling="point"
+    )
+    seen, turned = operator.forward(sample), operator.forward(sample.flip(0))
+    assert float((turned - seen.flip(0)).norm()) < 1e-4 * float(seen.norm())
+    assert float((turned - seen).norm()) > 0.05 * float(seen.norm())

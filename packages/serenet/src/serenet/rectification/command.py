@@ -102,8 +102,8 @@ def calibrate(
 ) -> None:
     """Fit the focal length of the microlenses to the views that receive light.
 
-    Light fields do not tell the sign of z: planes in reverse order explain them as well. They do
-    not tell either whether the focal length or the aperture is other than supposed.
+    Light fields do not tell the sign of z: planes in reverse order give the views in reverse order.
+    They do not tell either whether the focal length or the aperture is other than supposed.
 
     Example: **serenet calibrate views.tif --microscope my.yaml --out corrected.yaml**
     """
