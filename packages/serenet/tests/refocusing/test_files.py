@@ -61,6 +61,27 @@ def test_a_bead_is_sharp_at_its_depth_and_place(serenet, tmp_path, light_field, 
         assert min(picture.size) > 300
 
 
+def test_only_the_time_points_asked_for_are_refocused(serenet, tmp_path, light_field):
+    views, optics = light_field
+    one = tifffile.imread(views)
+    series = np.stack([one, one[..., ::-1], 3 * one])
+    tifffile.imwrite(tmp_path / "series.tif", series, metadata={"axes": "TZYX"}, imagej=True)
+    command = ("refocus", tmp_path / "series.tif", "--microscope", optics, "--out")
+    assert serenet(*command, tmp_path / "all").code == 0
+    outcome = serenet(*command, tmp_path / "some", "--time-points", "2,0")
+    assert outcome.code == 0, outcome.err
+    everything = open_stack(tmp_path / "all/series_refocused.tif")
+    some = open_stack(tmp_path / "some/series_refocused.tif")
+    assert (everything.n_frames, some.n_frames) == (3, 2)
+    for frame, point in enumerate((2, 0)):
+        np.testing.assert_array_equal(some.read(frame), everything.read(point))
+    told = yaml.safe_load((tmp_path / "some/series_refocused.yaml").read_text())
+    assert [record["frame"] for record in told["frames"]] == [2, 0]
+    outcome = serenet(*command, tmp_path / "none", "--time-points", "3")
+    assert outcome.code == 2
+    assert "series.tif: time point 3 of 3; allowed: 0 to 2" in outcome.error
+
+
 def test_results_are_kept(serenet, tmp_path, light_field):
     views, optics = light_field
     command = ("refocus", views, "--microscope", optics, "--out", tmp_path / "look")

@@ -11,6 +11,7 @@ from scopekit.cli import (
     OverwriteOption,
     PositionOption,
     select,
+    whole_numbers,
 )
 from serenet.options import MICROSCOPE_HELP, MICROSCOPE_METAVAR, InputsArgument
 
@@ -19,6 +20,9 @@ def refocus(
     inputs: InputsArgument,
     microscope: Annotated[str, typer.Option(metavar=MICROSCOPE_METAVAR, help=MICROSCOPE_HELP)],
     out: OutFolderOption,
+    time_points: Annotated[
+        str | None, typer.Option(help="Of series, from 0: 0,2,5.", show_default="all")
+    ] = None,
     channel: ChannelOption = None,
     position: PositionOption = None,
     frames_are: FramesAreOption = None,
@@ -33,9 +37,11 @@ def refocus(
     """
     from serenet.refocusing.files import RefocusOptions, refocus_files
 
+    points = whole_numbers(time_points, "--time-points")
     options = RefocusOptions(
         microscope=microscope,
         out=out,
+        time_points=None if points is None else tuple(points),
         selection=select(channel, position, frames_are),
         overwrite=overwrite,
     )

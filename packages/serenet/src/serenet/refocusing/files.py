@@ -1,7 +1,7 @@
 """``serenet refocus``: view stacks on disk to refocused ones, with a picture by depth."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from optics import LightFieldMicroscope
+from scopekit.errors import UserError
 from scopekit.images.files import WHOLE_FILE, PartialVoxelSize, Selection, StackFile
 from scopekit.images.target import Target
 from scopekit.inputs import run_all
@@ -37,7 +38,46 @@ class RefocusOptions(ResultOptions):
     """The command's options, see ``serenet refocus --help``."""
 
     microscope: str
+    time_points: tuple[int, ...] | None = None
     selection: Selection = WHOLE_FILE
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SomeTimes(StackFile):
+    """Some time points of a series."""
+
+    series: StackFile
+    time_points: tuple[int, ...]
+
+    def stored(
+        self,
+        pages: Sequence[int],
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+        frame: int = 0,
+    ) -> Iterator[NDArray[Any]]:
+        return self.series.stored(pages, rows, columns, self.time_points[frame])
+
+
+def _some_times(stack: StackFile, time_points: tuple[int, ...] | None) -> StackFile:
+    """Return a stack of these time points alone; raise `UserError` if it has none such."""
+    if time_points is None:
+        return stack
+    for point in time_points:
+        if not 0 <= point < stack.n_frames:
+            raise UserError(
+                f"{stack.path}: time point {point} of {stack.n_frames}; allowed: 0 to "
+                f"{stack.n_frames - 1}"
+            )
+    return _SomeTimes(
+        path=stack.path,
+        shape=(len(time_points), *stack.shape[-3:])[-3 if len(time_points) == 1 else -4 :],
+        dtype=stack.dtype,
+        steps=stack.steps,
+        full_scale=stack.full_scale,
+        series=stack,
+        time_points=time_points,
+    )
 
 
 def depths_around(microscope: LightFieldMicroscope) -> list[float]:
@@ -65,6 +105,7 @@ def refocus_files(inputs: list[Path], options: RefocusOptions) -> list[Path]:
         "optics": microscope.model_dump(mode="json"),
         "depths_um": {"first": depths[0], "last": depths[-1], "count": len(depths)},
         **options.selection.settings(),
+        **({} if options.time_points is None else {"time_points": list(options.time_points)}),
         "background": "1 % quantile",
     }
 
@@ -81,13 +122,14 @@ def refocus_files(inputs: list[Path], options: RefocusOptions) -> list[Path]:
     writer = ResultWriter(options, "refocused", settings, draw=draw)
 
     def work(path: Path) -> Path:
-        stack, pages = open_views(path, microscope, options.selection)
+        series, pages = open_views(path, microscope, options.selection)
+        stack = _some_times(series, options.time_points)
 
         def solve(stack: StackFile, frame: int, target: Target) -> dict[str, Any]:
             views = subtract_background(read_views(stack, pages, frame), None)
             warn_if_dark(stack, views)
             target.put(slice(None), refocus(views, shift, finer).numpy())
-            return {"frame": frame}
+            return {"frame": frame if options.time_points is None else options.time_points[frame]}
 
         height, width = (finer * n for n in stack.shape[-2:])
         voxel_um = (microscope.depth_step_um, pixel_um, pixel_um)
