@@ -86,6 +86,17 @@ def test_the_radiometry_frame_is_no_sample(files, frames, tmp_path):
     assert not (tmp_path / "again.tif").exists()
 
 
+def test_swapped_frames_are_told(files, tmp_path, capsys):
+    given = {"dark": files["dark"], "overwrite": True}
+    out = tmp_path / "views.tif"
+    rectify_files([files["raw"]], out, PRESET, radiometry=files["radiometry"], **given)
+    assert "swapped" not in capsys.readouterr().err
+    rectify_files([files["radiometry"]], out, PRESET, radiometry=files["raw"], **given)
+    told = capsys.readouterr().err
+    assert "warning: " + str(files["radiometry"]) in told.replace("\n", "")
+    assert "are they swapped?" in told
+
+
 def test_a_scanned_series_from_files_of_any_length(files, frames, tmp_path):
     series = frames["raw"] + 10 * np.arange(9)[:, None, None]
     tifffile.imwrite(tmp_path / "a.tif", series[0].astype(np.uint16))

@@ -3,7 +3,12 @@ import math
 import numpy as np
 import pytest
 
-from serenet.rectification.resampling import flat_field, interlace, rectify_frame
+from serenet.rectification.resampling import (
+    flat_field,
+    interlace,
+    rectify_frame,
+    swapped_frames,
+)
 from serenet.views.scan import SCAN_ORDER
 
 from .small_camera import N_NUM, SHAPE, expected_views, sample
@@ -46,6 +51,16 @@ def test_flat_field_does_not_amplify_what_was_not_lit(lattice):
     flat = flat_field(light, lattice, N_NUM)
     assert flat.min() == pytest.approx(0.1)
     np.testing.assert_array_equal(flat_field(np.zeros(SHAPE), lattice, N_NUM), 1)
+
+
+def test_frames_are_doubted_where_the_flat_one_is_the_uneven_one(frames, lattice):
+    raw, flat = frames["raw"], frames["radiometry"]
+    assert swapped_frames(raw, flat, lattice) == ""
+    assert "are they swapped?" in swapped_frames(flat, raw, lattice)
+    assert swapped_frames(flat, flat, lattice) == ""  # homogeneous samples are none
+    dim = 100 + (flat - 100) / 40
+    noisy = np.random.default_rng(0).poisson(np.clip(dim, 0, None)).astype(float)
+    assert swapped_frames(raw, noisy, lattice) == ""
 
 
 def test_default_number_of_views_is_the_nearest_odd_one(frames, lattice):

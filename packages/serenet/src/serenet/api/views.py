@@ -7,7 +7,7 @@ import torch
 
 from optics import LightFieldMicroscope
 from scopekit.errors import UserError
-from scopekit.progress import OnProgress, counted
+from scopekit.progress import OnProgress, counted, say
 from serenet.aberrations import correlation, fit
 from serenet.api.arrays import AnyArray, Array, as_tensor, like, voxel_of
 from serenet.motion.correction import correct_motion as correct_tensor
@@ -19,6 +19,7 @@ from serenet.rectification.resampling import (
     rectify_series,
     require_fit,
     require_other_frame,
+    swapped_frames,
 )
 from serenet.views import brightness, refocusing
 from serenet.views.scan import require_order
@@ -354,6 +355,9 @@ def rectify(
             f"lattice: of frames of {lattice.frame_shape}, the radiometry frame has {lit.shape}"
         )
     require_fit(lattice, microscope, "radiometry")
+    doubt = "" if bright is None else swapped_frames(frames[0], bright, lattice)
+    if doubt:
+        say(f"warning: {doubt}")
     flat = flat_field(bright, lattice, microscope.n_num, black)
     advance = counted(on_progress, len(frames))
     times = list(rectify_series(iter(frames), lattice, flat, order, black, advance))

@@ -34,7 +34,7 @@ from serenet.rectification.calibration import (
 )
 from serenet.rectification.lattice import Lattice, find_lattice, rectified_lattice
 from serenet.rectification.picture import save_lattice_picture
-from serenet.rectification.resampling import require_fit, require_other_frame
+from serenet.rectification.resampling import require_fit, require_other_frame, swapped_frames
 from serenet.rectification.series import RectifiedFrames, rectified_frames, write_series
 from serenet.views.files import require_tiff
 from serenet.views.scan import require_order
@@ -122,7 +122,7 @@ def rectify_files(
     for stack in stacks:
         require_shape(stack, lattice.frame_shape)
     if setting.radiometry is not None:
-        _require_other_frames(raw, stacks, setting.radiometry, still)
+        _require_other_frames(raw, stacks, setting.radiometry, lattice, still)
     n_frames, n_scan = sum(stack.n_frames for stack in stacks), microscope.scanning**2
     if n_frames == 0 or n_frames % n_scan:
         raise UserError(
@@ -149,15 +149,23 @@ def rectify_files(
 
 
 def _require_other_frames(
-    raw: Sequence[Path], stacks: Sequence[StackFile], radiometry: Path, still: Selection
+    raw: Sequence[Path],
+    stacks: Sequence[StackFile],
+    radiometry: Path,
+    lattice: Lattice,
+    still: Selection,
 ) -> None:
-    """Refuse camera files that are the radiometry frame, or begin with it."""
+    """Refuse camera files that are the radiometry frame, or begin with it; warn if swapped."""
     bright, size = mean_frame(radiometry, still), radiometry.stat().st_size
     for path, stack in zip(raw, stacks, strict=True):
         # A long series would take long to be averaged, or to be read at all.
         is_one = path.is_file() and path.stat().st_size == size
         is_one = is_one and sha256_of(path) == sha256_of(radiometry)
-        require_other_frame(bright if is_one else stack.read(0), bright, str(path))
+        first = bright if is_one else stack.read(0)[0]
+        require_other_frame(first, bright, str(path))
+        doubt = swapped_frames(first, bright, lattice)
+        if doubt:
+            say(f"warning: {path}: {doubt}")
 
 
 def _write_tiff(

@@ -28,6 +28,7 @@ _LEAST_GAIN = 0.1
 
 _LEAST_LEVEL = 0.02
 _MAX_RESAMPLING = 1.3
+_UNEVEN = 0.1  # rms, of the mean
 
 
 Frame = NDArray[np.floating]
@@ -214,6 +215,42 @@ def require_other_frame(raw: Frame, radiometry: Frame, name: str) -> None:
             "nothing; give the frame of homogeneous fluorescence as the radiometry frame",
             page=Page.rectifying,
         )
+
+
+def swapped_frames(raw: Frame, radiometry: Frame, lattice: Lattice) -> str:
+    """Return a warning if raw and radiometry frame seem to be swapped, else none.
+
+    Homogeneous light varies slowly over the lenses: recorded frames of it by up to 2 % beside a
+    parabola, frames of samples by 20 to 90 %.
+
+    Parameters
+    ----------
+    raw, radiometry
+        (Y, X), camera counts.
+    lattice
+        The microlenses of both.
+    """
+    of_raw, of_flat = (_unevenness(frame, lattice) for frame in (raw, radiometry))
+    if of_flat < max(_UNEVEN, 3 * of_raw):
+        return ""
+    return (
+        f"the radiometry frame varies by {of_flat:.0%} from lens to lens, the raw frame by "
+        f"{of_raw:.0%}: are they swapped? The radiometry frame is that of homogeneous fluorescence"
+    )
+
+
+def _unevenness(frame: Frame, lattice: Lattice) -> float:
+    """Return how the light of the lenses varies beside a parabola, of its mean."""
+    smooth = ndimage.uniform_filter(frame.astype(np.float64), round(lattice.pitch_y))
+    points = np.moveaxis(lattice.centres(), -1, 0)
+    light = ndimage.map_coordinates(smooth, points, order=1).ravel()
+    rows, columns = (
+        axis.ravel()
+        for axis in np.meshgrid(*(np.linspace(-1, 1, n) for n in points.shape[1:]), indexing="ij")
+    )
+    terms = np.stack([rows**p * columns**q for p in range(3) for q in range(3)], axis=1)
+    rest = light - terms @ np.linalg.lstsq(terms, light, rcond=None)[0]
+    return float(rest.std() / max(light.mean() - np.percentile(frame, 1), 1e-9))
 
 
 def _less(frame: Frame, dark: Frame | None) -> NDArray[np.float32]:
