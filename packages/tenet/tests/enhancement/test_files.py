@@ -190,6 +190,24 @@ def test_numbers_of_16_bits_are_of_full_range(run, setting, tmp_path):
         np.testing.assert_allclose(found / factor, getattr(expected, name).numpy(), atol=2e-5)
 
 
+def test_views_of_a_light_field_are_doubted(run, tmp_path):
+    tifffile.imwrite(tmp_path / "views.tif", stack_of(9, 9, 8).astype(np.uint16))
+    outcome = run("views.tif")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "views.tif: 9 pages without a step along z: if they are 3 x 3 views" in outcome.stderr
+    assert "'serenet check' tells" in outcome.stderr
+
+
+def test_a_store_without_the_package_is_told_before_any_work(run, tmp_path, monkeypatch):
+    np.save(tmp_path / "cell.npy", stack_of(2, 9, 8))
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    outcome = run("cell.npy", "--format", "zarr")
+    assert outcome.returncode == 2
+    assert outcome.stderr.strip().count("\n") == 0
+    assert "run 'pip install zarr'" in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_voxels_unlike_those_of_the_training_are_told(run, tmp_path):
     volume = stack_of(2, 12, 10)
     write_volume(tmp_path / "a.tif", volume, (0.8, 0.3, 0.3), overwrite=False)

@@ -77,6 +77,15 @@ def test_a_stack_of_the_voxels_of_the_network_that_ships(check, write):
     assert "--checkpoint demo_pretrain --out" in found["next"]
 
 
+def test_views_of_a_light_field_are_sent_to_serenet(check, write):
+    views = np.random.default_rng(0).integers(90, 400, (49, 36, 36))
+    told = check(write(views, None)).stdout
+    assert "7 x 7 views or exposures of a light field" in told
+    assert "'serenet check'" in told
+    for planes, voxel in ((views, (1.0, 0.5, 0.5)), (views[:48], None), (views[:16], None)):
+        assert "serenet" not in check(write(planes, voxel)).stdout
+
+
 def test_the_configuration_that_is_named(check, write, tmp_path, monkeypatch, write_config):
     monkeypatch.chdir(tmp_path)
     config_file = write_config()

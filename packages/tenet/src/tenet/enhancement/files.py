@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scopekit.errors import UserError, worded
 from scopekit.images.files import SUFFIXES, WHOLE_FILE, Selection
+from scopekit.images.zarr_import import zarr
 from scopekit.inputs import find_inputs, run_all, sha256_of
 from scopekit.memory import GB, return_freed_memory
 from scopekit.outputs import require_writable
@@ -80,6 +81,8 @@ def enhance_files(
             f"`dtype={dtype}`: the scale is known when all is done, and OME-Zarr is written part "
             "by part: leave it out, or give `format=tif`"
         )
+    if stores:
+        zarr()  # before any work, and no fault of an input
     setting = EnhanceSetting(
         config,
         config.model_dump_json(),

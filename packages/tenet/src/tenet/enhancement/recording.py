@@ -22,6 +22,7 @@ from scopekit.series.store import is_whole
 from scopekit.settings import read_yaml
 from tenet import __version__
 from tenet.config.files import Config
+from tenet.data.light_fields import views_doubt
 from tenet.data.recordings import RecordingFile, open_recording, voxel_of
 from tenet.enhancement.chunks import halo
 from tenet.enhancement.results import (
@@ -106,6 +107,9 @@ class Enhancer:
     def open(self, path: Path) -> OpenRecording:
         """Open a recording; raise `UserError` if the network does not fit it."""
         recording = open_recording(path, self._selection)
+        doubt = views_doubt(recording)
+        if doubt:
+            say(f"{path.name}: {doubt}")
         return OpenRecording(recording, *self._voxel(recording))
 
     def is_done(self, opened: OpenRecording, frame: int) -> bool:

@@ -12,6 +12,7 @@ from scopekit.images.files import WHOLE_FILE, Selection
 from scopekit.inspection import Report, counts_text, look_at, noise_text, sampling_text
 from tenet.alignment.shifts import align
 from tenet.config.files import SHIPPED, Config, load_config
+from tenet.data.light_fields import views_doubt
 from tenet.data.recordings import RecordingFile, open_recording
 from tenet.network.weights import weights_of
 
@@ -59,6 +60,8 @@ def inspect(
     is_scaled = 0 <= counts.least < counts.largest <= 1
     doubt = ""
     is_movie = z > _MOVIE * max(y, x)
+    if views_doubt(recording):
+        doubt = f"; {views_doubt(recording)}"
     if is_movie:
         doubt = (
             "; more planes than a stack has, a movie perhaps? Its frames are no planes: export it "

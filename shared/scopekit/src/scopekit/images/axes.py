@@ -113,7 +113,8 @@ def arrange(
         flat = [axis for axis in rest if axis.name in (DEPTH, PAGES)]
         if not flat and not single_image:
             raise UserError(
-                f"{path}: a single 2D image; expected a stack: save all pages in one file",
+                f"{path}: a single 2D image; expected a stack: save all pages in one file; what "
+                "to do with a camera frame of a light field tells 'serenet check'",
                 page=Page.axes,
             )
         depth = Axis(DEPTH, 1, 0)

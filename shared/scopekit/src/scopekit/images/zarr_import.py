@@ -17,7 +17,10 @@ def zarr() -> ModuleType:
     try:
         module = import_module("zarr")
     except ImportError as failure:
-        raise UserError("OME-Zarr needs the package zarr: run 'pip install zarr'") from failure
+        raise UserError(
+            "OME-Zarr needs the package zarr: run 'pip install zarr', or in the clone "
+            "'pip install \"./packages/tenet[zarr]\"' (or serenet[zarr])"
+        ) from failure
     if int(module.__version__.partition(".")[0]) < 3:
         raise UserError(
             f"OME-Zarr needs zarr 3, here is {module.__version__}: run 'pip install -U zarr'"
