@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 import typer.main
 import yaml
 
@@ -12,6 +13,7 @@ import serenet
 from optics import LightFieldMicroscope
 from scopekit.images.files import open_stack
 from serenet.cli import app
+from serenet.demo import make_light_field
 from serenet.training.settings import TrainingSettings
 
 TOP = Path(__file__).resolve().parents[4]
@@ -54,26 +56,25 @@ def test_training_settings_of_the_readme_are_valid() -> None:
     assert TrainingSettings.model_validate(yaml.safe_load(text)).crop == 99
 
 
-def test_notebook_of_the_readme_runs(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    small_microscope: LightFieldMicroscope,
-    weights: dict[str, Path],
-    views_file: Path,
+def test_notebook_of_the_readme_runs_as_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (code,) = blocks(README, "python")
     assert len(code.splitlines()) <= 10
     monkeypatch.chdir(tmp_path)
-    assert views_file == tmp_path / "views.tif"
-    Path("microscope.yaml").write_text(small_microscope.model_dump_json())
-    Path("serenet.pth").write_bytes(weights["serenet"].read_bytes())
+    make_light_field(Path("serenet_demo"), torch.device("cpu"), seed=0, overwrite=False)
     names: dict[str, object] = {}
-    exec(code.replace("serenet.draw(", "picture = serenet.draw("), names)
-    volume, refined, picture = (names[name] for name in ("volume", "refined", "picture"))
+    exec(code, names)
+    volume, refined = names["volume"], names["refined"]
     assert isinstance(refined, serenet.ScaledArray)
-    assert refined.shape == volume.shape == (9, 104, 91)
-    assert refined.voxel_um == small_microscope.voxel_um
+    truth = open_stack(Path("serenet_demo/truth.tif"))
+    assert refined.shape == volume.shape == truth.shape
+    assert refined.voxel_um == pytest.approx(truth.voxel_um, rel=1e-4)
     assert open_stack(Path("refined.tif")).voxel_um == pytest.approx(refined.voxel_um, rel=1e-4)
+    values = truth.read()
+    before, after = (np.corrcoef(values.ravel(), np.ravel(v))[0, 1] for v in (volume, refined))
+    assert after > before > 0.5
+    picture = eval(code.splitlines()[-1].partition("  #")[0], names)
     assert picture._repr_png_().startswith(b"\x89PNG")
 
 

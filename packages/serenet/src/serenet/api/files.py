@@ -56,7 +56,7 @@ def load_microscope(name_or_file: str | Path) -> LightFieldMicroscope:
 
 def read_views(
     path: str | Path,
-    microscope: LightFieldMicroscope | None = None,
+    microscope: LightFieldMicroscope | str | Path | None = None,
     *,
     frame: int = 0,
     channel: int | None = None,
@@ -70,8 +70,8 @@ def read_views(
     path
         (A, Y, X), or a series (T, A, Y, X).
     microscope
-        Its views are taken, in its order; the file holds all n_num^2 or just those. Without one
-        all are, as they lie in the file.
+        Or what `load_microscope` takes. Its views are taken, in its order; the file holds all
+        n_num^2 or just those. Without one all are, as they lie in the file.
     frame
         Time point of a series, counted from 0.
     channel, position
@@ -95,10 +95,12 @@ def read_views(
     --------
     >>> import numpy as np, serenet
     >>> serenet.write_volume("views.tif", np.ones((49, 12, 12)), (1, 0.5, 0.5))
-    >>> serenet.read_views("views.tif", serenet.load_microscope("nnum13")).shape
+    >>> serenet.read_views("views.tif", "nnum13").shape
     (49, 12, 12)
     """
     selection = Selection(channel, position, frames_are)
+    if isinstance(microscope, str | Path):
+        microscope = load_microscope(microscope)
     if microscope is None:
         stack, pages, pixel_um = open_stack(Path(path), selection), None, None
     else:
