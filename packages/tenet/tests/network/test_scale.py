@@ -42,7 +42,8 @@ def test_the_scale_follows_the_unit_of_the_recording(model):
 def test_what_is_found_is_of_middling_brightness(model):
     for seed in range(3):
         found = enhance(model, recorded(model, seed))
-        mean = (found.structure * found.brightness).sum() / found.structure.sum()
+        light = found.structure * found.brightness
+        mean = (light * found.brightness).sum() / light.sum()
         assert mean == pytest.approx(MIDDLE, abs=0.08)
 
 
@@ -89,6 +90,21 @@ def test_noise_is_not_stretched_into_objects(model, unit):
     assert 0.02 * unit < 0.05 * (one - zero)
     clear, wide = (find_scale(model, (f * image + noise).astype(np.float32)) for f in (1, 30))
     assert wide[1] - wide[0] > 3 * (clear[1] - clear[0])
+
+
+def test_dim_tissue_around_bright_objects_counts_little(model):
+    bright = np.zeros((80, 64, 64), np.float32)
+    z, y, x = np.ogrid[:80, :64, :64]
+    bright[(z - 40) ** 2 + (y - 40) ** 2 + (x - 32) ** 2 < 36] = 1
+    alone = bright.copy()
+    bright[:, 8:10] = 0.05  # ten times the volume, half the light
+    with torch.no_grad():
+        images = (
+            model.image(torch.from_numpy(v)[None, None], model.image.analytic)[0, 0].numpy()
+            for v in (alone, bright)
+        )
+        (_, one), (_, with_tissue) = (find_scale(model, image) for image in images)
+    assert one / 2.5 < with_tissue <= 1.1 * one
 
 
 def test_a_stack_of_one_column_has_a_scale(model):

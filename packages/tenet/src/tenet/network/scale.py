@@ -78,10 +78,14 @@ def _scale_of(model: JNet, part: Array, dark: float, bright: float) -> ValueRang
 
 
 def _brightness(model: JNet, image: Tensor) -> float:
-    """Return the mean brightness of the structure in an image (1, 1, Z, Y, X)."""
+    """Return the mean brightness, by light, of the structure in an image (1, 1, Z, Y, X).
+
+    By light, because dim tissue around bright cells may have most of the volume.
+    """
     with torch.no_grad():
         structure, brightness = model.enhance(hill(image))
-    return float((structure * brightness).sum() / structure.sum().clamp(min=1e-6))
+    light = structure * brightness
+    return float((light * brightness).sum() / light.sum().clamp(min=1e-6))
 
 
 def part_in_scale(model: JNet, volume: Planes) -> Tensor | None:
