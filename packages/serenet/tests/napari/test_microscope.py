@@ -58,6 +58,23 @@ def test_what_is_saved_is_loaded_again(widget, click, tmp_path):
     assert widget.described() == kept
 
 
+def test_a_file_is_replaced_when_save_is_pressed_again(widget, click, tmp_path):
+    file = tmp_path / "mine.yaml"
+    widget.target.value = file
+    click(widget, "Save")
+    before = file.read_text()
+    widget.fields["magnification"].value = "40"
+    assert widget.work.line.value == ""  # what was saved is not what the form shows
+    click(widget, "Save")
+    assert "mine.yaml exists: press Save once more to replace it" in widget.work.line.value
+    widget.fields["magnification"].value = "50"
+    click(widget, "Save")
+    assert file.read_text() == before
+    click(widget, "Save")
+    assert "is saved" in widget.work.line.value
+    assert serenet.load_microscope(file).magnification == 50
+
+
 def test_views_by_the_aperture_are_left_to_it(widget, click, tmp_path):
     content = presets["nnum15"].model_dump(mode="json", exclude={"views"})
     file = tmp_path / "mine.yaml"
@@ -66,6 +83,7 @@ def test_views_by_the_aperture_are_left_to_it(widget, click, tmp_path):
     click(widget, "Load")
     widget.target.value = file
     click(widget, "Save")
+    click(widget, "Save")  # replaces it
     assert yaml.safe_load(file.read_text()) == content
 
 

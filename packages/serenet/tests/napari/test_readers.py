@@ -20,11 +20,11 @@ def test_views_are_in_um_and_named(viewer, tmp_path):
     write_volume(tmp_path / "cell.tif", views, (None, 0.53, 0.53), overwrite=False)
     layer = shown(viewer, tmp_path / "cell.tif")
     assert layer.name == "cell"
-    assert layer.axis_labels == ("view", "y", "x")
-    assert [str(unit) for unit in layer.units] == ["micrometer"] * 3
-    assert tuple(layer.scale) == pytest.approx((1, 0.53, 0.53))
+    assert layer.axis_labels == ("view", "z", "y", "x")
+    assert [str(unit) for unit in layer.units] == ["pixel"] + ["micrometer"] * 3
+    assert tuple(layer.scale) == pytest.approx((1, 1, 0.53, 0.53))
     assert layer.metadata["serenet"]["kind"] == "views"
-    np.testing.assert_array_equal(layer.data, views)
+    np.testing.assert_array_equal(layer.data[:, 0], views)
 
 
 def test_result_shows_its_settings(viewer, tmp_path):
@@ -35,6 +35,15 @@ def test_result_shows_its_settings(viewer, tmp_path):
     assert layer.axis_labels == ("z", "y", "x")
     assert tuple(layer.scale) == pytest.approx((0.2, 0.122, 0.122))
     assert layer.metadata["serenet"] == {"kind": "volume", "settings": {"method": "serenet"}}
+
+
+def test_camera_frame_is_a_plane_without_a_depth(viewer, tmp_path):
+    frame = np.random.default_rng(0).random((1, 30, 40)).astype(np.float32)
+    write_volume(tmp_path / "frame.tif", frame, (None, 0.1, 0.1), overwrite=False)
+    layer = shown(viewer, tmp_path / "frame.tif")
+    assert layer.axis_labels == ("y", "x")
+    assert tuple(layer.scale) == pytest.approx((0.1, 0.1))
+    np.testing.assert_array_equal(layer.data, frame[0])
 
 
 def test_file_without_voxel_size_is_shown_in_pixels(viewer, tmp_path):
@@ -49,8 +58,8 @@ def test_series_is_read_a_time_at_a_time(viewer, tmp_path):
     write_volume(tmp_path / "series.tif", series, (None, 0.5, 0.5), overwrite=False)
     layer = shown(viewer, tmp_path / "series.tif")
     assert not isinstance(layer.data, np.ndarray)
-    assert layer.axis_labels == ("t", "view", "y", "x")
-    np.testing.assert_array_equal(np.asarray(layer.data[2]), series[2])
+    assert layer.axis_labels == ("t", "view", "z", "y", "x")
+    np.testing.assert_array_equal(np.asarray(layer.data[2])[:, 0], series[2])
 
 
 def test_psf_has_a_slider_for_views_and_one_for_depths(viewer, tmp_path):
@@ -77,9 +86,11 @@ def test_sample_is_the_light_field_of_the_demo(viewer):
     viewer.open_sample("serenet", "demo")
     truth, views = viewer.layers
     assert (truth.name, truth.data.shape, truth.visible) == ("truth", (41, 156, 156), False)
-    assert (views.name, views.data.shape) == ("views", (49, 36, 36))
+    assert (views.name, views.data.shape) == ("views", (49, 1, 36, 36))
     psf = views.metadata["serenet"]["optics"]
-    assert serenet.load_microscope(psf).voxel_um == pytest.approx(tuple(truth.scale))
+    optics = serenet.load_microscope(psf)
+    assert optics.voxel_um == pytest.approx(tuple(truth.scale))
+    assert viewer.dims.range[1] == pytest.approx((optics.depths_um[0], optics.depths_um[-1], 0.2))
 
 
 def test_sample_of_recorded_frames_knows_its_microscope(viewer):

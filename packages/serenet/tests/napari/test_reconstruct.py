@@ -18,7 +18,7 @@ def widget(viewer, dock):
 
 @pytest.fixture
 def views(viewer, widget):
-    return serenet.subtract_background(viewer.layers["views"].data)
+    return serenet.subtract_background(viewer.layers["views"].data[:, 0])
 
 
 def test_network_makes_the_volume_of_the_command_at_its_place(viewer, widget, views, click, done):
@@ -31,7 +31,7 @@ def test_network_makes_the_volume_of_the_command_at_its_place(viewer, widget, vi
     expected = serenet.reconstruct(views, serenet.load_checkpoint("demo"), psf)
     np.testing.assert_allclose(volume.data, expected, rtol=1e-4, atol=1e-3)
     assert tuple(volume.scale) == pytest.approx(tuple(truth.scale))
-    corner = np.asarray(viewer.layers["views"].extent.world)[0, 1:] - 0.529 / 2
+    corner = np.asarray(viewer.layers["views"].extent.world)[0, 2:] - 0.529 / 2
     np.testing.assert_allclose(
         np.asarray(volume.extent.world)[0, 1:] - 0.122 / 2, corner, atol=1e-3
     )
@@ -67,6 +67,32 @@ def test_preview_is_of_a_region_and_some_planes(viewer, widget, views, click, do
     np.testing.assert_allclose(layer.data, expected, rtol=1e-4, atol=1e-3)
 
 
+def test_slider_of_depths_moves_through_the_volume_alone(viewer, widget, click, done):
+    viewer.layers.remove("truth")
+    widget.method.value = "deconvolution"
+    widget.sweeps.value = 1
+    click(widget, "Draw a region")
+    viewer.layers["preview region"].data = REGION
+    widget.planes.value = (25, 31)
+    click(widget, "Preview")
+    assert "7 x 52 x 61 voxels" in done(widget)
+    assert viewer.dims.axis_labels[-3:] == ("z", "y", "x")
+    assert viewer.dims.range[-3] == pytest.approx((1, 2.2, 0.2))  # its planes, in um
+    assert viewer.dims.point[-3] == pytest.approx(1.6)
+    viewer.layers["views"].visible = True
+    viewer.dims.set_point(viewer.dims.ndim - 3, 2.2)
+    assert (viewer.layers["views"]._slice.image.view > 0).any()  # seen at every plane
+
+
+def test_views_that_say_nothing_about_their_axes_are_taken_too(viewer, widget, click, done):
+    mine = viewer.add_image(viewer.layers["views"].data[:, 0], name="mine")
+    widget.views.value = mine
+    widget.weights.names.value = "demo"
+    click(widget, "Reconstruct all")
+    done(widget)
+    assert viewer.layers["mine by network"].data.shape == (41, 156, 156)
+
+
 def test_network_by_the_name_of_a_microscope_and_refinement(viewer, widget, click, done):
     widget.microscope.names.value = "nnum13"
     assert widget.planes.max == 100
@@ -74,14 +100,14 @@ def test_network_by_the_name_of_a_microscope_and_refinement(viewer, widget, clic
     widget.weights.names.value = "demo"
     widget.updates.value = 4
     widget.planes.value = (49, 51)
-    viewer.layers["views"].units = ("pixel",) * 3  # as of a file that tells no size
-    viewer.layers["views"].scale = (1, 1, 1)
+    viewer.layers["views"].units = ("pixel",) * 4  # as of a file that tells no size
+    viewer.layers["views"].scale = (1, 1, 1, 1)
     click(widget, "Draw a region")
     viewer.layers["preview region"].data = REGION
     click(widget, "Preview")
     assert "3 x 52 x 61 voxels" in done(widget)
     assert viewer.layers["views refined"].data.max() > 0
-    assert tuple(viewer.layers["views"].scale[1:]) == pytest.approx((0.5291, 0.5291), abs=1e-4)
+    assert tuple(viewer.layers["views"].scale[2:]) == pytest.approx((0.5291, 0.5291), abs=1e-4)
 
 
 def test_views_of_a_microscope_of_ones_own_are_deconvolved(viewer, widget, tmp_path):

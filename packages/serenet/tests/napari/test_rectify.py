@@ -62,8 +62,8 @@ def test_frame_becomes_views_under_a_lattice(viewer, widget, frames, microscope,
         serenet.load_microscope(microscope),
         dark=frames["dark"].astype(np.float32),
     )
-    np.testing.assert_allclose(views.data, expected, rtol=1e-4, atol=0.5)
-    assert views.axis_labels == ("view", "y", "x")
+    np.testing.assert_allclose(views.data[:, 0], expected, rtol=1e-4, atol=0.5)
+    assert views.axis_labels == ("view", "z", "y", "x")
     assert views.scale[-1] == pytest.approx(serenet.load_microscope(microscope).view_pixel_um)
 
 
@@ -150,9 +150,9 @@ def test_views_lie_over_the_frame_and_no_dark_frame_is_made_up(viewer, widget, c
     assert {str(layer.units[-1]) for layer in viewer.layers} == {"micrometer"}
     lenses = viewer.layers["microlenses"]
     first = np.asarray(lenses.data)[0] * lenses.scale + lenses.translate
-    np.testing.assert_allclose(views.translate[1:], first, rtol=1e-6)
+    np.testing.assert_allclose(views.translate[2:], first, rtol=1e-6)
     last = np.asarray(lenses.data)[-1] * lenses.scale
-    shape = np.array(views.data.shape[1:])
+    shape = np.array(views.data.shape[2:])
     np.testing.assert_allclose(
-        views.translate[1:] + (shape - 1) * views.scale[1:], last, atol=raw.scale[-1] * 5
+        views.translate[2:] + (shape - 1) * views.scale[2:], last, atol=raw.scale[-1] * 5
     )

@@ -46,6 +46,12 @@ def test_run_is_stopped_resumed_and_ends_with_weights(widget, click, done, qtbot
     assert "best.pt: use it with" in done(widget)
     assert len(log.read_text().splitlines()) - 1 > epochs
     serenet.load_checkpoint(tmp_path / "run" / "checkpoints" / "best.pt")
+    assert not curve.pixmap().isNull()
+    widget.folder.value = tmp_path / "another"
+    click(widget, "Start")
+    assert all(picture.pixmap().isNull() for picture in widget.run._pictures)
+    click(widget, "Stop")
+    done(widget)
 
 
 def test_what_is_wrong_is_told_in_a_line(widget, click, done, tmp_path):

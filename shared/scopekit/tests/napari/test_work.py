@@ -7,7 +7,7 @@ pytest.importorskip("napari", reason="napari is not installed: run nox -s napari
 from magicgui.widgets import PushButton
 
 from scopekit.errors import UserError
-from scopekit.napari.work import CancelledError, Progress, WorkPanel
+from scopekit.napari.work import CancelledError, Progress, Scrolled, WorkPanel
 
 
 @pytest.fixture
@@ -93,3 +93,11 @@ def test_cancelled_progress_ends_the_next_part_too():
     for step in (lambda: progress(2, 2), lambda: progress.begin("two")):
         with pytest.raises(CancelledError):
             step()
+
+
+def test_form_taller_than_the_window_scrolls(viewer):
+    """Three of them below each other are no taller than a small screen."""
+    for number in range(3):
+        form = Scrolled([PushButton(text=str(n)) for n in range(40)])
+        viewer.window.add_dock_widget(form, name=f"form {number}")
+    assert viewer.window._qt_window.minimumSizeHint().height() < 900

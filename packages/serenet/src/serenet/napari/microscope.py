@@ -9,7 +9,7 @@ from pydantic import ValidationError
 import serenet
 from optics import LightFieldMicroscope, presets
 from scopekit.errors import Page, UserError
-from scopekit.napari.work import Line, WorkPanel
+from scopekit.napari.work import Line, Scrolled, WorkPanel
 from scopekit.settings import describe_faults, write_yaml
 from serenet.napari.microscopes import microscope_choice
 
@@ -30,11 +30,12 @@ _WHOLE = ("n_num", "scanning", "count")
 _DEPTHS = ("first", "last", "count")
 
 
-class Microscope(Container):
+class Microscope(Scrolled):
     """The parameters of a microscope, checked as they are typed, and the sampling they imply."""
 
     def __init__(self) -> None:
         self._views: tuple[int, ...] = ()
+        self._to_replace: Path | None = None
         self.start = microscope_choice()
         load = PushButton(text="Load", name="load")
         self.fields = {
@@ -50,9 +51,7 @@ class Microscope(Container):
         self.work = WorkPanel()
         start = Container(widgets=[self.start.names, self.start.file])
         form = Container(widgets=[*self.fields.values(), self.target])
-        super().__init__(
-            widgets=[start, load, form, self.implied, self._save, self.work.line], labels=False
-        )
+        super().__init__([start, load, form, self.implied, self._save, self.work.line])
         load.clicked.connect(self._load)
         self._save.clicked.connect(self._write)
         for field in self.fields.values():
@@ -104,6 +103,8 @@ class Microscope(Container):
 
     def _check(self) -> None:
         """Say what the form implies, or what is wrong with it."""
+        self.work.line.show("")
+        self._to_replace = None
         try:
             self.implied.show(implied_by(self.described()))
             self._save.enabled = True
@@ -118,8 +119,12 @@ class Microscope(Container):
             path, described = Path(self.target.value), self.described()
             if path.suffix.lower() not in (".yaml", ".yml"):
                 raise UserError(f"{path}: give a name ending in .yaml")
-            if path.exists():
+            if path.exists() and path != self._to_replace:
                 serenet.load_microscope(path)  # anything else is not replaced
+                self._to_replace = path
+                self.work.line.show(f"{path} exists: press Save once more to replace it")
+                return
+            self._to_replace = None
             content = described.model_dump(mode="json", exclude=set() if self._views else {"views"})
             write_yaml(path, content, overwrite=True)
             self.work.line.show(f"{path} is saved: choose it in the other widgets")

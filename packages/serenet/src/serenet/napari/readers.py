@@ -12,6 +12,7 @@ from scopekit.images.files import SUFFIXES, Selection, StackFile, is_zarr, open_
 from scopekit.images.voxel import UNKNOWN, Steps
 from scopekit.napari.layers import LayerData, layer_of, paths_of, values_of
 from scopekit.settings import read_yaml
+from serenet.napari.view_layers import views_layer
 
 Reader = Callable[[str | Sequence[str]], list[LayerData]]
 
@@ -38,19 +39,19 @@ def _read_stacks(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def stack_layer(path: Path) -> LayerData:
-    """Return a view stack or volume as a layer, which knows its file."""
+    """Return a view stack, volume or camera frame as a layer, which knows its file."""
     stack = open_stack(path, Selection(n_views=_VIEW_COUNTS), single_image=True)
-    about: dict[str, Any] = {"kind": "views" if _holds_views(stack) else "volume"}
+    has_views = _holds_views(stack)
+    about: dict[str, Any] = {"kind": "views" if has_views else "volume"}
     made = path.with_name(f"{stack_stem(path)}.yaml")
     if made.is_file():
         about["settings"] = read_yaml(made)
-    return layer_of(
-        values_of(stack),
-        stack_stem(path),
-        stack.steps,
-        axes=("t", "view" if about["kind"] == "views" else "z", "y", "x"),
-        metadata={"serenet": about, "path": str(path)},
-    )
+    values, metadata = values_of(stack), {"serenet": about, "path": str(path)}
+    if has_views:
+        return views_layer(values, stack_stem(path), stack.steps, metadata=metadata)
+    if stack.shape[-3:-2] == (1,) and values.ndim == 3:  # lies at no depth of its own
+        values = values[0]
+    return layer_of(values, stack_stem(path), stack.steps, metadata=metadata)
 
 
 def _holds_views(stack: StackFile) -> bool:

@@ -23,15 +23,14 @@ from scopekit.napari.choices import (
     NamedOrFile,
     add_region,
     chosen,
-    is_image,
     layer_box,
     region_of,
-    shown_values,
 )
 from scopekit.napari.layers import layer_of, show_layer
-from scopekit.napari.work import WorkPanel
+from scopekit.napari.work import Scrolled, WorkPanel
 from serenet.napari.microscopes import microscope_choice, optics_of
 from serenet.napari.solving import DECONVOLVED, NETWORK, REFINED, Solved, Task, solve
+from serenet.napari.view_layers import holds_views, lay_through, shown_views
 from serenet.networks.shipped import shipped_weights
 
 _REGION_SIDE = 24
@@ -40,7 +39,7 @@ _NO_VOLUME = ("twnet", "vsnet")
 _TITLES = {DECONVOLVED: "deconvolved", NETWORK: "by network", REFINED: "refined"}
 
 
-class Reconstruct(Container):
+class Reconstruct(Scrolled):
     """Makes a volume of views: of a region and some planes first, then of all.
 
     Parameters
@@ -51,7 +50,7 @@ class Reconstruct(Container):
 
     def __init__(self, napari_viewer: Any) -> None:
         self._viewer = napari_viewer
-        self.views = layer_box(napari_viewer, "views", "views", _holds_views)
+        self.views = layer_box(napari_viewer, "views", "views", holds_views)
         self.microscope = microscope_choice()
         self.method = ComboBox(
             name="method", label="method", choices=list(_TITLES), value=NETWORK,
@@ -101,9 +100,7 @@ class Reconstruct(Container):
             ]
         )  # fmt: skip
         buttons = Container(widgets=[region, preview, whole], labels=False, layout="horizontal")
-        super().__init__(
-            widgets=[form, self.refocused, buttons, self.beside, self.work], labels=False
-        )
+        super().__init__([form, self.refocused, buttons, self.beside, self.work])
         region.clicked.connect(self._draw_region)
         preview.clicked.connect(lambda: self._reconstruct(part=True))
         whole.clicked.connect(lambda: self._reconstruct(part=False))
@@ -158,7 +155,7 @@ class Reconstruct(Container):
             place = (region_of(self._viewer, layer) or _ALL) if part else _ALL
             task = Task(
                 name=layer.name,
-                views=shown_values(layer, self._viewer),
+                views=shown_views(layer, self._viewer),
                 place=place,
                 planes=self._planes() if part else None,
                 source=source,
@@ -196,7 +193,9 @@ class Reconstruct(Container):
         step = Steps(z_um, y_um, x_um)
         self._put(title, solved.volume, step, solved.first_um, corner)
         layer.visible = False
-        self._viewer.dims.set_point(0, solved.first_um + z_um * (len(solved.volume) // 2))
+        lay_through(layer, solved.first_um, z_um, len(solved.volume))
+        depth = self._viewer.dims.ndim - 3
+        self._viewer.dims.set_point(depth, solved.first_um + z_um * (len(solved.volume) // 2))
         size = " x ".join(map(str, solved.volume.shape))
         return f"{title}: {size} voxels of {z_um:.3g} x {y_um:.3g} x {x_um:.3g} um"
 
@@ -220,11 +219,6 @@ class Reconstruct(Container):
     def _show_beside(self) -> None:
         grid = self._viewer.canvas.grid
         grid.shape, grid.stride, grid.enabled = (1, 2), 1, bool(self.beside.value)
-
-
-def _holds_views(layer: Any) -> bool:
-    kind = layer.metadata.get("serenet", {}).get("kind", "views")
-    return is_image(layer) and kind == "views"
 
 
 def _counts(text: str) -> float | None:

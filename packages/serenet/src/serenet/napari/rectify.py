@@ -13,12 +13,14 @@ from optics import LightFieldMicroscope
 from scopekit.errors import UserError
 from scopekit.images.voxel import Steps
 from scopekit.napari.choices import chosen, layer_box
-from scopekit.napari.layers import layer_of, show_layer, source_of
-from scopekit.napari.work import Progress, WorkPanel
+from scopekit.napari.layers import show_layer, source_of
+from scopekit.napari.work import Progress, Scrolled, WorkPanel
 from scopekit.settings import write_yaml
 from serenet.napari.microscopes import microscope_choice, optics_of
+from serenet.napari.view_layers import views_layer
 from serenet.rectification.calibration import calibration_of, mean_frame, read_calibration
 from serenet.rectification.lattice import Lattice, find_lattice
+from serenet.rectification.resampling import swapped_frames
 
 _LATTICE = "microlenses"
 # What files of homogeneous light are called.
@@ -35,9 +37,10 @@ class _Rectified:
     lattice: Lattice
     microscope: LightFieldMicroscope
     source: str
+    doubt: str
 
 
-class Rectify(Container):
+class Rectify(Scrolled):
     """Makes views of raw camera frames, by a flat frame or an earlier calibration.
 
     Parameters
@@ -77,7 +80,7 @@ class Rectify(Container):
                 self.scan_order, self.calibration, self.target,
             ]
         )  # fmt: skip
-        super().__init__(widgets=[form, run, keep, self.work], labels=False)
+        super().__init__([form, run, keep, self.work])
         self.raw.changed.connect(self._take_optics)
         self._take_optics()
         run.clicked.connect(self._rectify)
@@ -122,7 +125,11 @@ class Rectify(Container):
                     frames, flat, microscope, dark=dark, scan_order=order, lattice=lattice,
                     on_progress=progress,
                 )  # fmt: skip
-                return _Rectified(raw.name, np.asarray(views), lattice, microscope, str(source))
+                first = frames if frames.ndim == 2 else frames[0]
+                doubt = "" if flat is None else swapped_frames(first, flat, lattice)
+                return _Rectified(
+                    raw.name, np.asarray(views), lattice, microscope, str(source), doubt
+                )
 
             def show(made: _Rectified) -> str:
                 return self._show(raw, made)
@@ -157,13 +164,12 @@ class Rectify(Container):
         # A scan parts the place of a lens among its exposures.
         first = np.multiply((lattice.offset_y, lattice.offset_x), raw.scale[-2:])
         first += raw.translate[-2:] - (scope.scanning - 1) / 2 * pixel_um
-        views = layer_of(
+        views = views_layer(
             made.views,
             title,
             Steps(None, pixel_um, pixel_um),
-            axes=("t", "view", "y", "x"),
             metadata={"serenet": {"kind": "views", "optics": made.source}},
-            translate=(0.0,) * (made.views.ndim - 2) + tuple(first),
+            translate=(0.0,) * (made.views.ndim - 1) + tuple(first),
             visible=False,  # the lattice is looked at first
         )
         show_layer(self._viewer, views)
@@ -173,6 +179,7 @@ class Rectify(Container):
             f"{lattice.rows} x {lattice.columns} microlenses, pitch {lattice.pitch_y:.3f} x "
             f"{lattice.pitch_x:.3f} pixels, turned by {lattice.rotation_deg:.2f}°: does a "
             f"cross lie on every lens? Then go on with {title}"
+            + (f"; warning: {made.doubt}" if made.doubt else "")
         )
 
     def _keep(self) -> None:

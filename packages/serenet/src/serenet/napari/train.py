@@ -7,13 +7,14 @@ from magicgui.widgets import Container, FileEdit, FloatSpinBox
 import serenet
 from scopekit.errors import UserError
 from scopekit.napari.runs import Run, RunPanel
+from scopekit.napari.work import Scrolled
 from serenet.napari.microscopes import microscope_choice
 
 SETTINGS = "my_microscope"
 """What is trained, see ``serenet train --list``."""
 
 
-class Train(Container):
+class Train(Scrolled):
     """Trains a network for a microscope, on scenes that are simulated for it."""
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class Train(Container):
         form = Container(
             widgets=[self.microscope.names, self.microscope.file, self.minutes, self.folder]
         )
-        super().__init__(widgets=[form, self.run], labels=False)
+        super().__init__([form, self.run])
 
     def _prepare(self, resume: bool) -> Run:
         if not self.folder.value:

@@ -22,7 +22,7 @@ from scopekit.napari.choices import (
     shown_values,
 )
 from scopekit.napari.layers import layer_of, show_layer, steps_of
-from scopekit.napari.work import Progress, WorkPanel
+from scopekit.napari.work import Progress, Scrolled, WorkPanel
 from tenet.config.files import SHIPPED
 from tenet.data.recordings import trained_otherwise
 from tenet.data.value_range import ValueRange, scale_of
@@ -80,7 +80,7 @@ class _Found:
     value_range: ValueRange
 
 
-class Enhance(Container):
+class Enhance(Scrolled):
     """Enhances a stack, or first a region of it; labels and measures its objects.
 
     Parameters
@@ -128,7 +128,7 @@ class Enhance(Container):
         )  # fmt: skip
         buttons = Container(widgets=[region, preview, whole], labels=False, layout="horizontal")
         cut = Container(widgets=[self.threshold])
-        super().__init__(widgets=[form, buttons, cut, measure, self.work], labels=False)
+        super().__init__([form, buttons, cut, measure, self.work])
         region.clicked.connect(self._draw_region)
         preview.clicked.connect(lambda: self._enhance(part=True))
         whole.clicked.connect(lambda: self._enhance(part=False))

@@ -11,6 +11,7 @@ from scopekit.errors import UserError
 from scopekit.images.files import write_volume
 from scopekit.napari.choices import NamedOrFile, is_image, shown_values
 from scopekit.napari.runs import Run, RunPanel
+from scopekit.napari.work import Scrolled
 from scopekit.outputs import make_folder, whole_file
 from scopekit.settings import find_config, read_json, shipped_configs
 from tenet.config.files import load_config
@@ -18,7 +19,7 @@ from tenet.config.files import load_config
 _NAME = "tuned"
 
 
-class Finetune(Container):
+class Finetune(Scrolled):
     """Fine-tunes pre-trained weights on stacks of the viewer, without any truth.
 
     Parameters
@@ -55,7 +56,7 @@ class Finetune(Container):
                 self.folder,
             ]
         )  # fmt: skip
-        super().__init__(widgets=[form, self.run], labels=False)
+        super().__init__([form, self.run])
         self.config.names.changed.connect(self._show_own)
         for event in (napari_viewer.layers.events.inserted, napari_viewer.layers.events.removed):
             event.connect(self._renew)

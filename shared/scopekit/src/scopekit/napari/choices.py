@@ -138,10 +138,18 @@ def is_image(layer: Any) -> bool:
     return type(layer).__name__ == "Image" and layer.ndim >= 3 and not layer.rgb
 
 
-def shown_values(layer: Any, viewer: Any) -> NDArray[np.float32]:
-    """Return the values of a layer, (Z, Y, X), float32; of a series, of the time point shown."""
+def shown_values(layer: Any, viewer: Any, axes: int = 3) -> NDArray[np.float32]:
+    """Return the values of a layer, float32; of a series, of the time point shown.
+
+    Parameters
+    ----------
+    layer, viewer
+        The layer, and its viewer.
+    axes
+        How many a time point has: three are (Z, Y, X).
+    """
     data = layer.data
-    if layer.ndim > 3:
+    if layer.ndim > axes:
         step = viewer.dims.current_step[viewer.dims.ndim - layer.ndim]
         data = data[min(step, len(data) - 1)]
     return np.ascontiguousarray(data, dtype=np.float32)

@@ -7,10 +7,12 @@ from typing import Any
 import dask.array as da
 from dask import delayed
 
+from scopekit.images.files import is_zarr
 from scopekit.images.stack import StackFile
 from scopekit.images.voxel import UNKNOWN, Steps
 
 _NO_Z = "z step unknown"
+_PLANES_AT_ONCE = 16
 
 LayerData = tuple[Any, dict[str, Any], str]
 """Values, keyword arguments and kind of a layer, as readers of napari return them."""
@@ -31,13 +33,13 @@ def layer_of(
     Parameters
     ----------
     values
-        (Z, Y, X), or with an axis before: a series (T, Z, Y, X).
+        (Z, Y, X), or with axes before: a series (T, Z, Y, X); a plane (Y, X).
     name
         Of the layer.
     steps
         What is known of its voxel size. Where y or x is not, all count as a pixel.
     axes
-        Names of four axes; the last ones are taken.
+        Their names; the last ones are taken.
     kind
         ``image`` or ``labels``.
     metadata
@@ -48,12 +50,12 @@ def layer_of(
     known = steps.y_um is not None and steps.x_um is not None
     unit = "um" if known else "pixel"
     scale = (steps.z_um or 1.0, steps.y_um, steps.x_um) if known else (1.0, 1.0, 1.0)
-    leading = values.ndim - 3
+    leading = max(values.ndim - 3, 0)
     about = {
         "name": name,
-        "scale": (1.0,) * leading + scale,
+        "scale": ((1.0,) * leading + scale)[-values.ndim :],
         "axis_labels": axes[-values.ndim :],
-        "units": ("pixel",) * leading + (unit,) * 3,
+        "units": ("pixel",) * leading + (unit,) * min(values.ndim, 3),
         "metadata": {_NO_Z: steps.z_um is None, **(metadata or {})},
         **more,
     }
@@ -81,7 +83,10 @@ def show_layer(viewer: Any, data: LayerData) -> Any:
 
 
 def values_of(stack: StackFile) -> Any:
-    """Return the values of a stack; of a series as an array that reads each time when shown."""
+    """Return the values of a stack; of a series or a store as an array that reads what is shown."""
+    if is_zarr(stack.path):
+        frames = [_slabs(stack, t) for t in range(stack.n_frames)]
+        return da.stack(frames) if len(stack.shape) > 3 else frames[0]
     if len(stack.shape) == 3:
         return stack.read()
     frames = [
@@ -89,6 +94,22 @@ def values_of(stack: StackFile) -> Any:
         for t in range(stack.n_frames)
     ]
     return da.stack(frames)
+
+
+def _slabs(stack: StackFile, frame: int) -> Any:
+    """Return a time point as an array that reads a few planes, about a layer of chunks, at once."""
+    n_planes, *plane = stack.shape[-3:]
+    every = slice(None)
+    parts = [
+        range(first, min(first + _PLANES_AT_ONCE, n_planes))
+        for first in range(0, n_planes, _PLANES_AT_ONCE)
+    ]
+    read = delayed(stack.read_window, pure=False)
+    slabs = [
+        da.from_delayed(read(part, every, every, frame), (len(part), *plane), "float32")
+        for part in parts
+    ]
+    return da.concatenate(slabs)
 
 
 def source_of(layer: Any) -> Path | None:

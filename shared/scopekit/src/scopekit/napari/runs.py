@@ -114,6 +114,8 @@ class RunPanel(Container):
                 )
             self._stopping = False
             self._drawn.clear()
+            for picture in self._pictures:  # of an earlier run
+                picture.clear()
             self._set_busy(True)
             self.line.show("starting")
             self._timer.start()

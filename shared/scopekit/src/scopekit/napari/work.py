@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -61,6 +61,18 @@ class Progress:
         """Raise `CancelledError` if the work is cancelled."""
         if self._cancelled.is_set():
             raise CancelledError
+
+
+class Scrolled(Container):
+    """A widget of a window, from top to bottom, that scrolls where the window is too low for it."""
+
+    def __init__(self, widgets: Sequence[Any]) -> None:
+        super().__init__(widgets=widgets, labels=False, scrollable=True)
+
+    @property
+    def native(self) -> Any:
+        """What the window docks: the area that scrolls, not what lies in it."""
+        return self.root_native_widget
 
 
 class Line(Label):
