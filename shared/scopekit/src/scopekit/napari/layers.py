@@ -77,9 +77,14 @@ def steps_of(layer: Any) -> Steps:
 def show_layer(viewer: Any, data: LayerData) -> Any:
     """Add a layer to the viewer, or replace the one of that name; return it."""
     values, about, kind = data
-    if about["name"] in viewer.layers:
-        viewer.layers.remove(about["name"])
-    return getattr(viewer, f"add_{kind}")(values, **about)
+    name = about["name"]
+    former = next((layer for layer in viewer.layers if layer.name == name), None)
+    layer = getattr(viewer, f"add_{kind}")(values, **about)
+    if former is not None:
+        # Last, because napari shows all anew when an axis goes and comes.
+        viewer.layers.remove(former)
+        layer.name = name
+    return layer
 
 
 def values_of(stack: StackFile) -> Any:
